@@ -1,0 +1,25 @@
+//! The vocabulary of the mesh: names, services, endpoints, workloads and the [`Snapshot`] that every part acts on.
+//!
+//! Everything here is plain data that cannot be wrong: a [`Label`] is a DNS label, a [`Port`] is not
+//! zero, a [`Snapshot`] names only services it holds. The crate performs no IO, reads no clock and
+//! knows no wire format; text becomes these types in `control-plane` (`compile`), bytes in `feed`.
+//! Read next: [`Snapshot`], then `crates/control-plane/src/compile.rs`.
+#![no_std]
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+extern crate alloc;
+
+mod diagnostic;
+mod name;
+mod reason;
+mod service;
+mod snapshot;
+mod workload;
+
+pub use diagnostic::{Diagnostic, Origin};
+pub use name::{Label, NameError, ServiceName};
+pub use reason::Reason;
+pub use service::{AppProtocol, Endpoint, Place, Port, Protocol, Service, ServicePort};
+pub use snapshot::{Generation, Snapshot};
+pub use workload::{CgroupId, DnsSettings, PortMode, Workload, WorkloadName};

@@ -1,0 +1,138 @@
+//! Services and their endpoints.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+use core::net::{IpAddr, Ipv4Addr};
+use core::num::NonZeroU16;
+use core::str::FromStr;
+
+use crate::{CgroupId, Label, ServiceName};
+
+/// A transport port, 1 to 65535.
+pub type Port = NonZeroU16;
+
+/// The transports the kernel path understands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Protocol {
+    /// RFC 9293.
+    Tcp,
+    /// RFC 768.
+    Udp,
+}
+
+impl Protocol {
+    /// Assigned Internet protocol number, as the kernel reports it.
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Tcp => 6,
+            Self::Udp => 17,
+        }
+    }
+
+    /// The protocol with this number, if it is one of ours.
+    pub const fn from_number(number: u8) -> Option<Self> {
+        match number {
+            6 => Some(Self::Tcp),
+            17 => Some(Self::Udp),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "TCP",
+            Self::Udp => "UDP",
+        })
+    }
+}
+
+impl FromStr for Protocol {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text {
+            "TCP" => Ok(Self::Tcp),
+            "UDP" => Ok(Self::Udp),
+            _ => Err(()),
+        }
+    }
+}
+
+/// What is spoken on a port, as `appProtocol` of Kubernetes says it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AppProtocol(pub String);
+
+impl AppProtocol {
+    /// Whether one connection carries many requests at once for its whole life (HTTP/2, gRPC), so
+    /// that balancing per connection spreads connections and not load.
+    pub fn multiplexes(&self) -> bool {
+        matches!(self.0.as_str(), "grpc" | "h2c" | "http2" | "kubernetes.io/h2c" | "kubernetes.io/grpc")
+    }
+}
+
+/// A port that callers of a service connect to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServicePort {
+    /// Its name, for SRV records and for selecting it; unique within the service.
+    pub name: Option<Label>,
+    /// The number callers use.
+    pub port: Port,
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// What is spoken on it, where the user said so.
+    pub app_protocol: Option<AppProtocol>,
+    /// Who answers, in a fixed order. Endpoints of local workloads are listed whether or not they
+    /// listen at this moment: the kernel knows which do.
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// One place a connection to a service port may go to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Where it is.
+    pub place: Place,
+    /// The port it was asked to listen on (the program's own view of it).
+    pub port: Port,
+    /// Share of new connections, relative to its siblings; 0 takes none.
+    pub weight: u16,
+    /// False where its EndpointSlice says so: it then gets no new connections.
+    pub ready: bool,
+}
+
+/// Where an endpoint is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Place {
+    /// A workload of this host: its liveness and real port are known to the kernel.
+    Local(CgroupId),
+    /// An address outside the mesh, taken as alive while `ready`.
+    Outside(IpAddr),
+}
+
+/// A name others call, with everything that decides where its connections go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Its name.
+    pub name: ServiceName,
+    /// Its virtual address: stable for the life of the service and unique in a [`crate::Snapshot`].
+    /// As a big-endian number it is also the service's identity in kernel maps.
+    pub address: Ipv4Addr,
+    /// The ports it has.
+    pub ports: Vec<ServicePort>,
+    /// TCP ports on which callers outside the mesh reach it, and the service port each leads to.
+    pub published: Vec<(Port, Port)>,
+    /// Most connections open at once from this node; `None` is unlimited. One more is refused.
+    pub connection_limit: Option<u32>,
+    /// Whether bytes, connect times and open connections are counted too (a kernel callback per
+    /// state change of each connection).
+    pub detailed_counters: bool,
+}
+
+impl Service {
+    /// The service's identity in kernel maps.
+    pub fn id(&self) -> u32 {
+        self.address.to_bits()
+    }
+}
