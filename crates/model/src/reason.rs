@@ -61,7 +61,10 @@ reasons! {
 impl Reason {
     /// The reason with this number.
     pub fn from_number(number: u8) -> Option<Self> {
-        Self::ALL.iter().copied().find(|reason| *reason as u8 == number)
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|reason| *reason as u8 == number)
     }
 }
 

@@ -69,7 +69,10 @@ impl AppProtocol {
     /// Whether one connection carries many requests at once for its whole life (HTTP/2, gRPC), so
     /// that balancing per connection spreads connections and not load.
     pub fn multiplexes(&self) -> bool {
-        matches!(self.0.as_str(), "grpc" | "h2c" | "http2" | "kubernetes.io/h2c" | "kubernetes.io/grpc")
+        matches!(
+            self.0.as_str(),
+            "grpc" | "h2c" | "http2" | "kubernetes.io/h2c" | "kubernetes.io/grpc"
+        )
     }
 }
 

@@ -42,6 +42,8 @@ impl Snapshot {
 
     /// The service with this virtual address. Linear: for messages, not for traffic.
     pub fn service_at(&self, address: Ipv4Addr) -> Option<&Service> {
-        self.services.values().find(|service| service.address == address)
+        self.services
+            .values()
+            .find(|service| service.address == address)
     }
 }
