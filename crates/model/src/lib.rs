@@ -11,14 +11,21 @@
 extern crate alloc;
 
 mod diagnostic;
+mod histogram;
 mod name;
+mod observation;
 mod reason;
 mod service;
 mod snapshot;
 mod workload;
 
 pub use diagnostic::{Diagnostic, Origin};
+pub use histogram::Histogram;
 pub use name::{Label, NameError, ServiceName};
+pub use observation::{
+    Drift, Edge, EdgeCounters, EdgeDetail, FeatureState, FeatureStatus, KernelStatus, Listening,
+    MapUsage, Observation,
+};
 pub use reason::Reason;
 pub use service::{AppProtocol, Endpoint, Place, Port, Protocol, Service, ServicePort};
 pub use snapshot::{Generation, Snapshot};
