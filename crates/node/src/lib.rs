@@ -1,1 +1,24 @@
-//! Being written.
+//! The node: kernel programs, workloads and the proxy's supervision.
+//!
+//! Holds everything that touches the kernel. It is told what is wanted as a `model::Snapshot`, and
+//! tells what it sees as `model::Observation` and [`Event`]s; it never reads configuration and never
+//! parses bytes from the network. Read next: `kernel` (loading and adopting), `intent` and `apply`
+//! (where traffic goes), `bpf/connect.bpf.c` (the direct path itself).
+#![forbid(unsafe_code)]
+
+mod abi;
+mod apply;
+mod cgroup;
+mod counters;
+mod error;
+mod event;
+mod intent;
+mod kernel;
+mod node;
+mod object;
+mod watch;
+
+pub use error::Error;
+pub use event::Event;
+pub use node::{Node, Options, clear};
+pub use watch::Events;

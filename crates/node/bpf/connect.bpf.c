@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * The direct path. connect() to a service's virtual address goes straight to one of its endpoints;
+ * the program keeps seeing the address it asked for.
+ *
+ * Hooks: cgroup/connect4, connect6 (TCP, and UDP sockets that connect), getpeername4, getpeername6.
+ * Returns: 1 = go on, 0 = refuse with the errno set by bpf_set_retval.
+ * Absent: virtual addresses answer ECONNREFUSED, since nothing listens on them.
+ */
+#include "route.h"
+
+static __always_inline int refuse(__u32 source, __u32 destination, __u32 reason)
+{
+	count_refusal(source, destination, reason);
+	bpf_set_retval(-ECONNREFUSED);
+	return 0;
+}
+
+/* A program that connects to the port it asked to listen on means itself, whatever port it got. */
+static __always_inline bool to_own_port(const struct caller *caller, const struct request *ask,
+					struct destination *to)
+{
+	struct sv_listener_key key = { .cgroup = caller->cgroup,
+				       .port = ask->key.port,
+				       .protocol = ask->key.protocol };
+	struct sv_listener *listener;
+
+	listener = bpf_map_lookup_elem(&listeners, &key);
+	if (!listener || listener->actual == ask->key.port)
+		return false;
+	to->address = ask->key.address;
+	to->port = listener->actual;
+	return true;
+}
+
+/* A socket that is connected anew: what its last attempt left is settled first. */
+static __always_inline void forget(struct sv_socket *record)
+{
+	settle_attempt(record);
+	give_back_slot(record);
+	record->flags = 0;
+}
+
+/* Gives 1 and a filled `to` with `*led` set, 1 to go on untouched, or 0 = refused. */
+static __always_inline int route(struct bpf_sock_addr *ctx, const struct request *ask,
+				 struct destination *to, bool *led)
+{
+	const struct sv_config *cfg = configuration();
+	struct bpf_sock *socket = ctx->sk;
+	struct sv_service *service;
+	struct sv_socket *record;
+	struct sv_edge *edge;
+	struct caller caller;
+	bool virtual;
+
+	*led = false;
+	if (!cfg || !socket)
+		return 1;
+	record = bpf_sk_storage_get(&sockets, socket, 0, 0);
+	if (record)
+		forget(record);
+	service = bpf_map_lookup_elem(&services, &ask->key);
+	virtual = in_virtual_range(cfg, &ask->key.address);
+	if (!service && !virtual && !is_self(&ask->key.address))
+		return 1;
+
+	caller = caller_of(kernel_socket(socket));
+	if (!service) {
+		if (virtual)
+			return refuse(caller.service, bpf_ntohl(ask->key.address.word[3]), NO_SUCH_PORT);
+		if (!caller.cgroup || !to_own_port(&caller, ask, to))
+			return 1;
+	} else {
+		struct choice choice = { .key = { .service = service->id,
+						  .port = ask->key.port,
+						  .protocol = ask->key.protocol,
+						  .version = service->version },
+					 .to = to,
+					 .ipv6_socket = ask->ipv6_socket };
+
+		if (!at_home(cfg, kernel_socket(socket)))
+			return refuse(caller.service, service->id, NETWORK_NAMESPACE);
+		if (!choose(service, &choice))
+			return refuse(caller.service, service->id, choice.reason);
+	}
+
+	record = bpf_sk_storage_get(&sockets, socket, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!record) {
+		count(SV_RECORDS_FAILED);
+		if (service)
+			bpf_set_retval(-ECONNREFUSED);
+		return !service;
+	}
+	record->peer = ask->key.address;
+	record->peer_port = ask->key.port;
+	record->cgroup = caller.cgroup;
+	record->source = caller.service;
+	record->destination = 0;
+	record->flags = SV_ROUTED;
+	if (service) {
+		if (service->flags & SV_SERVICE_LIMITED && ask->key.protocol == IPPROTO_TCP) {
+			if (!take_slot(service->id)) {
+				record->flags = 0;
+				return refuse(caller.service, service->id, CONNECTION_LIMIT);
+			}
+			record->slot = service->id;
+		}
+		record->destination = service->id;
+		if (to->cgroup)
+			record->flags |= SV_LOCAL;
+		if (service->flags & SV_SERVICE_DETAILED) {
+			record->flags |= SV_DETAILED;
+			record->started_ns = bpf_ktime_get_ns();
+		}
+		record->attempt = ask->key.protocol == IPPROTO_TCP;
+		edge = edge_of(caller.service, service->id);
+		if (edge)
+			__sync_fetch_and_add(&edge->connections, 1);
+	}
+	*led = true;
+	return 1;
+}
+
+SEC("cgroup/connect4")
+int sv_connect4(struct bpf_sock_addr *ctx)
+{
+	struct request ask = { .key = { .address = mapped(ctx->user_ip4),
+					.port = ctx->user_port,
+					.protocol = ctx->protocol } };
+	struct destination to = {};
+	bool led;
+	int verdict = route(ctx, &ask, &to, &led);
+
+	if (led) {
+		ctx->user_ip4 = is_mapped(&to.address) ? to.address.word[3] : LOOPBACK4;
+		ctx->user_port = to.port;
+	}
+	return verdict;
+}
+
+SEC("cgroup/connect6")
+int sv_connect6(struct bpf_sock_addr *ctx)
+{
+	struct request ask = { .ipv6_socket = true };
+	struct destination to = {};
+	int verdict;
+	bool led;
+
+	ask.key.address.word[0] = ctx->user_ip6[0];
+	ask.key.address.word[1] = ctx->user_ip6[1];
+	ask.key.address.word[2] = ctx->user_ip6[2];
+	ask.key.address.word[3] = ctx->user_ip6[3];
+	ask.key.port = ctx->user_port;
+	ask.key.protocol = ctx->protocol;
+	verdict = route(ctx, &ask, &to, &led);
+	if (led) {
+		ctx->user_ip6[0] = to.address.word[0];
+		ctx->user_ip6[1] = to.address.word[1];
+		ctx->user_ip6[2] = to.address.word[2];
+		ctx->user_ip6[3] = to.address.word[3];
+		ctx->user_port = to.port;
+	}
+	return verdict;
+}
+
+static __always_inline struct sv_socket *routed(struct bpf_sock_addr *ctx)
+{
+	struct bpf_sock *socket = ctx->sk;
+	struct sv_socket *record;
+
+	if (!socket)
+		return 0;
+	record = bpf_sk_storage_get(&sockets, socket, 0, 0);
+	return record && record->flags & SV_ROUTED ? record : 0;
+}
+
+SEC("cgroup/getpeername4")
+int sv_getpeername4(struct bpf_sock_addr *ctx)
+{
+	struct sv_socket *record = routed(ctx);
+
+	if (record) {
+		ctx->user_ip4 = record->peer.word[3];
+		ctx->user_port = record->peer_port;
+	}
+	return 1;
+}
+
+SEC("cgroup/getpeername6")
+int sv_getpeername6(struct bpf_sock_addr *ctx)
+{
+	struct sv_socket *record = routed(ctx);
+
+	if (record) {
+		ctx->user_ip6[0] = record->peer.word[0];
+		ctx->user_ip6[1] = record->peer.word[1];
+		ctx->user_ip6[2] = record->peer.word[2];
+		ctx->user_ip6[3] = record->peer.word[3];
+		ctx->user_port = record->peer_port;
+	}
+	return 1;
+}

@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * TCP's own events: who listens, which connects succeed, what the acceptor may know of the caller,
+ * when a connection ends.
+ *
+ * Hook: sockops. State changes are asked for only on listeners and on connections that hold a slot
+ * or are counted in detail, since they cost a callback each.
+ * Returns: 1 always.
+ * Absent: no TCP endpoint is seen to listen, so that services have no endpoints.
+ */
+#include "mesh.h"
+
+static __always_inline struct sv_socket *record_of(struct bpf_sock_ops *ctx)
+{
+	struct bpf_sock *socket = ctx->sk;
+
+	return socket ? bpf_sk_storage_get(&sockets, socket, 0, 0) : 0;
+}
+
+/* Every field is read before one is chosen: the verifier does not let a context pointer be chosen
+ * first and read through afterwards. */
+#define READ(field) (*(volatile __u32 *)&ctx->field)
+#define ADDRESS_OF(side)                                                                           \
+	static __always_inline struct sv_address side##_address(struct bpf_sock_ops *ctx)          \
+	{                                                                                          \
+		struct sv_address six;                                                             \
+		__u32 family = READ(family);                                                       \
+		__u32 four = READ(side##_ip4);                                                     \
+                                                                                                   \
+		six.word[0] = READ(side##_ip6[0]);                                                 \
+		six.word[1] = READ(side##_ip6[1]);                                                 \
+		six.word[2] = READ(side##_ip6[2]);                                                 \
+		six.word[3] = READ(side##_ip6[3]);                                                 \
+		return family == AF_INET ? mapped(four) : six;                                     \
+	}
+
+ADDRESS_OF(local)
+ADDRESS_OF(remote)
+
+static __always_inline void on_listen(struct bpf_sock_ops *ctx)
+{
+	struct sv_socket *record = record_of(ctx);
+	struct sv_address address;
+	struct bpf_sock *socket;
+	bool only6;
+
+	if (!record || !record->bound)
+		return;
+	address = local_address(ctx);
+	socket = ctx->sk;
+	if (!socket)
+		return;
+	only6 = ctx->family == AF_INET6 &&
+		BPF_CORE_READ_BITFIELD_PROBED(kernel_socket(socket), __sk_common.skc_ipv6only);
+	start_listening(record, IPPROTO_TCP, &address, only6);
+	bpf_sock_ops_cb_flags_set(ctx, BPF_SOCK_OPS_STATE_CB_FLAG);
+}
+
+static __always_inline void on_connect(struct bpf_sock_ops *ctx)
+{
+	struct sv_socket *record = record_of(ctx);
+	struct sv_flow_key key = { .protocol = IPPROTO_TCP };
+	struct sv_flow flow = {};
+
+	if (!record || !(record->flags & SV_ROUTED))
+		return;
+	record->flags |= SV_SYN;
+	if (record->slot || record->flags & SV_DETAILED)
+		bpf_sock_ops_cb_flags_set(ctx, BPF_SOCK_OPS_STATE_CB_FLAG);
+	if (!(record->flags & SV_LOCAL))
+		return;
+	key.client = local_address(ctx);
+	key.server = remote_address(ctx);
+	key.client_port = bpf_htons(ctx->local_port);
+	key.server_port = bpf_htons(bpf_ntohl(ctx->remote_port));
+	flow.peer = record->peer;
+	flow.peer_port = record->peer_port;
+	flow.cgroup = record->cgroup;
+	flow.source = record->source;
+	flow.destination = record->destination;
+	if (bpf_map_update_elem(&flows, &key, &flow, BPF_ANY))
+		count(SV_FLOWS_FAILED);
+}
+
+static __always_inline void on_established(struct bpf_sock_ops *ctx)
+{
+	struct sv_socket *record = record_of(ctx);
+	struct sv_edge_detail *detail;
+	__u64 took;
+	__u32 bucket = 0;
+	int step;
+
+	if (!record)
+		return;
+	record->attempt = 0;
+	if (!(record->flags & SV_DETAILED))
+		return;
+	detail = detail_of(record);
+	if (!detail)
+		return;
+	took = bpf_ktime_get_ns() - record->started_ns;
+	__sync_fetch_and_add(&detail->opened, 1);
+	__sync_fetch_and_add(&detail->connect_ns, took);
+	record->open = 1;
+	for (step = 32; step; step >>= 1)
+		if (took >> step) {
+			took >>= step;
+			bucket += step;
+		}
+	__sync_fetch_and_add(&detail->connect_time[bucket & (SV_HISTOGRAM_BUCKETS - 1)], 1);
+}
+
+/* The accepted socket gets its own copy of who calls, and the note is taken away: a later connection
+ * from the same port must not find it. */
+static __always_inline void on_accepted(struct bpf_sock_ops *ctx)
+{
+	struct sv_flow_key key = { .protocol = IPPROTO_TCP };
+	struct bpf_sock *socket = ctx->sk;
+	struct sv_socket *record;
+	struct sv_flow *flow;
+
+	if (ctx->bpf_sock_ops_cb_flags)
+		bpf_sock_ops_cb_flags_set(ctx, 0); /* inherited from the listener */
+	if (!socket)
+		return;
+	key.client = remote_address(ctx);
+	key.server = local_address(ctx);
+	key.client_port = bpf_htons(bpf_ntohl(ctx->remote_port));
+	key.server_port = bpf_htons(ctx->local_port);
+	flow = bpf_map_lookup_elem(&flows, &key);
+	if (!flow)
+		return;
+	record = bpf_sk_storage_get(&sockets, socket, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (record) {
+		record->peer = flow->peer;
+		record->peer_port = flow->peer_port;
+		record->cgroup = flow->cgroup;
+		record->source = flow->source;
+		record->destination = flow->destination;
+		record->flags = SV_ACCEPTED;
+	} else {
+		count(SV_RECORDS_FAILED);
+	}
+	bpf_map_delete_elem(&flows, &key);
+}
+
+static __always_inline void on_state(struct bpf_sock_ops *ctx, __u32 from, __u32 to)
+{
+	struct sv_edge_detail *detail;
+	struct sv_socket *record;
+
+	if (to != TCP_CLOSE)
+		return;
+	record = record_of(ctx);
+	if (!record)
+		return;
+	if (from == TCP_LISTEN) {
+		stop_listening(record, IPPROTO_TCP);
+		return;
+	}
+	settle_attempt(record);
+	give_back_slot(record);
+	if (!record->open || !__sync_lock_test_and_set(&record->open, 0))
+		return;
+	detail = detail_of(record);
+	if (!detail)
+		return;
+	__sync_fetch_and_add(&detail->closed, 1);
+	__sync_fetch_and_add(&detail->bytes_sent, ctx->bytes_acked);
+	__sync_fetch_and_add(&detail->bytes_received, ctx->bytes_received);
+}
+
+SEC("sockops")
+int sv_sockops(struct bpf_sock_ops *ctx)
+{
+	switch (ctx->op) {
+	case BPF_SOCK_OPS_TCP_LISTEN_CB:
+		on_listen(ctx);
+		break;
+	case BPF_SOCK_OPS_TCP_CONNECT_CB:
+		on_connect(ctx);
+		break;
+	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
+		on_established(ctx);
+		break;
+	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
+		on_accepted(ctx);
+		break;
+	case BPF_SOCK_OPS_STATE_CB:
+		on_state(ctx, ctx->args[0], ctx->args[1]);
+		break;
+	}
+	return 1;
+}

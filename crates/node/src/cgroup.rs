@@ -1,0 +1,207 @@
+//! Cgroups: finding the file system, the mesh's own tree in it, and placing processes.
+//!
+//! The tree is `<cgroup2>/<name>/workloads/<workload>` and `<cgroup2>/<name>/proxy`; a workload's
+//! folder is named as the workload is, `cart-0.default`.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use selvedge_model::{CgroupId, Label, WorkloadName};
+
+use crate::error::Error;
+
+/// The mesh's cgroups.
+#[derive(Clone, Debug)]
+pub(crate) struct Tree {
+    file_system: PathBuf,
+    mesh: PathBuf,
+}
+
+impl Tree {
+    /// Makes what is missing of the tree called `name`.
+    pub(crate) fn make(name: &str) -> Result<Self, Error> {
+        let tree = Self::locate(name)?;
+        for folder in [tree.workloads_folder(), tree.proxy_folder()] {
+            fs::create_dir_all(&folder).map_err(Error::file("create", &folder))?;
+        }
+        Ok(tree)
+    }
+
+    /// The tree called `name`, whether or not it is there.
+    pub(crate) fn locate(name: &str) -> Result<Self, Error> {
+        let file_system = cgroup2_mount()?;
+        Ok(Self {
+            mesh: file_system.join(name),
+            file_system,
+        })
+    }
+
+    pub(crate) fn workloads_folder(&self) -> PathBuf {
+        self.mesh.join("workloads")
+    }
+
+    pub(crate) fn proxy_folder(&self) -> PathBuf {
+        self.mesh.join("proxy")
+    }
+
+    /// Makes the cgroup of a workload; one that is there and empty is made anew, so that its id, and
+    /// with it everything the kernel knows of it, is fresh.
+    pub(crate) fn add(&self, name: &WorkloadName) -> Result<CgroupId, Error> {
+        let folder = self.folder_of(name);
+        if folder.exists() && !populated(&folder) {
+            remove_below(&folder)?;
+        }
+        fs::create_dir(&folder).map_err(Error::file("create", &folder))?;
+        id(&folder)
+    }
+
+    /// Removes the cgroup of a workload that has no processes left.
+    pub(crate) fn remove(&self, name: &WorkloadName) -> Result<(), Error> {
+        remove_below(&self.folder_of(name))
+    }
+
+    pub(crate) fn folder_of(&self, name: &WorkloadName) -> PathBuf {
+        self.workloads_folder().join(name.to_string())
+    }
+
+    /// Every workload's cgroup that is there.
+    pub(crate) fn workloads(&self) -> Result<Vec<(WorkloadName, CgroupId)>, Error> {
+        let folder = self.workloads_folder();
+        let entries = match fs::read_dir(&folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other.map_err(Error::file("list", &folder))?,
+        };
+        let mut found = Vec::new();
+        for entry in entries.flatten().filter(|entry| entry.path().is_dir()) {
+            let text = entry.file_name();
+            if let Some(name) = text.to_str().and_then(workload_name) {
+                found.push((name, id(&entry.path())?));
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+
+    /// A cgroup by its path below the file system's root, as `/proc/PID/cgroup` gives it.
+    pub(crate) fn resolve(&self, path: &Path) -> Result<(PathBuf, CgroupId), Error> {
+        let relative = path.strip_prefix("/").unwrap_or(path);
+        let folder = self.file_system.join(relative);
+        let id = id(&folder)?;
+        Ok((folder, id))
+    }
+
+    /// Removes the whole tree. All its processes must be gone.
+    pub(crate) fn remove_all(&self) -> Result<(), Error> {
+        remove_below(&self.mesh)
+    }
+}
+
+/// Moves a process into a cgroup. The caller has made sure that `pid` is still the process it
+/// means, for example by holding a connection that the process has not closed.
+pub(crate) fn place(pid: i32, folder: &Path) -> Result<(), Error> {
+    let procs = folder.join("cgroup.procs");
+    fs::write(&procs, pid.to_string()).map_err(Error::file("place a process in", procs))
+}
+
+/// Whether any process is in this cgroup or below it.
+pub(crate) fn populated(folder: &Path) -> bool {
+    let events = fs::read_to_string(folder.join("cgroup.events")).unwrap_or_default();
+    events.lines().any(|line| line == "populated 1")
+}
+
+/// The processes in this cgroup and those below it.
+pub(crate) fn processes(folder: &Path) -> Vec<i32> {
+    let text = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
+    let mut pids: Vec<i32> = text.lines().filter_map(|line| line.parse().ok()).collect();
+    for child in children(folder) {
+        pids.extend(processes(&child));
+    }
+    pids
+}
+
+/// Kills every process in a cgroup and below, through `cgroup.kill` (Linux 5.14) or one by one.
+pub(crate) fn kill(folder: &Path) {
+    if fs::write(folder.join("cgroup.kill"), "1").is_ok() {
+        return;
+    }
+    for pid in processes(folder) {
+        let Some(pid) = Pid::from_raw(pid) else {
+            continue;
+        };
+        if let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) {
+            let _gone_already =
+                rustix::process::pidfd_send_signal(process, rustix::process::Signal::KILL);
+        }
+    }
+}
+
+fn children(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .map(|entry| entry.path())
+        .filter(|path| path.is_dir())
+        .collect()
+}
+
+fn remove_below(folder: &Path) -> Result<(), Error> {
+    for child in children(folder) {
+        remove_below(&child)?;
+    }
+    match fs::remove_dir(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(Error::file("remove the cgroup", folder)(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A cgroup's id is the inode of its folder.
+pub(crate) fn id(folder: &Path) -> Result<CgroupId, Error> {
+    let metadata = fs::metadata(folder).map_err(Error::file("find the cgroup", folder))?;
+    Ok(CgroupId(metadata.ino()))
+}
+
+fn workload_name(text: &str) -> Option<WorkloadName> {
+    let (name, namespace) = text.split_once('.')?;
+    Some(WorkloadName {
+        namespace: Label::new(namespace).ok()?,
+        name: Label::new(name).ok()?,
+    })
+}
+
+/// Where the cgroup2 file system is mounted: `/sys/fs/cgroup` where it is alone, `.../unified` where
+/// version 1 is beside it, anywhere else where somebody chose so.
+fn cgroup2_mount() -> Result<PathBuf, Error> {
+    let path = "/proc/self/mountinfo";
+    let table = fs::read_to_string(path).map_err(Error::file("read", path))?;
+    table.lines().find_map(cgroup2_of).ok_or(Error::NoCgroup2)
+}
+
+/// The mount point in a line of mountinfo, if it is a cgroup2 one (proc_pid_mountinfo(5)).
+fn cgroup2_of(line: &str) -> Option<PathBuf> {
+    let (before, after) = line.split_once(" - ")?;
+    if after.split(' ').next()? != "cgroup2" {
+        return None;
+    }
+    let escaped = before.split(' ').nth(4)?;
+    Some(PathBuf::from(escaped.replace("\\040", " ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mount_is_found_in_any_layout() {
+        let hybrid = "34 24 0:28 / /sys/fs/cgroup/unified rw,nosuid shared:9 - cgroup2 cgroup2 rw";
+        assert_eq!(cgroup2_of(hybrid), Some("/sys/fs/cgroup/unified".into()));
+        let plain = "29 22 0:26 / /sys/fs/cgroup rw - cgroup2 none rw,nsdelegate";
+        assert_eq!(cgroup2_of(plain), Some("/sys/fs/cgroup".into()));
+        let version1 = "36 24 0:30 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu";
+        assert_eq!(cgroup2_of(version1), None);
+        assert_eq!(cgroup2_of("nonsense"), None);
+    }
+}

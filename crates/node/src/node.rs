@@ -1,0 +1,236 @@
+//! The node as a whole: what [`Node::start`] sets up, [`Node::apply`] keeps to the configuration and
+//! [`Node::clear`] removes without a trace.
+
+use std::fs::{self, File};
+use std::io;
+use std::net::Ipv4Addr;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use selvedge_model::{CgroupId, Generation, KernelStatus, Observation, Snapshot, WorkloadName};
+
+use crate::abi;
+use crate::apply::{Applied, update};
+use crate::cgroup::{self, Tree};
+use crate::counters;
+use crate::error::Error;
+use crate::intent::Intent;
+use crate::kernel::{Kernel, remove_tree};
+use crate::object::Scope;
+use crate::watch::{Events, Watches};
+
+/// How a node is set up.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Folder for sockets and pins, `/run/selvedge` as a rule.
+    pub run_dir: PathBuf,
+    /// Name of the mesh's cgroup, directly below the cgroup2 file system's root.
+    pub cgroup: String,
+    /// First private port and how many there are; outside `net.ipv4.ip_local_port_range`, so that
+    /// no outgoing connection takes one.
+    pub private_ports: (u16, u16),
+}
+
+impl Options {
+    /// What a node has unless told otherwise.
+    pub fn new(run_dir: PathBuf) -> Self {
+        Self {
+            run_dir,
+            cgroup: "selvedge".to_owned(),
+            private_ports: (61_000, 4_500),
+        }
+    }
+
+    fn bpffs(&self) -> PathBuf {
+        self.run_dir.join("bpf")
+    }
+}
+
+/// The kernel side of one node, running.
+pub struct Node {
+    options: Options,
+    kernel: Kernel,
+    tree: Tree,
+    applied: Applied,
+    generation: Option<Generation>,
+    config: abi::Config,
+    watches: Watches,
+}
+
+impl Node {
+    /// Sets the node up, or adopts what an earlier agent left running.
+    pub fn start(options: Options) -> Result<Self, Error> {
+        let bpffs = options.bpffs();
+        mount_bpffs(&bpffs)?;
+        let tree = Tree::make(&options.cgroup)?;
+        let mut kernel = Kernel::load(&bpffs)?;
+        let applied = Applied::read(&kernel)?;
+        let config = configuration(&options)?;
+        update(&kernel, "config", &0u32, &config)?;
+        kernel.attach(
+            Scope::Workloads,
+            "workloads",
+            &open(&tree.workloads_folder())?,
+        )?;
+        kernel.attach(Scope::Proxy, "proxy", &open(&tree.proxy_folder())?)?;
+        kernel.attach(
+            Scope::Network,
+            "network",
+            &open(Path::new("/proc/self/ns/net"))?,
+        )?;
+        let watches = Watches::new()?;
+        for (name, cgroup) in tree.workloads()? {
+            watches.add(cgroup, tree.folder_of(&name))?;
+        }
+        Ok(Self {
+            options,
+            kernel,
+            tree,
+            applied,
+            generation: None,
+            config,
+            watches,
+        })
+    }
+
+    /// Brings the kernel to `snapshot`.
+    pub fn apply(&mut self, snapshot: &Snapshot) -> Result<(), Error> {
+        let (net, prefix) = snapshot.virtual_range;
+        self.config.virtual_net = net.to_bits().to_be();
+        self.config.virtual_mask = mask(prefix).to_bits().to_be();
+        update(&self.kernel, "config", &0u32, &self.config)?;
+        self.generation = None;
+        self.applied.apply(&self.kernel, Intent::of(snapshot))?;
+        self.generation = Some(snapshot.generation);
+        Ok(())
+    }
+
+    /// Leads look-ups of workloads to the mesh's resolver on this port of 127.0.0.1 and ::1.
+    pub fn set_resolver(&mut self, port: u16) -> Result<(), Error> {
+        self.config.resolver_port = port.to_be();
+        update(&self.kernel, "config", &0u32, &self.config)
+    }
+
+    /// Events from now on. One reader at a time.
+    pub fn events(&self) -> Result<Events, Error> {
+        Events::open(&self.kernel, self.watches.clone())
+    }
+
+    /// Makes the cgroup for a workload.
+    pub fn add_workload(&self, name: &WorkloadName) -> Result<CgroupId, Error> {
+        let cgroup = self.tree.add(name)?;
+        self.watches.add(cgroup, self.tree.folder_of(name))?;
+        Ok(cgroup)
+    }
+
+    /// Moves a process into a workload's cgroup. The caller holds what proves that `pid` is still
+    /// the process it means.
+    pub fn place(&self, pid: i32, name: &WorkloadName) -> Result<(), Error> {
+        cgroup::place(pid, &self.tree.folder_of(name))
+    }
+
+    /// Removes the cgroup of a workload whose processes have ended.
+    pub fn remove_workload(&self, name: &WorkloadName) -> Result<(), Error> {
+        self.tree.remove(name)
+    }
+
+    /// Every workload's cgroup that is there, with whether processes are in it.
+    pub fn workloads(&self) -> Result<Vec<(WorkloadName, CgroupId, bool)>, Error> {
+        let with_state = |(name, id): (WorkloadName, CgroupId)| {
+            let populated = cgroup::populated(&self.tree.folder_of(&name));
+            (name, id, populated)
+        };
+        Ok(self.tree.workloads()?.into_iter().map(with_state).collect())
+    }
+
+    /// Ends every process of every workload at once.
+    pub fn kill_workloads(&self) {
+        cgroup::kill(&self.tree.workloads_folder());
+    }
+
+    /// What was counted so far.
+    pub fn observe(&self) -> Result<Observation, Error> {
+        counters::observe(&self.kernel)
+    }
+
+    /// The state of the kernel path, drift included.
+    pub fn status(&self) -> Result<KernelStatus, Error> {
+        Ok(KernelStatus {
+            age: Duration::ZERO,
+            generation: self.generation,
+            features: self.kernel.features().to_vec(),
+            maps: counters::usage(&self.kernel)?,
+            drift: self.applied.drift(&self.kernel)?,
+        })
+    }
+
+    /// Removes programs, pins, the mount and the cgroups of the node. Workloads must have ended.
+    pub fn clear(self) -> Result<(), Error> {
+        let options = self.options.clone();
+        drop(self);
+        clear(&options)
+    }
+}
+
+/// [`Node::clear`] for a node whose agent is gone.
+pub fn clear(options: &Options) -> Result<(), Error> {
+    let bpffs = options.bpffs();
+    if is_bpffs(&bpffs) {
+        let entries = fs::read_dir(&bpffs).map_err(Error::file("list", &bpffs))?;
+        for entry in entries.flatten().filter(|entry| entry.path().is_dir()) {
+            remove_tree(&entry.path())?;
+        }
+        unmount(&bpffs, UnmountFlags::DETACH)
+            .map_err(|error| Error::file("unmount", &bpffs)(error.into()))?;
+    }
+    match fs::remove_dir(&bpffs) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(Error::file("remove", bpffs)(error));
+        }
+        _ => {}
+    }
+    Tree::locate(&options.cgroup)?.remove_all()
+}
+
+fn configuration(options: &Options) -> Result<abi::Config, Error> {
+    let path = "/proc/self/ns/net";
+    let network = fs::metadata(path).map_err(Error::file("read", path))?.ino();
+    Ok(abi::Config {
+        // Inode numbers of namespaces are 32 bits in the kernel.
+        network: network as u32,
+        virtual_net: 0,
+        virtual_mask: 0,
+        private_first: options.private_ports.0,
+        private_count: options.private_ports.1,
+        resolver_port: 0,
+        pad: 0,
+    })
+}
+
+fn mask(prefix: u8) -> Ipv4Addr {
+    Ipv4Addr::from_bits(u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0))
+}
+
+fn open(path: &Path) -> Result<File, Error> {
+    File::open(path).map_err(Error::file("open", path))
+}
+
+/// A bpf file system of our own, so that removing it removes everything, and 0700, so that nobody
+/// but root reaches the maps.
+fn mount_bpffs(path: &Path) -> Result<(), Error> {
+    fs::create_dir_all(path).map_err(Error::file("create", path))?;
+    if is_bpffs(path) {
+        return Ok(());
+    }
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    mount("selvedge", path, "bpf", flags, Some(c"mode=0700"))
+        .map_err(|error| Error::file("mount a bpf file system on", path)(error.into()))
+}
+
+fn is_bpffs(path: &Path) -> bool {
+    /// `BPF_FS_MAGIC` of linux/magic.h.
+    const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
+    rustix::fs::statfs(path).is_ok_and(|found| found.f_type as u64 == BPF_FS_MAGIC)
+}

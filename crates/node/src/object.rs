@@ -1,0 +1,85 @@
+//! The kernel programs as built, one object per feature, so that one refused program takes only its
+//! own feature down.
+
+/// One feature of the kernel path.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Feature {
+    /// Public name.
+    pub(crate) name: &'static str,
+    /// The compiled object.
+    pub(crate) object: &'static [u8],
+    /// Where its programs are attached.
+    pub(crate) scopes: &'static [Scope],
+    /// Whether nothing works without it.
+    pub(crate) essential: bool,
+    /// What users lose where it cannot be had.
+    pub(crate) without: &'static str,
+}
+
+/// A place programs are attached to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Scope {
+    /// The cgroup above all workloads that `run` makes.
+    Workloads,
+    /// A cgroup that a Workload object names.
+    Joined,
+    /// The proxy's cgroup.
+    Proxy,
+    /// The network namespace of the node.
+    Network,
+}
+
+macro_rules! object {
+    ($name:literal) => {{
+        // Aligned, since libbpf reads ELF headers in place.
+        #[repr(align(8))]
+        struct Aligned<T: ?Sized>(T);
+        static OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(
+            env!("OUT_DIR"),
+            "/",
+            $name,
+            ".bpf.o"
+        )));
+        &OBJECT.0
+    }};
+}
+
+/// Every feature, in the order in which their programs are to run at a shared hook: name look-ups
+/// are led before services are.
+pub(crate) static FEATURES: &[Feature] = &[
+    Feature {
+        name: "connect",
+        object: object!("connect"),
+        scopes: &[Scope::Workloads, Scope::Joined],
+        essential: true,
+        without: "no connection reaches a service",
+    },
+    Feature {
+        name: "ports",
+        object: object!("ports"),
+        scopes: &[Scope::Workloads, Scope::Joined],
+        essential: true,
+        without: "replicas cannot share a port",
+    },
+    Feature {
+        name: "sockops",
+        object: object!("sockops"),
+        scopes: &[Scope::Workloads, Scope::Joined, Scope::Proxy],
+        essential: true,
+        without: "no endpoint is seen to listen",
+    },
+    Feature {
+        name: "datagram",
+        object: object!("datagram"),
+        scopes: &[Scope::Workloads, Scope::Joined],
+        essential: false,
+        without: "UDP sockets that do not connect reach no service",
+    },
+    Feature {
+        name: "multipath",
+        object: object!("multipath"),
+        scopes: &[Scope::Workloads],
+        essential: false,
+        without: "programs that use multipath TCP see private ports and replaced addresses",
+    },
+];
