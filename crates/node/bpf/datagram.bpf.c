@@ -115,26 +115,44 @@ int sv_sendmsg4(struct bpf_sock_addr *ctx)
 	return verdict;
 }
 
-static __always_inline struct sv_datagram *sender(struct bpf_sock_addr *ctx,
-						  const struct sv_address *address)
+/* Whom the datagram just read seems to come from, if that is not who sent it. */
+static __always_inline bool sender(struct bpf_sock_addr *ctx, const struct sv_address *address,
+				   struct destination *from)
 {
-	struct sv_datagram_key key = { .cookie = bpf_get_socket_cookie(ctx),
-				       .address = *address,
-				       .port = ctx->user_port,
-				       .back = 1 };
+	struct sv_datagram_key key = { .address = *address, .port = ctx->user_port, .back = 1 };
+	struct bpf_sock *socket = ctx->sk;
+	struct sv_datagram *noted;
+	struct sv_socket *record;
 
-	return bpf_map_lookup_elem(&datagrams, &key);
+	if (!socket)
+		return false;
+	/* A connected socket hears its peer only. */
+	if (socket->dst_port) {
+		record = bpf_sk_storage_get(&sockets, socket, 0, 0);
+		if (!record || !(record->flags & SV_ROUTED))
+			return false;
+		from->address = record->peer;
+		from->port = record->peer_port;
+		return true;
+	}
+	key.cookie = bpf_get_socket_cookie(ctx);
+	noted = bpf_map_lookup_elem(&datagrams, &key);
+	if (!noted)
+		return false;
+	from->address = noted->address;
+	from->port = noted->port;
+	return true;
 }
 
 SEC("cgroup/recvmsg4")
 int sv_recvmsg4(struct bpf_sock_addr *ctx)
 {
 	struct sv_address address = mapped(ctx->user_ip4);
-	struct sv_datagram *from = sender(ctx, &address);
+	struct destination from = {};
 
-	if (from) {
-		ctx->user_ip4 = from->address.word[3];
-		ctx->user_port = from->port;
+	if (sender(ctx, &address, &from)) {
+		ctx->user_ip4 = from.address.word[3];
+		ctx->user_port = from.port;
 	}
 	return 1;
 }
@@ -142,19 +160,19 @@ int sv_recvmsg4(struct bpf_sock_addr *ctx)
 SEC("cgroup/recvmsg6")
 int sv_recvmsg6(struct bpf_sock_addr *ctx)
 {
+	struct destination from = {};
 	struct sv_address address;
-	struct sv_datagram *from;
 
 	address.word[0] = ctx->user_ip6[0];
 	address.word[1] = ctx->user_ip6[1];
 	address.word[2] = ctx->user_ip6[2];
 	address.word[3] = ctx->user_ip6[3];
-	if (!is_mapped(&address))
-		return 1;
-	from = sender(ctx, &address);
-	if (from) {
-		ctx->user_ip6[3] = from->address.word[3];
-		ctx->user_port = from->port;
+	if (sender(ctx, &address, &from)) {
+		ctx->user_ip6[0] = from.address.word[0];
+		ctx->user_ip6[1] = from.address.word[1];
+		ctx->user_ip6[2] = from.address.word[2];
+		ctx->user_ip6[3] = from.address.word[3];
+		ctx->user_port = from.port;
 	}
 	return 1;
 }

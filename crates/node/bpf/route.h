@@ -19,6 +19,7 @@ struct choice {
 	__u32 endpoints;
 	__u32 reason;
 	bool ipv6_socket;
+	bool backwards;
 	bool found;
 };
 
@@ -74,7 +75,7 @@ static long try_in_turn(__u32 index, void *context)
 	struct choice *choice = context;
 	struct sv_endpoint *endpoint;
 
-	choice->key.slot = choice->first + index;
+	choice->key.slot = choice->first + (choice->backwards ? choice->endpoints - index : index);
 	if (choice->key.slot >= choice->endpoints)
 		choice->key.slot -= choice->endpoints;
 	endpoint = bpf_map_lookup_elem(&endpoints, &choice->key);
@@ -82,12 +83,12 @@ static long try_in_turn(__u32 index, void *context)
 	return choice->found;
 }
 
-#define DRAWS 4
+#define DRAWS 8
 
 /*
  * Chooses an endpoint that is alive, by weight. A dead one is answered by another draw, so that its
  * share is spread over all others by their weights; when `DRAWS` draws met only dead ones, all are
- * tried in turn from a random place, so that one living endpoint is always found.
+ * tried in turn, from a random place and either way, so that one living endpoint is always found.
  */
 static __always_inline bool choose(const struct sv_service *service, struct choice *choice)
 {
@@ -111,7 +112,8 @@ static __always_inline bool choose(const struct sv_service *service, struct choi
 		if (service->endpoints == 1)
 			return false;
 	}
-	choice->first = choice->key.slot;
+	choice->first = ((__u64)bpf_get_prandom_u32() * service->endpoints) >> 32;
+	choice->backwards = bpf_get_prandom_u32() & 1;
 	choice->endpoints = service->endpoints;
 	bpf_loop(service->endpoints, try_in_turn, choice, 0);
 	return choice->found;

@@ -1,0 +1,233 @@
+//! The programs that tests run as workloads: this very test binary, told by environment what to be.
+//!
+//! A child waits for a line on its standard input (so that it can be placed in a cgroup first), does
+//! one thing after another as its script says, and prints one line for each. It knows nothing of a
+//! mesh.
+
+use std::collections::BTreeMap;
+use std::io::{self, BufRead, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::Arc;
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// Set to `1` in children.
+pub(crate) const ENVIRONMENT: &str = "SELVEDGE_TEST_CHILD";
+
+/// Entry point of a child process; as a test of the parent it does nothing.
+#[test]
+fn child() {
+    if std::env::var_os(ENVIRONMENT).is_none() {
+        return;
+    }
+    let mut program = Program::default();
+    for line in io::stdin().lock().lines() {
+        let Ok(line) = line else { break };
+        let answer = program
+            .run(&line)
+            .unwrap_or_else(|error| format!("error {}", code(&error)));
+        // The harness writes to stdout too: answers are marked.
+        println!("\n> {answer}");
+        io::stdout().flush().unwrap();
+    }
+    std::process::exit(0);
+}
+
+/// The name of an error as the C library has it, or its number.
+fn code(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(13) => "EACCES".into(),
+        Some(93) => "EPROTONOSUPPORT".into(),
+        Some(98) => "EADDRINUSE".into(),
+        Some(101) => "ENETUNREACH".into(),
+        Some(111) => "ECONNREFUSED".into(),
+        Some(other) => other.to_string(),
+        None => error.to_string(),
+    }
+}
+
+#[derive(Default)]
+struct Program {
+    sockets: BTreeMap<String, Socket>,
+}
+
+impl Program {
+    fn run(&mut self, line: &str) -> io::Result<String> {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words[..] {
+            ["hello"] => Ok("hello".into()),
+            ["serve", name, address] => self.serve(name, address.parse().unwrap(), &[]),
+            ["serve", name, address, ref options @ ..] => {
+                self.serve(name, address.parse().unwrap(), options)
+            }
+            ["bind", name, address, ref options @ ..] => {
+                let socket = bound(address.parse().unwrap(), options)?;
+                let answer = own(&socket)?.to_string();
+                self.sockets.insert(name.into(), socket);
+                Ok(answer)
+            }
+            ["answer", name, address] => self.answer(name, address.parse().unwrap()),
+            ["ask", address] => ask(address.parse().unwrap()),
+            ["ask6", address] => {
+                let SocketAddr::V4(v4) = address.parse().unwrap() else {
+                    panic!("a v4 address")
+                };
+                ask((v4.ip().to_ipv6_mapped(), v4.port()).into())
+            }
+            ["send", address] => send(address.parse().unwrap(), true),
+            ["sendto", address] => send(address.parse().unwrap(), false),
+            ["connect", name, address] => self.connect(name, address.parse().unwrap()),
+            ["begin", name, address] => self.begin(name, address.parse().unwrap()),
+            ["close", name] => {
+                self.sockets.remove(name);
+                Ok("closed".into())
+            }
+            ["own", name] => own(&self.sockets[name]).map(|address| address.to_string()),
+            ["peer", name] => Ok(self.sockets[name]
+                .peer_addr()?
+                .as_socket()
+                .unwrap()
+                .to_string()),
+            ["echo", name] => {
+                let mut stream = &self.sockets[name];
+                stream.write_all(b"x")?;
+                let mut one = [0];
+                stream.read_exact(&mut one)?;
+                Ok("echoed".into())
+            }
+            ["mptcp"] => Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::from(262)))
+                .map(|_| "made".into()),
+            _ => panic!("no such command: {line}"),
+        }
+    }
+
+    /// Listens, and answers each connection with `<pid> <own address> <peer's port>`, then echoes.
+    fn serve(&mut self, name: &str, address: SocketAddr, options: &[&str]) -> io::Result<String> {
+        let socket = bound(address, options)?;
+        socket.listen(4096)?;
+        let answer = own(&socket)?.to_string();
+        let listener: TcpListener = socket.try_clone()?.into();
+        self.sockets.insert(name.into(), socket);
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let Ok(stream) = stream else { return };
+                std::thread::spawn(move || greet(stream));
+            }
+        });
+        Ok(answer)
+    }
+
+    /// Answers each datagram as [`Program::serve`] does connections.
+    fn answer(&mut self, name: &str, address: SocketAddr) -> io::Result<String> {
+        let socket = UdpSocket::bind(address)?;
+        let own = socket.local_addr()?;
+        let socket = Arc::new(socket);
+        self.sockets.insert(name.into(), socket.try_clone()?.into());
+        std::thread::spawn(move || {
+            let mut buffer = [0; 1500];
+            while let Ok((_, peer)) = socket.recv_from(&mut buffer) {
+                let text = format!("{} {own}", std::process::id());
+                let _unheard = socket.send_to(text.as_bytes(), peer);
+            }
+        });
+        Ok(own.to_string())
+    }
+
+    fn connect(&mut self, name: &str, address: SocketAddr) -> io::Result<String> {
+        let socket: Socket = TcpStream::connect(address)?.into();
+        let answer = read_line(&socket)?;
+        self.sockets.insert(name.into(), socket);
+        Ok(answer)
+    }
+
+    /// A connect that is not waited for.
+    fn begin(&mut self, name: &str, address: SocketAddr) -> io::Result<String> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        let begun = socket.connect(&address.into());
+        self.sockets.insert(name.into(), socket);
+        match begun {
+            Err(error) if error.raw_os_error() == Some(115) => Ok("begun".into()),
+            other => other.map(|()| "connected".into()),
+        }
+    }
+}
+
+fn own(socket: &Socket) -> io::Result<SocketAddr> {
+    Ok(socket.local_addr()?.as_socket().unwrap())
+}
+
+fn bound(address: SocketAddr, options: &[&str]) -> io::Result<Socket> {
+    let kind = if options.contains(&"udp") {
+        Type::DGRAM
+    } else {
+        Type::STREAM
+    };
+    let socket = Socket::new(Domain::for_address(address), kind, None)?;
+    if options.contains(&"reuseport") {
+        socket.set_reuse_port(true)?;
+    }
+    if options.contains(&"reuseaddr") {
+        socket.set_reuse_address(true)?;
+    }
+    if options.contains(&"only6") {
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+fn greet(mut stream: TcpStream) {
+    let own = stream.local_addr().unwrap();
+    let peer = stream.peer_addr().unwrap().port();
+    if writeln!(stream, "{} {own} {peer}", std::process::id()).is_err() {
+        return;
+    }
+    let mut buffer = [0; 1024];
+    while let Ok(read @ 1..) = stream.read(&mut buffer) {
+        if stream.write_all(&buffer[..read]).is_err() {
+            return;
+        }
+    }
+}
+
+fn read_line(mut socket: &Socket) -> io::Result<String> {
+    let mut text = String::new();
+    let mut byte = [0];
+    while socket.read(&mut byte)? == 1 && byte[0] != b'\n' {
+        text.push(byte[0] as char);
+    }
+    Ok(text)
+}
+
+/// `<greeting> | <own port> <peer as seen>`: one connection, closed again.
+fn ask(address: SocketAddr) -> io::Result<String> {
+    let stream = TcpStream::connect(address)?;
+    let (own, peer) = (stream.local_addr()?.port(), stream.peer_addr()?);
+    let greeting = read_line(&stream.into())?;
+    Ok(format!("{greeting} | {own} {peer}"))
+}
+
+/// `<answer> | <from whom>`.
+fn send(address: SocketAddr, connected: bool) -> io::Result<String> {
+    let any: SocketAddr = if address.is_ipv4() {
+        "0.0.0.0:0"
+    } else {
+        "[::]:0"
+    }
+    .parse()
+    .unwrap();
+    let socket = UdpSocket::bind(any)?;
+    let mut buffer = [0; 1500];
+    if connected {
+        socket.connect(address)?;
+        socket.send(b"?")?;
+    } else {
+        socket.send_to(b"?", address)?;
+    }
+    let (length, from) = socket.recv_from(&mut buffer)?;
+    Ok(format!(
+        "{} | {from}",
+        String::from_utf8_lossy(&buffer[..length])
+    ))
+}

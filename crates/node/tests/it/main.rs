@@ -1,0 +1,10 @@
+//! The kernel path, driven: real sockets of real processes in real cgroups.
+//!
+//! Needs root, BPF and cgroup2; elsewhere each test says SKIPPED and why. Every test has a mesh of
+//! its own: its own folder, cgroup, virtual range and private ports.
+
+mod adopt;
+mod child;
+mod direct;
+mod ports;
+mod testbed;

@@ -1,0 +1,303 @@
+//! A mesh for one test, and its workloads.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{Duration, Instant};
+
+use selvedge_model::{
+    CgroupId, DnsSettings, Edge, EdgeCounters, Endpoint, Generation, Label, Place, Port, PortMode,
+    Protocol, Service, ServiceName, ServicePort, Snapshot, Workload, WorkloadName,
+};
+use selvedge_node::{Node, Options};
+
+use crate::child::ENVIRONMENT;
+
+/// One mesh. Dropping it ends its programs and removes everything.
+pub(crate) struct Testbed {
+    pub(crate) node: Option<Node>,
+    pub(crate) options: Options,
+    pub(crate) snapshot: Snapshot,
+    _folder: tempfile::TempDir,
+}
+
+/// A number no other test of any process has at this moment; its first user is shown by a cgroup.
+static NEXT: AtomicU16 = AtomicU16::new(0);
+
+impl Testbed {
+    /// A mesh with nothing in it; `None`, with the reason printed, where it cannot be had.
+    pub(crate) fn new(test: &str) -> Option<Self> {
+        if let Some(reason) = missing() {
+            skip(test, reason);
+            return None;
+        }
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let mut options = Options::new(folder.path().join("run"));
+        options.cgroup = format!("selvedge-test-{}-{number}", std::process::id());
+        options.private_ports = (61_000 + 200 * (number % 20), 200);
+        let node = Node::start(options.clone()).unwrap_or_else(|error| panic!("{}", chain(&error)));
+        let mut snapshot = Snapshot::empty();
+        snapshot.virtual_range = (Ipv4Addr::new(127, 96, number as u8, 0), 24);
+        Some(Self {
+            node: Some(node),
+            options,
+            snapshot,
+            _folder: folder,
+        })
+    }
+
+    pub(crate) fn node(&mut self) -> &mut Node {
+        self.node.as_mut().expect("the node is up")
+    }
+
+    /// The agent is gone, as after `kill -9`: what it held is dropped and nothing is removed.
+    pub(crate) fn lose_agent(&mut self) {
+        self.node = None;
+    }
+
+    /// A new agent adopts what is there.
+    pub(crate) fn start_agent(&mut self) {
+        let node = Node::start(self.options.clone());
+        self.node = Some(node.unwrap_or_else(|error| panic!("{}", chain(&error))));
+        self.apply();
+    }
+
+    /// A service with one port and no endpoints yet; gives its virtual address.
+    pub(crate) fn service(&mut self, name: &str, port: u16, protocol: Protocol) -> Ipv4Addr {
+        let number = self.snapshot.services.len() as u32 + 1;
+        let address = Ipv4Addr::from_bits(self.snapshot.virtual_range.0.to_bits() + number);
+        let name = ServiceName::new(Label::default_namespace(), Label::new(name).unwrap());
+        let port = ServicePort {
+            name: None,
+            port: Port::new(port).unwrap(),
+            protocol,
+            app_protocol: None,
+            endpoints: Vec::new(),
+        };
+        let service = Service {
+            name: name.clone(),
+            address,
+            ports: vec![port],
+            published: Vec::new(),
+            connection_limit: None,
+            detailed_counters: false,
+        };
+        self.snapshot.services.insert(name, service);
+        address
+    }
+
+    pub(crate) fn service_mut(&mut self, name: &str) -> &mut Service {
+        self.snapshot
+            .services
+            .get_mut(&name.parse().unwrap())
+            .expect("the service is there")
+    }
+
+    /// Adds an endpoint to the service's only port.
+    pub(crate) fn endpoint(&mut self, service: &str, place: Place, port: u16, weight: u16) {
+        let port = Port::new(port).unwrap();
+        let endpoint = Endpoint {
+            place,
+            port,
+            weight,
+            ready: true,
+        };
+        self.service_mut(service).ports[0].endpoints.push(endpoint);
+    }
+
+    /// A running program that is a workload of the service.
+    pub(crate) fn program(&mut self, service: &str, name: &str) -> Program {
+        self.program_with(service, name, PortMode::Shared)
+    }
+
+    pub(crate) fn program_with(&mut self, service: &str, name: &str, ports: PortMode) -> Program {
+        let name = WorkloadName {
+            namespace: Label::default_namespace(),
+            name: Label::new(name).unwrap(),
+        };
+        let cgroup = self
+            .node()
+            .add_workload(&name)
+            .expect("a cgroup can be made");
+        let workload = Workload {
+            name: name.clone(),
+            service: service.parse().unwrap(),
+            cgroup,
+            ports,
+            dns: DnsSettings::default(),
+        };
+        self.snapshot.workloads.insert(cgroup, workload);
+        self.apply();
+        let mut program = Program::start(cgroup);
+        self.node()
+            .place(program.pid(), &name)
+            .expect("a child can be placed");
+        assert_eq!(program.tell("hello"), "hello");
+        program
+    }
+
+    /// Applies the snapshot as it stands.
+    pub(crate) fn apply(&mut self) {
+        self.snapshot.generation = Generation(self.snapshot.generation.0 + 1);
+        let snapshot = self.snapshot.clone();
+        self.node()
+            .apply(&snapshot)
+            .unwrap_or_else(|error| panic!("{}", chain(&error)));
+    }
+
+    /// The counters of one edge.
+    pub(crate) fn edge(&mut self, source: Option<Ipv4Addr>, destination: Ipv4Addr) -> EdgeCounters {
+        let edges: BTreeMap<Edge, EdgeCounters> = self.node().observe().unwrap().edges;
+        edges
+            .get(&Edge {
+                source,
+                destination,
+            })
+            .cloned()
+            .unwrap_or_default()
+    }
+}
+
+impl Drop for Testbed {
+    fn drop(&mut self) {
+        if let Some(node) = self.node.take() {
+            node.kill_workloads();
+            let emptied = || {
+                node.workloads()
+                    .is_ok_and(|all| all.iter().all(|(_, _, alive)| !alive))
+            };
+            if eventually(emptied) {
+                drop(node);
+            }
+        }
+        if let Err(error) = selvedge_node::clear(&self.options) {
+            eprintln!("left behind: {}", chain(&error));
+        }
+    }
+}
+
+/// One child process with a script: see `child`.
+pub(crate) struct Program {
+    pub(crate) cgroup: CgroupId,
+    child: Child,
+    stdin: ChildStdin,
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Program {
+    /// A program outside any workload.
+    pub(crate) fn outside() -> Self {
+        Self::start(CgroupId(0))
+    }
+
+    fn start(cgroup: CgroupId) -> Self {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["child::child", "--exact", "--nocapture", "--test-threads=1"])
+            .env(ENVIRONMENT, "1")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("this binary can be started again");
+        let stdin = child.stdin.take().unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        Self {
+            cgroup,
+            child,
+            stdin,
+            stdout,
+        }
+    }
+
+    pub(crate) fn pid(&self) -> i32 {
+        self.child.id() as i32
+    }
+
+    /// Has the program do something; gives its answer.
+    pub(crate) fn tell(&mut self, line: &str) -> String {
+        writeln!(self.stdin, "{line}").expect("the child reads");
+        let mut answer = String::new();
+        loop {
+            answer.clear();
+            let read = self
+                .stdout
+                .read_line(&mut answer)
+                .expect("the child writes");
+            assert!(read > 0, "the child ended at `{line}`");
+            if let Some(answer) = answer.strip_prefix("> ") {
+                return answer.trim_end().to_owned();
+            }
+        }
+    }
+
+    /// As `kill -9`, and waits for the end.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ended_already = self.child.kill();
+        let _ended_already = self.child.wait();
+    }
+}
+
+/// Waits until `holds`, for as long as a slow machine may need; whether it came to hold.
+pub(crate) fn eventually(mut holds: impl FnMut() -> bool) -> bool {
+    let factor: u32 = std::env::var("SELVEDGE_TEST_SLOW")
+        .ok()
+        .and_then(|it| it.parse().ok())
+        .unwrap_or(1);
+    let end = Instant::now() + Duration::from_secs(20) * factor;
+    while Instant::now() < end {
+        if holds() {
+            return true;
+        }
+        std::thread::yield_now();
+    }
+    false
+}
+
+/// The local address that the place `place` is.
+pub(crate) fn local(program: &Program) -> Place {
+    Place::Local(program.cgroup)
+}
+
+/// Says that a test did not run, where the run counts it.
+pub(crate) fn skip(test: &str, reason: &str) {
+    let line = format!("SKIPPED: {test}: {reason}");
+    eprintln!("{line}");
+    if let Some(log) = std::env::var_os("SELVEDGE_SKIP_LOG").map(PathBuf::from) {
+        let file = fs::OpenOptions::new().create(true).append(true).open(log);
+        let written = file.and_then(|mut file| writeln!(file, "{line}"));
+        written.expect("SELVEDGE_SKIP_LOG names a file that can be written");
+    }
+}
+
+/// Why the kernel path cannot be had here, if so.
+fn missing() -> Option<&'static str> {
+    if !rustix::process::geteuid().is_root() {
+        return Some("not root");
+    }
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    if !mounts.contains(" - cgroup2 ") {
+        return Some("no cgroup2 file system is mounted");
+    }
+    if !PathBuf::from("/sys/kernel/btf/vmlinux").exists() {
+        return Some("this kernel has no BTF");
+    }
+    None
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {}", chain(source)),
+        None => error.to_string(),
+    }
+}
