@@ -1,0 +1,169 @@
+//! What all TrafficPolicies together say about each service.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use selvedge_model::{Label, ServiceName};
+
+use super::{ConditionReason, Findings, Set, beside};
+use crate::document::{Document, PolicyTarget, Spec, TrafficPolicy, WorkloadPlace};
+
+/// The merged policies of every service that has one.
+pub(super) struct Policies(BTreeMap<ServiceName, Policy>);
+
+/// What is said about one service.
+#[derive(Debug, Default)]
+pub(super) struct Policy {
+    workload_weights: BTreeMap<Label, u16>,
+    address_weights: BTreeMap<IpAddr, u16>,
+    pub(super) connection_limit: Option<u32>,
+    pub(super) detailed_counters: Option<bool>,
+    pub(super) shadow_search: Option<bool>,
+}
+
+/// What is said about a service that no policy names.
+const SILENT: &Policy = &Policy {
+    workload_weights: BTreeMap::new(),
+    address_weights: BTreeMap::new(),
+    connection_limit: None,
+    detailed_counters: None,
+    shadow_search: None,
+};
+
+/// The weight of an endpoint that no policy names.
+const PLAIN_WEIGHT: u16 = 1;
+
+impl Policies {
+    /// Brings all policies together. Where two say something about the same thing, one is an error.
+    pub(super) fn merge(set: &Set<'_>, findings: &mut Findings) -> Self {
+        let mut merged = Self(BTreeMap::new());
+        let mut said = BTreeMap::new();
+        for document in &set.policies {
+            let Spec::TrafficPolicy(policy) = &document.spec else {
+                continue;
+            };
+            for (index, target) in policy.targets.iter().enumerate() {
+                let service = beside(document, target);
+                if !set.services.contains_key(&service) {
+                    let path = format!("spec.targetRefs[{index}].name");
+                    findings.missing_service(document, &path, &service);
+                    continue;
+                }
+                for path in fields_said(policy) {
+                    if let Some(other) = said.insert((service.clone(), path), *document) {
+                        refuse_second(document, other, path, &service, findings);
+                    }
+                }
+                merged.0.entry(service).or_default().add(policy);
+            }
+        }
+        merged
+    }
+
+    /// Says which weights belong to no endpoint: most likely a name mistyped or a replica gone.
+    pub(super) fn note_unused_weights(set: &Set<'_>, findings: &mut Findings) {
+        for document in &set.policies {
+            let Spec::TrafficPolicy(policy) = &document.spec else {
+                continue;
+            };
+            for (index, weight) in policy.weights.iter().flatten().enumerate() {
+                let services = policy.targets.iter().map(|target| beside(document, target));
+                if !services
+                    .into_iter()
+                    .any(|service| set.has_endpoint(&service, &weight.of))
+                {
+                    let path = format!("spec.balancing.weights[{index}]");
+                    let message = "belongs to no endpoint of the services at this moment";
+                    findings.condition(document, ConditionReason::WeightUnused, &path, message);
+                }
+            }
+        }
+    }
+
+    pub(super) fn of(&self, service: &ServiceName) -> &Policy {
+        self.0.get(service).unwrap_or(SILENT)
+    }
+}
+
+fn fields_said(policy: &TrafficPolicy) -> impl Iterator<Item = &'static str> {
+    let said = [
+        (policy.weights.is_some(), "spec.balancing.weights"),
+        (policy.connection_limit.is_some(), "spec.limits.connections"),
+        (policy.detailed_counters.is_some(), "spec.counters"),
+        (policy.shadow_search.is_some(), "spec.resolver.shadowSearch"),
+    ];
+    said.into_iter()
+        .filter_map(|(is_said, path)| is_said.then_some(path))
+}
+
+fn refuse_second(
+    document: &Document,
+    other: &Document,
+    path: &str,
+    service: &ServiceName,
+    findings: &mut Findings,
+) {
+    let message = if document.key == other.key {
+        format!("names service {service} twice")
+    } else {
+        format!(
+            "is said about service {service} by {} too ({})",
+            other.key, other.origin
+        )
+    };
+    findings.error(document, path, message);
+}
+
+impl Set<'_> {
+    fn has_endpoint(&self, service: &ServiceName, endpoint: &PolicyTarget) -> bool {
+        let mut instances = self.workloads.get(service).into_iter().flatten();
+        let mut slices = self.slices.get(service).into_iter().flatten();
+        match endpoint {
+            PolicyTarget::Workload(name) => {
+                instances.any(|instance| instance.document.key.name == name.as_str())
+            }
+            PolicyTarget::Address(address) => {
+                instances.any(|instance| instance.spec.place == WorkloadPlace::Address(*address))
+                    || slices.any(|(_, slice)| slice.has_address(*address))
+            }
+        }
+    }
+}
+
+impl Policy {
+    fn add(&mut self, policy: &TrafficPolicy) {
+        for weight in policy.weights.iter().flatten() {
+            match &weight.of {
+                PolicyTarget::Workload(name) => {
+                    self.workload_weights.insert(name.clone(), weight.weight);
+                }
+                PolicyTarget::Address(address) => {
+                    self.address_weights.insert(*address, weight.weight);
+                }
+            }
+        }
+        self.connection_limit = policy.connection_limit.or(self.connection_limit);
+        self.detailed_counters = policy.detailed_counters.or(self.detailed_counters);
+        self.shadow_search = policy.shadow_search.or(self.shadow_search);
+    }
+
+    pub(super) fn weight_of_workload(&self, name: &str) -> Option<u16> {
+        if self.workload_weights.is_empty() {
+            return None;
+        }
+        self.workload_weights.get(&Label::new(name).ok()?).copied()
+    }
+
+    pub(super) fn weight_of_address(&self, address: IpAddr) -> u16 {
+        self.address_weights
+            .get(&address)
+            .copied()
+            .unwrap_or(PLAIN_WEIGHT)
+    }
+
+    /// The weight of a workload at `address`, if it has one of its own outside the mesh.
+    pub(super) fn weight_of(&self, name: &str, address: Option<IpAddr>) -> u16 {
+        let own = self.weight_of_workload(name);
+        own.unwrap_or_else(|| address.map_or(PLAIN_WEIGHT, |at| self.weight_of_address(at)))
+    }
+}

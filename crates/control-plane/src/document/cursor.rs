@@ -1,0 +1,426 @@
+//! Typed reading of trees that goes on after an error, so that all errors of a set come at once.
+//!
+//! A [`Cursor`] stands on one node and knows its path; what is wrong goes to the [`Findings`] and
+//! the reader gets `None`. Nothing is converted silently: a number is not a text. Read next:
+//! `document/service.rs`, which uses it.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+
+use selvedge_model::{Diagnostic, Label, Origin, Port};
+
+use super::text::{Key, Node, Value};
+
+/// Most errors kept of one set; the rest is only counted.
+pub(crate) const MAX_DIAGNOSTICS: usize = 1000;
+
+/// What was found wrong, and what was left aside, in one file.
+#[derive(Debug)]
+pub(crate) struct Findings {
+    file: String,
+    object: RefCell<String>,
+    errors: RefCell<Vec<Diagnostic>>,
+    warnings: RefCell<Vec<Diagnostic>>,
+    lines: RefCell<Vec<(String, u32)>>,
+}
+
+impl Findings {
+    pub(crate) fn new(file: &str) -> Self {
+        Self {
+            file: file.to_owned(),
+            object: RefCell::default(),
+            errors: RefCell::default(),
+            warnings: RefCell::default(),
+            lines: RefCell::default(),
+        }
+    }
+
+    /// From here on findings belong to this object.
+    pub(crate) fn enter_object(&self, object: String) {
+        self.object.replace(object);
+        self.lines.replace(Vec::new());
+    }
+
+    /// The fields of the current object whose lines were asked for by [`Cursor::mark`].
+    pub(crate) fn take_lines(&self) -> Vec<(String, u32)> {
+        self.lines.take()
+    }
+
+    pub(crate) fn into_parts(self) -> (Vec<Diagnostic>, Vec<Diagnostic>) {
+        (self.errors.into_inner(), self.warnings.into_inner())
+    }
+
+    fn diagnostic(&self, line: u32, path: String, message: String) -> Diagnostic {
+        let origin = Origin {
+            file: self.file.clone(),
+            line,
+        };
+        Diagnostic {
+            origin,
+            object: self.object.borrow().clone(),
+            path,
+            message,
+        }
+    }
+
+    fn push(list: &RefCell<Vec<Diagnostic>>, diagnostic: Diagnostic) {
+        let mut list = list.borrow_mut();
+        if list.len() < MAX_DIAGNOSTICS {
+            list.push(diagnostic);
+        }
+    }
+}
+
+/// Where a node stands below its parents. Becomes text only when it is needed.
+#[derive(Clone, Copy)]
+enum Place<'a> {
+    Root,
+    Field(&'a Place<'a>, &'a str),
+    Item(&'a Place<'a>, usize),
+}
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Root => Ok(()),
+            Self::Field(Self::Root, name) => f.write_str(name),
+            Self::Field(parent, name) => write!(f, "{parent}.{name}"),
+            Self::Item(parent, index) => write!(f, "{parent}[{index}]"),
+        }
+    }
+}
+
+/// One node, its place and where findings go.
+#[derive(Clone, Copy)]
+pub(crate) struct Cursor<'a> {
+    node: &'a Node,
+    place: Place<'a>,
+    findings: &'a Findings,
+}
+
+impl<'a> Cursor<'a> {
+    pub(crate) fn root(node: &'a Node, findings: &'a Findings) -> Self {
+        Self {
+            node,
+            place: Place::Root,
+            findings,
+        }
+    }
+
+    pub(crate) fn line(&self) -> u32 {
+        self.node.line
+    }
+
+    pub(crate) fn value(&self) -> &'a Value {
+        &self.node.value
+    }
+
+    pub(crate) fn findings(&self) -> &'a Findings {
+        self.findings
+    }
+
+    /// Says what is wrong here.
+    pub(crate) fn error(&self, message: impl Into<String>) {
+        self.error_at(self.node.line, &self.place, message.into());
+    }
+
+    /// Says that what stands here has no effect.
+    pub(crate) fn warning(&self, message: impl Into<String>) {
+        let path = self.place.to_string();
+        let found = self
+            .findings
+            .diagnostic(self.node.line, path, message.into());
+        Findings::push(&self.findings.warnings, found);
+    }
+
+    fn error_at(&self, line: u32, place: &Place<'_>, message: String) {
+        let found = self.findings.diagnostic(line, place.to_string(), message);
+        Findings::push(&self.findings.errors, found);
+    }
+
+    /// Remembers the line of this field, for errors that only the whole set shows.
+    pub(crate) fn mark(&self) {
+        let mut lines = self.findings.lines.borrow_mut();
+        lines.push((self.place.to_string(), self.node.line));
+    }
+
+    fn expected<T>(&self, what: &str) -> Option<T> {
+        self.error(format!(
+            "expected {what}, found {}",
+            self.node.value.describe()
+        ));
+        None
+    }
+
+    /// The fields of this block; every field that is not `known` is an error.
+    pub(crate) fn fields(&'a self, known: &[&str]) -> Option<Fields<'a>> {
+        let fields = self.open_fields()?;
+        fields.refuse_unknown(known);
+        Some(fields)
+    }
+
+    /// The fields of this block, whatever they are.
+    pub(crate) fn open_fields(&'a self) -> Option<Fields<'a>> {
+        match &self.node.value {
+            Value::Map(map) => Some(Fields { block: self, map }),
+            _ => self.expected("a block of fields"),
+        }
+    }
+
+    /// Reads every item of this list; `None` if one of them is wrong.
+    pub(crate) fn list<T>(&self, read: impl Fn(&Cursor<'_>) -> Option<T>) -> Option<Vec<T>> {
+        let Value::List(items) = &self.node.value else {
+            return self.expected("a list");
+        };
+        let items = items.iter().enumerate().map(|(index, node)| {
+            read(&Cursor {
+                node,
+                place: Place::Item(&self.place, index),
+                findings: self.findings,
+            })
+        });
+        // Collected before it is judged, so that every wrong item is reported.
+        items.collect::<Vec<_>>().into_iter().collect()
+    }
+
+    /// Reads a block whose field names are free, such as labels.
+    pub(crate) fn text_map(&self) -> Option<Vec<(String, String)>> {
+        let fields = self.open_fields()?;
+        let entries = fields
+            .entries()
+            .map(|(name, value)| Some((name.to_owned(), value.text()?)));
+        entries.collect::<Vec<_>>().into_iter().collect()
+    }
+
+    pub(crate) fn text(&self) -> Option<String> {
+        match &self.node.value {
+            Value::Text(text) => Some(text.clone()),
+            Value::Bool(_) | Value::Integer(_) | Value::Float(_) => {
+                let found = self.node.value.describe();
+                self.error(format!("expected text, found {found}; put it in quotes"));
+                None
+            }
+            _ => self.expected("text"),
+        }
+    }
+
+    pub(crate) fn boolean(&self) -> Option<bool> {
+        match self.node.value {
+            Value::Bool(value) => Some(value),
+            _ => self.expected("true or false"),
+        }
+    }
+
+    /// A whole number within `range`.
+    pub(crate) fn integer<T>(&self, range: RangeInclusive<T>) -> Option<T>
+    where
+        T: TryFrom<i64> + PartialOrd + fmt::Display,
+    {
+        let what = format!("a number from {} to {}", range.start(), range.end());
+        let Value::Integer(number) = self.node.value else {
+            return self.expected(&what);
+        };
+        match T::try_from(number)
+            .ok()
+            .filter(|number| range.contains(number))
+        {
+            Some(number) => Some(number),
+            None => self.expected(&what),
+        }
+    }
+
+    pub(crate) fn port(&self) -> Option<Port> {
+        self.integer(1..=u16::MAX).and_then(Port::new)
+    }
+
+    pub(crate) fn label(&self) -> Option<Label> {
+        let text = self.text()?;
+        self.report(Label::new(&text))
+    }
+
+    /// A text that means a `T`; `what` says in words what that is.
+    pub(crate) fn parse<T: FromStr>(&self, what: &str) -> Option<T> {
+        match self.text()?.parse() {
+            Ok(value) => Some(value),
+            Err(_) => self.expected(what),
+        }
+    }
+
+    /// One of a few words.
+    pub(crate) fn one_of<T: Copy>(&self, words: &[(&str, T)]) -> Option<T> {
+        let text = self.text()?;
+        let found = words.iter().find(|(word, _)| *word == text);
+        if found.is_none() {
+            let words: Vec<_> = words.iter().map(|(word, _)| *word).collect();
+            self.error(format!("expected {}, found {text:?}", words.join(" or ")));
+        }
+        found.map(|(_, value)| *value)
+    }
+
+    /// Unwraps a conversion, its error becoming the message.
+    pub(crate) fn report<T, E: fmt::Display>(&self, result: Result<T, E>) -> Option<T> {
+        result.map_err(|error| self.error(error.to_string())).ok()
+    }
+}
+
+/// A block of named fields. A field that is `null` counts as absent, as in Kubernetes.
+pub(crate) struct Fields<'a> {
+    block: &'a Cursor<'a>,
+    map: &'a [(Key, Node)],
+}
+
+impl<'a> Fields<'a> {
+    /// Every field that is there, null or not.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (&'a str, Cursor<'a>)> {
+        let block = self.block;
+        self.map.iter().map(move |(key, node)| {
+            let place = Place::Field(&block.place, &key.name);
+            (
+                key.name.as_str(),
+                Cursor {
+                    node,
+                    place,
+                    findings: block.findings,
+                },
+            )
+        })
+    }
+
+    /// The field `name`, where it is there and not null.
+    pub(crate) fn field(&self, name: &str) -> Option<Cursor<'a>> {
+        let mut entries = self.entries();
+        let (_, cursor) = entries.find(|(key, _)| *key == name)?;
+        (!matches!(cursor.node.value, Value::Null)).then_some(cursor)
+    }
+
+    /// Reads a field that may be absent. `None` is a field that is there and wrong.
+    pub(crate) fn optional<T>(
+        &self,
+        name: &str,
+        read: impl Fn(&Cursor<'a>) -> Option<T>,
+    ) -> Option<Option<T>> {
+        match self.field(name) {
+            None => Some(None),
+            Some(cursor) => read(&cursor).map(Some),
+        }
+    }
+
+    /// Reads a field that must be there.
+    pub(crate) fn required<T>(
+        &self,
+        name: &str,
+        read: impl Fn(&Cursor<'a>) -> Option<T>,
+    ) -> Option<T> {
+        match self.field(name) {
+            Some(cursor) => read(&cursor),
+            None => {
+                let place = Place::Field(&self.block.place, name);
+                let message = "is missing; it is required".to_owned();
+                self.block.error_at(self.block.node.line, &place, message);
+                None
+            }
+        }
+    }
+
+    /// Reads a list that may be absent, which is the empty one.
+    pub(crate) fn list<T>(
+        &self,
+        name: &str,
+        read: impl Fn(&Cursor<'_>) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        match self.field(name) {
+            None => Some(Vec::new()),
+            Some(cursor) => cursor.list(read),
+        }
+    }
+
+    /// Refuses fields that mean something Selvedge does not do; each comes with the reason.
+    pub(crate) fn refuse(&self, unsupported: &[(&str, &str)]) {
+        for (name, reason) in unsupported {
+            if let Some(cursor) = self.field(name) {
+                cursor.error(format!("is not supported: {reason}"));
+            }
+        }
+    }
+
+    /// Warns of fields that say nothing here.
+    pub(crate) fn leave_aside(&self, without_meaning: &[&str]) {
+        for name in without_meaning {
+            if let Some(cursor) = self.field(name) {
+                cursor.warning("has no meaning on one node; it is not kept");
+            }
+        }
+    }
+
+    fn refuse_unknown(&self, known: &[&str]) {
+        for (key, _) in self.map {
+            if known.contains(&key.name.as_str()) {
+                continue;
+            }
+            let place = Place::Field(&self.block.place, &key.name);
+            let hint = match nearest(&key.name, known) {
+                Some(near) => format!("; did you mean `{near}`?"),
+                None => format!("; known here: {}", known.join(", ")),
+            };
+            self.block.error_at(
+                key.line,
+                &place,
+                format!("unknown field `{}`{hint}", key.name),
+            );
+        }
+    }
+}
+
+/// The known name that `name` most likely was meant to be.
+pub(crate) fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
+    let lower = name.to_ascii_lowercase();
+    let close = |other: &str| distance(&lower, &other.to_ascii_lowercase());
+    let allowed = (name.len() / 3).max(1);
+    let near = known.iter().map(|other| (close(other), *other)).min()?;
+    (near.0 <= allowed).then_some(near.1)
+}
+
+/// Single-character insertions, deletions, replacements and swaps of neighbours between two texts
+/// (optimal string alignment).
+fn distance(from: &str, to: &str) -> usize {
+    let (from, to) = (from.as_bytes(), to.as_bytes());
+    let mut before = vec![0; to.len() + 1];
+    let mut row: Vec<usize> = (0..=to.len()).collect();
+    for i in 0..from.len() {
+        let mut next = vec![i + 1];
+        for j in 0..to.len() {
+            let replace = row[j] + usize::from(from[i] != to[j]);
+            let mut least = replace.min(row[j + 1] + 1).min(next[j] + 1);
+            if i > 0 && j > 0 && from[i] == to[j - 1] && from[i - 1] == to[j] {
+                least = least.min(before[j - 1] + 1);
+            }
+            next.push(least);
+        }
+        before = std::mem::replace(&mut row, next);
+    }
+    row[to.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nearest_names() {
+        let known = ["name", "port", "targetPort", "protocol", "appProtocol"];
+        for (wrong, want) in [
+            ("prot", Some("port")),
+            ("potr", Some("port")),
+            ("targetport", Some("targetPort")),
+            ("target_port", Some("targetPort")),
+            ("Name", Some("name")),
+            ("protocl", Some("protocol")),
+            ("selector", None),
+            ("", None),
+        ] {
+            assert_eq!(nearest(wrong, &known), want, "{wrong}");
+        }
+    }
+}

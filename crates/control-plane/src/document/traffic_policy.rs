@@ -1,0 +1,168 @@
+//! `selvedge.dev/v1alpha1/TrafficPolicy`: how connections to services are spread and limited.
+//!
+//! A policy says nothing of what it leaves out. Two policies may meet in one service as long as they
+//! do not say the same thing twice; `compile` judges that.
+
+use std::net::IpAddr;
+
+use selvedge_model::Label;
+use serde_json::json;
+
+use super::cursor::{Cursor, Fields};
+use super::without_nulls;
+
+/// Largest weight of an endpoint.
+const MAX_WEIGHT: u16 = 1000;
+
+/// What a TrafficPolicy says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TrafficPolicy {
+    /// The services it is about, in its own namespace.
+    pub targets: Vec<Label>,
+    /// Shares of single endpoints; those not named have 1.
+    pub weights: Option<Vec<Weight>>,
+    /// Most connections open at once to each target from this node.
+    pub connection_limit: Option<u32>,
+    /// Whether bytes, connect times and open connections are counted too.
+    pub detailed_counters: Option<bool>,
+    /// Whether, for workloads of the targets, a mesh name with a search suffix is NXDOMAIN.
+    pub shadow_search: Option<bool>,
+}
+
+/// The share of one endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Weight {
+    /// Whose share.
+    pub of: PolicyTarget,
+    /// Relative to its siblings; 0 takes no new connections.
+    pub weight: u16,
+}
+
+/// An endpoint as a policy names it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PolicyTarget {
+    /// A Workload of the service.
+    Workload(Label),
+    /// An address of an EndpointSlice or Workload.
+    Address(IpAddr),
+}
+
+pub(super) fn read(cursor: &Cursor<'_>) -> Option<TrafficPolicy> {
+    let known = &["targetRefs", "balancing", "limits", "counters", "resolver"];
+    let fields = cursor.fields(known)?;
+    let targets = fields.required("targetRefs", |cursor| {
+        let targets = cursor.list(read_target)?;
+        if targets.is_empty() {
+            cursor.error("needs at least one service");
+        }
+        (!targets.is_empty()).then_some(targets)
+    });
+    let weights = block(&fields, "balancing", "weights", |cursor| {
+        cursor.list(read_weight)
+    });
+    let limit = block(&fields, "limits", "connections", |cursor| {
+        cursor.integer(1..=u32::MAX)
+    });
+    let words = [("Basic", false), ("Detailed", true)];
+    let counters = fields.optional("counters", |cursor| {
+        cursor.mark();
+        cursor.one_of(&words)
+    });
+    let shadow = block(&fields, "resolver", "shadowSearch", |cursor| {
+        cursor.boolean()
+    });
+    Some(TrafficPolicy {
+        targets: targets?,
+        weights: weights?,
+        connection_limit: limit?,
+        detailed_counters: counters?,
+        shadow_search: shadow?,
+    })
+}
+
+/// Reads the only field of an optional block.
+fn block<T>(
+    fields: &Fields<'_>,
+    block: &str,
+    field: &str,
+    read: impl Fn(&Cursor<'_>) -> Option<T>,
+) -> Option<Option<T>> {
+    let found = fields.optional(block, |cursor| {
+        cursor.fields(&[field])?.optional(field, |cursor| {
+            cursor.mark();
+            read(cursor)
+        })
+    });
+    found.map(Option::flatten)
+}
+
+fn read_target(cursor: &Cursor<'_>) -> Option<Label> {
+    let fields = cursor.fields(&["group", "kind", "name", "namespace", "sectionName"])?;
+    fields.refuse(&[
+        (
+            "namespace",
+            "a policy is about services of its own namespace",
+        ),
+        ("sectionName", "a policy is about a whole service"),
+    ]);
+    let group = fields.optional("group", |cursor| cursor.one_of(&[("", ()), ("core", ())]));
+    let kind = fields.required("kind", |cursor| cursor.one_of(&[("Service", ())]));
+    let name = fields.required("name", |cursor| {
+        cursor.mark();
+        cursor.label()
+    });
+    (group?, kind?);
+    name
+}
+
+fn read_weight(cursor: &Cursor<'_>) -> Option<Weight> {
+    let fields = cursor.fields(&["workload", "address", "weight"])?;
+    let workload = fields.optional("workload", |cursor| {
+        cursor.label().map(PolicyTarget::Workload)
+    });
+    let address = fields.optional("address", |cursor| {
+        cursor.parse("an IP address").map(PolicyTarget::Address)
+    });
+    let weight = fields.required("weight", |cursor| cursor.integer(0..=MAX_WEIGHT));
+    let of = match (workload?, address?) {
+        (Some(of), None) | (None, Some(of)) => of,
+        _ => {
+            cursor.error("needs exactly one of workload and address");
+            return None;
+        }
+    };
+    Some(Weight {
+        of,
+        weight: weight?,
+    })
+}
+
+impl TrafficPolicy {
+    pub(super) fn to_json(&self) -> serde_json::Value {
+        let target = |name: &Label| json!({"kind": "Service", "name": name.as_str()});
+        let weights = self.weights.as_ref().map(
+            |weights| json!({"weights": weights.iter().map(Weight::to_json).collect::<Vec<_>>()}),
+        );
+        let counters = |detailed| if detailed { "Detailed" } else { "Basic" };
+        without_nulls(json!({
+            "targetRefs": self.targets.iter().map(target).collect::<Vec<_>>(),
+            "balancing": weights,
+            "limits": self.connection_limit.map(|limit| json!({"connections": limit})),
+            "counters": self.detailed_counters.map(counters),
+            "resolver": self.shadow_search.map(|shadow| json!({"shadowSearch": shadow})),
+        }))
+    }
+}
+
+impl Weight {
+    fn to_json(&self) -> serde_json::Value {
+        match &self.of {
+            PolicyTarget::Workload(name) => {
+                json!({"workload": name.as_str(), "weight": self.weight})
+            }
+            PolicyTarget::Address(address) => {
+                json!({"address": address.to_string(), "weight": self.weight})
+            }
+        }
+    }
+}

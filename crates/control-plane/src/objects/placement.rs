@@ -1,0 +1,232 @@
+//! What `selvedge run` does to the objects: a Workload for each replica and, where nobody wrote one,
+//! a Service.
+//!
+//! These are ordinary objects, marked as made by `run`. A Service made without ports has the ports
+//! that its replicas are seen to listen on. Read next: `plane.rs`.
+
+use selvedge_model::{
+    Diagnostic, Generation, Label, Port, PortMode, Protocol, ServiceName, WorkloadName,
+};
+
+use super::{Action, Change, Objects, Owner};
+use crate::address::VirtualRange;
+use crate::document::{
+    CgroupRef, Document, Kind, Metadata, ObjectKey, Publish, ResolverSpec, ServiceSpec,
+    ServiceSpecPort, Spec, TargetPort, WorkloadPlace, WorkloadPort, WorkloadSpec,
+};
+
+/// Marks a Service whose ports are those its replicas are seen to listen on.
+const PORTS: &str = "selvedge.dev/ports";
+const PORTS_SEEN: &str = "seen";
+/// Where made objects come from, in messages.
+const ORIGIN: &str = "selvedge run";
+/// Most ports a Service may be seen to have. A program that listens on more is not understood.
+const MAX_SEEN_PORTS: usize = 64;
+/// Most replicas of one service on this host.
+const MAX_REPLICAS: usize = 10_000;
+
+/// A replica to place.
+#[derive(Clone, Debug)]
+pub struct PlaceRequest {
+    /// The service it is to be a replica of; made where there is none.
+    pub service: ServiceName,
+    /// Ports to serve; empty means those it is seen to listen on.
+    pub ports: Vec<WorkloadPort>,
+    /// Ports on which callers outside the mesh reach the service.
+    pub publish: Vec<Publish>,
+    /// How its look-ups are answered.
+    pub resolver: ResolverSpec,
+    /// What happens to the ports it binds.
+    pub port_mode: PortMode,
+}
+
+/// Why a replica was not placed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PlaceError {
+    /// No name is left.
+    #[error("service {service} has {MAX_REPLICAS} replicas on this host, which is the most")]
+    TooMany {
+        /// The service.
+        service: ServiceName,
+    },
+    /// The objects that would be made are wrong.
+    #[error("service {service} cannot be run like this")]
+    Refused {
+        /// The service.
+        service: ServiceName,
+        /// Everything that is wrong.
+        diagnostics: Vec<Diagnostic>,
+    },
+}
+
+impl Objects {
+    /// The first name of the form `service-N` that no Workload has and that is not reserved.
+    pub(crate) fn free_replica_name(
+        &self,
+        service: &ServiceName,
+        is_reserved: impl Fn(&WorkloadName) -> bool,
+    ) -> Result<WorkloadName, PlaceError> {
+        let namespace = &service.namespace;
+        // Room for "-9999": a long service's replicas are named by its beginning.
+        let stem = service.name.as_str().get(..Label::MAX_BYTES - 5);
+        let stem = stem.unwrap_or(service.name.as_str());
+        for number in 0..MAX_REPLICAS {
+            let Ok(name) = Label::new(&format!("{stem}-{number}")) else {
+                continue;
+            };
+            let key = ObjectKey::new(Kind::Workload, namespace, name.as_str());
+            let name = WorkloadName {
+                namespace: namespace.clone(),
+                name,
+            };
+            if !self.map.contains_key(&key) && !is_reserved(&name) {
+                return Ok(name);
+            }
+        }
+        Err(PlaceError::TooMany {
+            service: service.clone(),
+        })
+    }
+
+    /// Stores a replica that now runs in `cgroup`, and its service where there is none.
+    pub(crate) fn place(
+        &mut self,
+        request: &PlaceRequest,
+        name: &WorkloadName,
+        cgroup: &CgroupRef,
+        generation: Generation,
+        range: VirtualRange,
+    ) -> Result<Vec<Change>, PlaceError> {
+        let spec = WorkloadSpec {
+            service: request.service.name.clone(),
+            place: WorkloadPlace::Cgroup(cgroup.clone()),
+            port_mode: request.port_mode,
+            ports: request.ports.clone(),
+            publish: request.publish.clone(),
+            resolver: request.resolver.clone(),
+        };
+        let key = ObjectKey::new(Kind::Workload, &name.namespace, name.name.as_str());
+        let made = Metadata::made_by_run();
+        let mut documents = vec![Document::made(ORIGIN, key, made, Spec::Workload(spec))];
+        documents.extend(self.service_for(request));
+        let accepted = self.accept(documents, Owner::Api, generation, range, Vec::new());
+        accepted.map_err(|diagnostics| PlaceError::Refused {
+            service: request.service.clone(),
+            diagnostics,
+        })
+    }
+
+    /// The Service as it must be for this replica; `None` where somebody wrote it.
+    fn service_for(&self, request: &PlaceRequest) -> Option<Document> {
+        let service = &request.service;
+        let key = ObjectKey::new(Kind::Service, &service.namespace, service.name.as_str());
+        let mut document = match self.map.get(&key) {
+            Some(object) if !object.document.metadata.is_made_by_run() => return None,
+            Some(object) => object.document.clone(),
+            None => {
+                let metadata = Metadata::made_by_run();
+                Document::made(ORIGIN, key, metadata, Spec::Service(ServiceSpec::default()))
+            }
+        };
+        if request.ports.is_empty() {
+            document
+                .metadata
+                .annotations
+                .insert(PORTS.to_owned(), PORTS_SEEN.to_owned());
+        }
+        let Spec::Service(spec) = &mut document.spec else {
+            return None;
+        };
+        for port in &request.ports {
+            spec.add_port(port);
+        }
+        Some(document)
+    }
+
+    /// Removes the Workload that `run` made for `cgroup`, now that nothing runs in it.
+    pub(crate) fn remove_placed(&mut self, cgroup: &CgroupRef) -> Option<Change> {
+        let placed = self.map.values().find(|object| {
+            let is_there = matches!(
+                &object.document.spec,
+                Spec::Workload(spec) if spec.place == WorkloadPlace::Cgroup(cgroup.clone())
+            );
+            is_there && object.document.metadata.is_made_by_run()
+        });
+        let key = placed?.document.key.clone();
+        self.map.remove(&key);
+        Some(Change {
+            key,
+            action: Action::Deleted,
+        })
+    }
+
+    /// Gives a Service the port that one of its replicas is seen to listen on. Ports on which no
+    /// replica listens any more (`is_idle`) leave then, and not earlier: a service whose replicas
+    /// all restart keeps its ports, and a program that listens on changing ones does not pile
+    /// them up. `None` where nothing changed.
+    pub(crate) fn see_port(
+        &mut self,
+        service: &ServiceName,
+        protocol: Protocol,
+        port: Port,
+        is_idle: impl Fn(Protocol, Port) -> bool,
+        generation: Generation,
+    ) -> Option<Change> {
+        let key = ObjectKey::new(Kind::Service, &service.namespace, service.name.as_str());
+        let mut document = self.map.get(&key)?.document.clone();
+        if document
+            .metadata
+            .annotations
+            .get(PORTS)
+            .is_none_or(|ports| ports != PORTS_SEEN)
+        {
+            return None;
+        }
+        let Spec::Service(spec) = &mut document.spec else {
+            return None;
+        };
+        if spec
+            .ports
+            .iter()
+            .any(|known| (known.protocol, known.port) == (protocol, port))
+        {
+            return None;
+        }
+        spec.ports
+            .retain(|known| !is_idle(known.protocol, known.port));
+        if spec.ports.len() >= MAX_SEEN_PORTS {
+            return None;
+        }
+        spec.add_port(&WorkloadPort {
+            name: None,
+            port,
+            protocol,
+        });
+        Some(self.put(document, Owner::Api, generation))
+    }
+}
+
+impl ServiceSpec {
+    /// Adds a port under its name or one made of its number, unless it is there.
+    fn add_port(&mut self, port: &WorkloadPort) {
+        let same = |known: &&mut ServiceSpecPort| {
+            (known.protocol, known.port) == (port.protocol, port.port)
+        };
+        if let Some(known) = self.ports.iter_mut().find(same) {
+            known.name = port.name.clone().or_else(|| known.name.clone());
+            return;
+        }
+        let name = port.name.clone().or_else(|| {
+            let protocol = port.protocol.to_string().to_ascii_lowercase();
+            Label::new(&format!("{protocol}-{}", port.port)).ok()
+        });
+        self.ports.push(ServiceSpecPort {
+            name,
+            port: port.port,
+            protocol: port.protocol,
+            target: TargetPort::Number(port.port),
+            app_protocol: None,
+        });
+    }
+}

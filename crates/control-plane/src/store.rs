@@ -1,0 +1,257 @@
+//! Durable state: one file per generation, each holding the whole object set.
+//!
+//! A generation is written beside, synced, renamed into place, and the folder synced; so after a
+//! power loss at any moment the last generation or the one before it is there, and a file that
+//! does not match its checksum is passed over. The last [`KEPT`] are kept. Read next:
+//! `store/files.rs` for the system calls, `store/tests.rs` for the power losses.
+
+mod files;
+
+use std::io;
+
+use selvedge_model::{Diagnostic, Generation, Origin};
+use serde_json::json;
+
+use crate::document;
+use crate::objects::{Object, Objects, Owner};
+
+pub use files::{Disk, Files};
+
+/// Generations that stay in the folder.
+const KEPT: usize = 4;
+/// First word and layout of every file.
+const MAGIC: &str = "selvedge-state 1";
+const PREFIX: &str = "generation-";
+const SUFFIX: &str = ".state";
+const UNFINISHED: &str = "unfinished.tmp";
+
+/// Where generations are kept.
+#[derive(Debug)]
+pub struct Store<F = Disk> {
+    files: F,
+}
+
+/// What the newest readable generation holds.
+#[derive(Debug, Default)]
+pub struct Restored {
+    /// Its number; 0 where nothing was stored yet.
+    pub generation: Generation,
+    /// Its objects.
+    pub objects: Objects,
+    /// Newer files that could not be read, and why.
+    pub passed_over: Vec<StoreError>,
+}
+
+/// What went wrong with the state folder.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// A system call failed.
+    #[error("cannot {action} {file}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On which file.
+        file: String,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// A file is not what was written.
+    #[error("{file} is damaged: {what}")]
+    Damaged {
+        /// The file.
+        file: String,
+        /// What does not fit.
+        what: &'static str,
+    },
+    /// A file holds an object that this version does not understand.
+    #[error("{file} holds an object that this version does not understand: {first}")]
+    Incompatible {
+        /// The file.
+        file: String,
+        /// The first thing wrong.
+        first: Diagnostic,
+    },
+}
+
+impl<F: Files> Store<F> {
+    /// Opens the folder and reads the newest generation in it.
+    pub fn open(files: F) -> Result<(Self, Restored), StoreError> {
+        let store = Self { files };
+        let mut restored = Restored::default();
+        for (generation, file) in store.generations()? {
+            match store.read(&file) {
+                Ok(objects) => {
+                    restored.generation = generation;
+                    restored.objects = objects;
+                    break;
+                }
+                Err(error) => restored.passed_over.push(error),
+            }
+        }
+        Ok((store, restored))
+    }
+
+    /// Makes a generation durable. After an error the one before is still the newest.
+    pub fn save(&mut self, generation: Generation, objects: &Objects) -> Result<(), StoreError> {
+        let name = format!("{PREFIX}{:020}{SUFFIX}", generation.0);
+        let written = self.write(&name, &encode(generation, objects));
+        if written.is_err() {
+            // What was refused must not be there after the next start.
+            let _ = self.files.remove(UNFINISHED);
+            let _ = self.files.remove(&name);
+            return written;
+        }
+        self.prune();
+        Ok(())
+    }
+
+    fn write(&mut self, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
+        let files = &mut self.files;
+        files
+            .write(UNFINISHED, bytes)
+            .map_err(failed("write", UNFINISHED))?;
+        files.sync(UNFINISHED).map_err(failed("sync", UNFINISHED))?;
+        files
+            .rename(UNFINISHED, name)
+            .map_err(failed("rename to", name))?;
+        files
+            .sync_folder()
+            .map_err(failed("sync the folder of", name))
+    }
+
+    /// Removes what is too old. What cannot be removed costs space and is tried again next time.
+    fn prune(&mut self) {
+        for (_, file) in self
+            .generations()
+            .unwrap_or_default()
+            .into_iter()
+            .skip(KEPT)
+        {
+            let _ = self.files.remove(&file);
+        }
+    }
+
+    /// Files of generations, newest first.
+    fn generations(&self) -> Result<Vec<(Generation, String)>, StoreError> {
+        let files = self
+            .files
+            .list()
+            .map_err(failed("list", "the state folder"))?;
+        let numbered = files.into_iter().filter_map(|file| {
+            let number = file
+                .strip_prefix(PREFIX)?
+                .strip_suffix(SUFFIX)?
+                .parse()
+                .ok()?;
+            Some((Generation(number), file))
+        });
+        let mut generations: Vec<_> = numbered.collect();
+        generations.sort_unstable_by(|one, other| other.cmp(one));
+        Ok(generations)
+    }
+
+    fn read(&self, file: &str) -> Result<Objects, StoreError> {
+        let bytes = self.files.read(file).map_err(failed("read", file))?;
+        decode(file, &bytes)
+    }
+}
+
+fn failed<'a>(action: &'static str, file: &'a str) -> impl FnOnce(io::Error) -> StoreError + 'a {
+    move |source| StoreError::Io {
+        action,
+        file: file.to_owned(),
+        source,
+    }
+}
+
+/// A header line with length and checksum, then one object a line.
+fn encode(generation: Generation, objects: &Objects) -> Vec<u8> {
+    let mut body = Vec::new();
+    for object in objects.iter() {
+        let line = json!({
+            "owner": match object.owner {
+                Owner::Folder => "folder",
+                Owner::Api => "api",
+            },
+            "version": object.version.0,
+            "file": object.document.origin.file,
+            "line": object.document.origin.line,
+            "object": object.document.to_json(),
+        });
+        body.extend_from_slice(line.to_string().as_bytes());
+        body.push(b'\n');
+    }
+    let checksum = crc32fast::hash(&body);
+    let header = format!("{MAGIC} {generation} {} {checksum:08x}\n", body.len());
+    [header.into_bytes(), body].concat()
+}
+
+fn decode(file: &str, bytes: &[u8]) -> Result<Objects, StoreError> {
+    let damaged = |what| StoreError::Damaged {
+        file: file.to_owned(),
+        what,
+    };
+    let split = bytes.iter().position(|byte| *byte == b'\n');
+    let (header, body) = bytes.split_at(split.ok_or(damaged("it has no header"))? + 1);
+    let header = std::str::from_utf8(header).map_err(|_| damaged("its header is no text"))?;
+    let rest = header
+        .strip_prefix(MAGIC)
+        .ok_or(damaged("its layout is not known"))?;
+    let fields: Vec<_> = rest.split_whitespace().collect();
+    let [_, length, checksum] = fields[..] else {
+        return Err(damaged("its header is cut"));
+    };
+    if length != body.len().to_string() {
+        return Err(damaged("its length is not the one written"));
+    }
+    if checksum != format!("{:08x}", crc32fast::hash(body)) {
+        return Err(damaged("its checksum is not the one written"));
+    }
+    let lines = body
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty());
+    let objects = lines.map(|line| decode_object(file, line));
+    Ok(Objects::restored(objects.collect::<Result<Vec<_>, _>>()?))
+}
+
+fn decode_object(file: &str, line: &[u8]) -> Result<Object, StoreError> {
+    let damaged = |what| StoreError::Damaged {
+        file: file.to_owned(),
+        what,
+    };
+    let mut line: serde_json::Value =
+        serde_json::from_slice(line).map_err(|_| damaged("an object is no JSON"))?;
+    let owner = match line["owner"].as_str() {
+        Some("folder") => Owner::Folder,
+        Some("api") => Owner::Api,
+        _ => return Err(damaged("an object has no owner")),
+    };
+    let version = line["version"]
+        .as_u64()
+        .ok_or(damaged("an object has no version"))?;
+    let origin = Origin {
+        file: line["file"].as_str().unwrap_or_default().to_owned(),
+        line: line["line"]
+            .as_u64()
+            .and_then(|line| u32::try_from(line).ok())
+            .unwrap_or(0),
+    };
+    let read = document::from_json(file, line["object"].take());
+    let mut document = read.map_err(|errors| match errors.into_iter().next() {
+        Some(first) => StoreError::Incompatible {
+            file: file.to_owned(),
+            first,
+        },
+        None => damaged("an object is not one object"),
+    })?;
+    document.origin = origin;
+    Ok(Object {
+        document,
+        owner,
+        version: Generation(version),
+    })
+}
+
+#[cfg(test)]
+mod tests;
