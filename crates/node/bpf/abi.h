@@ -96,7 +96,8 @@ struct sv_listener_key {
 	__u64 cgroup;
 	__u16 port; /* as the program asked */
 	__u8 protocol;
-	__u8 pad[5];
+	__u8 ipv6; /* in `published_listeners`: the socket's family; else 0 */
+	__u8 pad[4];
 };
 
 struct sv_listener {

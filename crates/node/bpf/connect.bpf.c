@@ -33,14 +33,6 @@ static __always_inline bool to_own_port(const struct caller *caller, const struc
 	return true;
 }
 
-/* A socket that is connected anew: what its last attempt left is settled first. */
-static __always_inline void forget(struct sv_socket *record)
-{
-	settle_attempt(record);
-	give_back_slot(record);
-	record->flags = 0;
-}
-
 /* Gives 1 and a filled `to` with `*led` set, 1 to go on untouched, or 0 = refused. */
 static __always_inline int route(struct bpf_sock_addr *ctx, const struct request *ask,
 				 struct destination *to, bool *led)
@@ -57,8 +49,12 @@ static __always_inline int route(struct bpf_sock_addr *ctx, const struct request
 	if (!cfg || !socket)
 		return 1;
 	record = bpf_sk_storage_get(&sockets, socket, 0, 0);
-	if (record)
+	if (record) {
+		/* Led to the resolver a moment ago: resolver.bpf.c runs before this program. */
+		if (record->flags & SV_RESOLVER && ask->key.port == cfg->resolver_port)
+			return 1;
 		forget(record);
+	}
 	service = bpf_map_lookup_elem(&services, &ask->key);
 	virtual = in_virtual_range(cfg, &ask->key.address);
 	if (!service && !virtual && !is_self(&ask->key.address))

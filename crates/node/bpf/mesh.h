@@ -200,6 +200,14 @@ static __always_inline void give_back_slot(struct sv_socket *record)
 		__sync_fetch_and_add(&in->now, -1);
 }
 
+/* A socket that is connected anew: what its last attempt left is settled first. */
+static __always_inline void forget(struct sv_socket *record)
+{
+	settle_attempt(record);
+	give_back_slot(record);
+	record->flags = 0;
+}
+
 static __always_inline void tell(__u8 kind, __u64 cgroup, __u16 asked, __u16 actual, __u8 protocol)
 {
 	struct sv_event event = {

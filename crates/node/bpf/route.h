@@ -79,8 +79,10 @@ static long try_in_turn(__u32 index, void *context)
 	if (choice->key.slot >= choice->endpoints)
 		choice->key.slot -= choice->endpoints;
 	endpoint = bpf_map_lookup_elem(&endpoints, &choice->key);
-	choice->found = endpoint && alive(endpoint, choice);
-	return choice->found;
+	if (!endpoint || !alive(endpoint, choice))
+		return 0;
+	choice->found = true;
+	return 1;
 }
 
 #define DRAWS 8

@@ -37,6 +37,21 @@ static __always_inline struct sv_socket *record_of(struct bpf_sock_ops *ctx)
 ADDRESS_OF(local)
 ADDRESS_OF(remote)
 
+/* A listener of a published service is kept where callers from outside can be led to it. */
+static __always_inline void keep_at_hand(struct bpf_sock_ops *ctx, const struct sv_socket *record,
+					 struct bpf_sock *socket)
+{
+	struct sv_listener_key key = { .cgroup = record->cgroup,
+				       .port = record->asked,
+				       .protocol = IPPROTO_TCP };
+	struct sv_workload *workload = bpf_map_lookup_elem(&workloads, &record->cgroup);
+
+	if (!workload || !(workload->flags & SV_WORKLOAD_PUBLISHED))
+		return;
+	key.ipv6 = socket->family == AF_INET6;
+	bpf_sock_hash_update(ctx, &published_listeners, &key, BPF_ANY);
+}
+
 static __always_inline void on_listen(struct bpf_sock_ops *ctx)
 {
 	struct sv_socket *record = record_of(ctx);
@@ -53,6 +68,7 @@ static __always_inline void on_listen(struct bpf_sock_ops *ctx)
 	only6 = ctx->family == AF_INET6 &&
 		BPF_CORE_READ_BITFIELD_PROBED(kernel_socket(socket), __sk_common.skc_ipv6only);
 	start_listening(record, IPPROTO_TCP, &address, only6);
+	keep_at_hand(ctx, record, socket);
 	bpf_sock_ops_cb_flags_set(ctx, BPF_SOCK_OPS_STATE_CB_FLAG);
 }
 

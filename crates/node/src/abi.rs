@@ -63,7 +63,7 @@ shared! {
     Workload: 8 { service: u32, flags: u32, }
     PublishedKey: 4 { port: u16, pad: u16, }
     Published: 20 { service: ServiceKey, }
-    ListenerKey: 16 { cgroup: u64, port: u16, protocol: u8, pad: [u8; 5], }
+    ListenerKey: 16 { cgroup: u64, port: u16, protocol: u8, ipv6: u8, pad: [u8; 4], }
     Listener: 48 {
         claimed_ns: u64,
         holders: u32,

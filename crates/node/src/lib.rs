@@ -16,9 +16,13 @@ mod intent;
 mod kernel;
 mod node;
 mod object;
+mod sockets;
+mod supervise;
 mod watch;
 
 pub use error::Error;
 pub use event::Event;
 pub use node::{Node, Options, clear};
+pub use sockets::{Purpose, make_sockets};
+pub use supervise::{Link, ProxyOptions, ProxyUser, Sockets, end, living_proxy, supervise};
 pub use watch::Events;

@@ -4,21 +4,25 @@
 use std::fs::{self, File};
 use std::io;
 use std::net::Ipv4Addr;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use selvedge_model::{CgroupId, Generation, KernelStatus, Observation, Snapshot, WorkloadName};
 
 use crate::abi;
-use crate::apply::{Applied, update};
+use crate::apply::{Applied, entries, update};
 use crate::cgroup::{self, Tree};
 use crate::counters;
 use crate::error::Error;
 use crate::intent::Intent;
 use crate::kernel::{Kernel, remove_tree};
 use crate::object::Scope;
+use crate::sockets::{self, Purpose};
 use crate::watch::{Events, Watches};
 
 /// How a node is set up.
@@ -67,7 +71,12 @@ impl Node {
         let tree = Tree::make(&options.cgroup)?;
         let mut kernel = Kernel::load(&bpffs)?;
         let applied = Applied::read(&kernel)?;
-        let config = configuration(&options)?;
+        let before = entries::<u32, abi::Config>(&kernel, "config")?.remove(&0);
+        let mut config = configuration(&options)?;
+        if let Some(before) = before.filter(|it| it.network == config.network) {
+            // Replicas have ports out of the range of then, and look-ups are led to that port.
+            config = before;
+        }
         update(&kernel, "config", &0u32, &config)?;
         kernel.attach(
             Scope::Workloads,
@@ -107,10 +116,36 @@ impl Node {
         Ok(())
     }
 
-    /// Leads look-ups of workloads to the mesh's resolver on this port of 127.0.0.1 and ::1.
-    pub fn set_resolver(&mut self, port: u16) -> Result<(), Error> {
-        self.config.resolver_port = port.to_be();
-        update(&self.kernel, "config", &0u32, &self.config)
+    /// Opens the resolver's sockets through `maker`, a command that calls [`crate::make_sockets`]
+    /// on its standard input, and leads look-ups of workloads to them. The port of an earlier agent
+    /// is kept where it can be had.
+    pub fn open_resolver(&mut self, mut maker: Command) -> Result<Vec<(Purpose, OwnedFd)>, Error> {
+        let failed = || Error::system("start the maker of the resolver's sockets");
+        let (near, far) = UnixStream::pair().map_err(failed())?;
+        let mut child = maker.stdin(OwnedFd::from(far)).spawn().map_err(failed())?;
+        drop(maker);
+        let placed = cgroup::place(child.id() as i32, &self.tree.proxy_folder());
+        let preferred = u16::from_be(self.config.resolver_port);
+        let made = placed
+            .and_then(|()| sockets::ask_for_sockets(near, self.options.private_ports, preferred));
+        child.wait().map_err(failed())?;
+        let made = made?;
+        for (_, socket) in &made.sockets {
+            update(&self.kernel, "ours", &socket.as_raw_fd(), &1u32)?;
+        }
+        self.config.resolver_port = made.port.to_be();
+        update(&self.kernel, "config", &0u32, &self.config)?;
+        Ok(made.sockets)
+    }
+
+    /// Hands sockets over `stream`, as the proxy expects it.
+    pub fn hand_over(stream: &UnixStream, sockets: &[(Purpose, OwnedFd)]) -> Result<(), Error> {
+        sockets::hand_over(stream, sockets).map_err(Error::system("hand sockets to the proxy"))
+    }
+
+    /// Moves the proxy into its cgroup.
+    pub fn place_proxy(&self, pid: i32) -> Result<(), Error> {
+        cgroup::place(pid, &self.tree.proxy_folder())
     }
 
     /// Events from now on. One reader at a time.

@@ -48,6 +48,13 @@ macro_rules! object {
 /// are led before services are.
 pub(crate) static FEATURES: &[Feature] = &[
     Feature {
+        name: "resolver",
+        object: object!("resolver"),
+        scopes: &[Scope::Workloads, Scope::Joined],
+        essential: false,
+        without: "programs do not resolve the names of services",
+    },
+    Feature {
         name: "connect",
         object: object!("connect"),
         scopes: &[Scope::Workloads, Scope::Joined],
@@ -81,5 +88,19 @@ pub(crate) static FEATURES: &[Feature] = &[
         scopes: &[Scope::Workloads],
         essential: false,
         without: "programs that use multipath TCP see private ports and replaced addresses",
+    },
+    Feature {
+        name: "origin",
+        object: object!("origin"),
+        scopes: &[Scope::Proxy],
+        essential: false,
+        without: "the proxy does not learn whom it serves, and answers nobody",
+    },
+    Feature {
+        name: "inbound",
+        object: object!("inbound"),
+        scopes: &[Scope::Network],
+        essential: false,
+        without: "private ports are reachable from off the host, and nothing can be published",
     },
 ];

@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * What comes from off the host. Private ports answer nobody there, so that no rule of the host's
+ * firewall about the port asked for is dodged; published ports reach every replica.
+ *
+ * Hook: sk_lookup, in the node's network namespace. Returns: SK_PASS or SK_DROP (RST, or ICMP port
+ * unreachable).
+ * Absent: private ports are reachable wherever the program's address is, and nothing is published.
+ */
+#include "route.h"
+
+#define LOOPBACK_INTERFACE 1
+
+struct publication {
+	struct bpf_sk_lookup *ctx;
+	struct sv_endpoint_key key;
+	__u32 first;
+	__u32 endpoints;
+	bool assigned;
+};
+
+/* Hands the packet to the endpoint's listener, where it has one. */
+static __always_inline bool assign(struct bpf_sk_lookup *ctx, const struct sv_endpoint *endpoint)
+{
+	struct sv_listener_key key = { .cgroup = endpoint->cgroup,
+				       .port = endpoint->port,
+				       .protocol = IPPROTO_TCP };
+	struct bpf_sock *listener;
+	long failed;
+
+	/* The two families' listeners of a replica stand side by side: bpf/sockops.bpf.c. */
+	key.ipv6 = ctx->family == AF_INET6;
+	listener = bpf_map_lookup_elem(&published_listeners, &key);
+	if (!listener) {
+		key.ipv6 = !key.ipv6;
+		listener = bpf_map_lookup_elem(&published_listeners, &key);
+		if (!listener)
+			return false;
+	}
+	failed = bpf_sk_assign(ctx, listener, 0);
+	bpf_sk_release(listener);
+	return !failed;
+}
+
+static long assign_in_turn(__u32 index, void *context)
+{
+	struct publication *to = context;
+	struct sv_endpoint *endpoint;
+
+	to->key.slot = to->first + index;
+	if (to->key.slot >= to->endpoints)
+		to->key.slot -= to->endpoints;
+	endpoint = bpf_map_lookup_elem(&endpoints, &to->key);
+	if (!endpoint || !endpoint->cgroup || !assign(to->ctx, endpoint))
+		return 0;
+	to->assigned = true;
+	return 1;
+}
+
+SEC("sk_lookup")
+int sv_inbound(struct bpf_sk_lookup *ctx)
+{
+	struct sv_published_key key = { .port = bpf_htons(ctx->local_port) };
+	const struct sv_config *cfg = configuration();
+	struct sv_published *published_port;
+	struct publication to = {};
+	struct sv_service *service;
+	__u32 above;
+
+	if (!cfg)
+		return SK_PASS;
+	above = ctx->local_port - cfg->private_first;
+	if (above < cfg->private_count) {
+		if (ctx->ingress_ifindex == LOOPBACK_INTERFACE)
+			return SK_PASS;
+		count(SV_PRIVATE_DROPPED);
+		return SK_DROP;
+	}
+	if (ctx->protocol != IPPROTO_TCP)
+		return SK_PASS;
+	published_port = bpf_map_lookup_elem(&published, &key);
+	if (!published_port)
+		return SK_PASS;
+	service = bpf_map_lookup_elem(&services, &published_port->service);
+	if (service && service->endpoints) {
+		to.ctx = ctx;
+		to.key.service = service->id;
+		to.key.port = published_port->service.port;
+		to.key.protocol = IPPROTO_TCP;
+		to.key.version = service->version;
+		to.endpoints = service->endpoints;
+		to.first = ((__u64)bpf_get_prandom_u32() * service->endpoints) >> 32;
+		bpf_loop(service->endpoints, assign_in_turn, &to, 0);
+		if (to.assigned) {
+			count(SV_PUBLISHED_LED);
+			return SK_PASS;
+		}
+	}
+	count(SV_PUBLISHED_UNSERVED);
+	return SK_DROP;
+}

@@ -1,0 +1,331 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * Name look-ups of workloads are led to the mesh's resolver while it is there, and go where the
+ * program sent them while it is not: the mesh away never takes foreign names along. Queries for mesh
+ * names are held back then, since an answer from elsewhere would outlive the outage in caches.
+ *
+ * "There" means that a socket of ours has the port: it carries a mark in `ours` that only the agent
+ * can put. A stranger who binds the port of a dead mesh gets nothing.
+ *
+ * Hooks: cgroup/connect4, connect6, sendmsg4, sendmsg6, recvmsg4, recvmsg6 (getpeername is that of
+ * connect.bpf.c), cgroup_skb/egress.
+ * Returns: sock_addr hooks 1 always; egress 1 = let go, 2 = drop quietly.
+ * Absent: programs resolve names as if there were no mesh.
+ */
+#include "mesh.h"
+
+#define DNS_PORT bpf_htons(53)
+#define DNS_HEADER 12
+#define LONGEST_NAME 255
+
+static __always_inline bool marked(struct bpf_sock *socket)
+{
+	bool is_ours;
+
+	if (!socket)
+		return false;
+	is_ours = bpf_sk_storage_get(&ours, socket, 0, 0);
+	bpf_sk_release(socket);
+	return is_ours;
+}
+
+/* Whether our resolver listens on this family and protocol, in the caller's network namespace. */
+static __always_inline bool resolver_there(struct bpf_sock_addr *ctx, __u16 port, bool ipv6)
+{
+	struct bpf_sock_tuple tuple = {};
+
+	if (ipv6) {
+		tuple.ipv6.daddr[3] = LOOPBACK6;
+		tuple.ipv6.dport = port;
+		if (ctx->protocol == IPPROTO_TCP)
+			return marked(bpf_sk_lookup_tcp(ctx, &tuple, sizeof(tuple.ipv6),
+							BPF_F_CURRENT_NETNS, 0));
+		return marked(bpf_sk_lookup_udp(ctx, &tuple, sizeof(tuple.ipv6), BPF_F_CURRENT_NETNS, 0));
+	}
+	tuple.ipv4.daddr = LOOPBACK4;
+	tuple.ipv4.dport = port;
+	if (ctx->protocol == IPPROTO_TCP)
+		return marked(bpf_sk_lookup_tcp(ctx, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0));
+	return marked(bpf_sk_lookup_udp(ctx, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0));
+}
+
+/*
+ * Whether this look-up is to be led to the resolver; if so, the server that the program meant is
+ * noted on the socket. A DNS server that is itself a service of the mesh is reached as one.
+ */
+static __always_inline bool lead(struct bpf_sock_addr *ctx, const struct sv_address *server)
+{
+	struct sv_service_key key = { .address = *server, .port = DNS_PORT, .protocol = ctx->protocol };
+	const struct sv_config *cfg = configuration();
+	struct bpf_sock *socket = ctx->sk;
+	struct sv_socket *record;
+	struct caller caller;
+
+	if (!cfg || !cfg->resolver_port || !socket)
+		return false;
+	caller = caller_of(kernel_socket(socket));
+	if (!(caller.flags & SV_WORKLOAD_RESOLVER) || bpf_map_lookup_elem(&services, &key))
+		return false;
+	if (!resolver_there(ctx, cfg->resolver_port, !is_mapped(server))) {
+		count(SV_RESOLVER_BYPASSED);
+		return false;
+	}
+	record = bpf_sk_storage_get(&sockets, socket, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!record) {
+		count(SV_RECORDS_FAILED);
+		return false;
+	}
+	forget(record);
+	record->peer = *server;
+	record->peer_port = DNS_PORT;
+	record->cgroup = caller.cgroup;
+	record->source = caller.service;
+	record->destination = 0;
+	record->flags = SV_ROUTED | SV_RESOLVER | SV_LOCAL;
+	count(SV_RESOLVER_LED);
+	return true;
+}
+
+static __always_inline int lead4(struct bpf_sock_addr *ctx)
+{
+	struct sv_address server;
+
+	if (ctx->user_port != DNS_PORT)
+		return 1;
+	server = mapped(ctx->user_ip4);
+	if (!lead(ctx, &server))
+		return 1;
+	ctx->user_ip4 = LOOPBACK4;
+	ctx->user_port = configuration() ? configuration()->resolver_port : DNS_PORT;
+	return 1;
+}
+
+static __always_inline int lead6(struct bpf_sock_addr *ctx)
+{
+	struct sv_address server;
+
+	if (ctx->user_port != DNS_PORT)
+		return 1;
+	server.word[0] = ctx->user_ip6[0];
+	server.word[1] = ctx->user_ip6[1];
+	server.word[2] = ctx->user_ip6[2];
+	server.word[3] = ctx->user_ip6[3];
+	if (!lead(ctx, &server))
+		return 1;
+	ctx->user_ip6[0] = 0;
+	ctx->user_ip6[1] = 0;
+	ctx->user_ip6[2] = is_mapped(&server) ? V4_MAPPED : 0;
+	ctx->user_ip6[3] = is_mapped(&server) ? LOOPBACK4 : LOOPBACK6;
+	ctx->user_port = configuration() ? configuration()->resolver_port : DNS_PORT;
+	return 1;
+}
+
+SEC("cgroup/connect4")
+int sv_resolve_connect4(struct bpf_sock_addr *ctx)
+{
+	return lead4(ctx);
+}
+
+SEC("cgroup/connect6")
+int sv_resolve_connect6(struct bpf_sock_addr *ctx)
+{
+	return lead6(ctx);
+}
+
+SEC("cgroup/sendmsg4")
+int sv_resolve_send4(struct bpf_sock_addr *ctx)
+{
+	return lead4(ctx);
+}
+
+SEC("cgroup/sendmsg6")
+int sv_resolve_send6(struct bpf_sock_addr *ctx)
+{
+	return lead6(ctx);
+}
+
+/* An answer from the resolver seems to come from the server that was asked last. */
+static __always_inline struct sv_socket *asked_server(struct bpf_sock_addr *ctx)
+{
+	const struct sv_config *cfg = configuration();
+	struct bpf_sock *socket = ctx->sk;
+	struct sv_socket *record;
+
+	if (!cfg || !socket || ctx->user_port != cfg->resolver_port)
+		return 0;
+	record = bpf_sk_storage_get(&sockets, socket, 0, 0);
+	return record && record->flags & SV_RESOLVER ? record : 0;
+}
+
+SEC("cgroup/recvmsg4")
+int sv_resolve_receive4(struct bpf_sock_addr *ctx)
+{
+	struct sv_socket *record = asked_server(ctx);
+
+	if (record && ctx->user_ip4 == LOOPBACK4) {
+		ctx->user_ip4 = record->peer.word[3];
+		ctx->user_port = record->peer_port;
+	}
+	return 1;
+}
+
+SEC("cgroup/recvmsg6")
+int sv_resolve_receive6(struct bpf_sock_addr *ctx)
+{
+	struct sv_socket *record = asked_server(ctx);
+
+	if (record) {
+		ctx->user_ip6[0] = record->peer.word[0];
+		ctx->user_ip6[1] = record->peer.word[1];
+		ctx->user_ip6[2] = record->peer.word[2];
+		ctx->user_ip6[3] = record->peer.word[3];
+		ctx->user_port = record->peer_port;
+	}
+	return 1;
+}
+
+/* Where the transport header starts and what the addresses are, of a packet from this socket. */
+struct packet {
+	struct sv_address client;
+	__u32 transport;
+	__u16 client_port;
+	__u16 server_port;
+};
+
+static __always_inline bool read_packet(struct __sk_buff *skb, struct packet *packet)
+{
+	__u8 first;
+	__u16 ports[2];
+	__u32 source;
+
+	if (bpf_skb_load_bytes(skb, 0, &first, 1))
+		return false;
+	if (first >> 4 == 4) {
+		packet->transport = (first & 15) * 4;
+		if (bpf_skb_load_bytes(skb, 12, &source, 4))
+			return false;
+		packet->client = mapped(source);
+	} else {
+		/* Extension headers do not stand before a query to a resolver on this host. */
+		packet->transport = 40;
+		if (bpf_skb_load_bytes(skb, 8, &packet->client, 16))
+			return false;
+	}
+	if (bpf_skb_load_bytes(skb, packet->transport, ports, sizeof(ports)))
+		return false;
+	packet->client_port = ports[0];
+	packet->server_port = ports[1];
+	return true;
+}
+
+struct name {
+	__u8 bytes[LONGEST_NAME + 1];
+	__u64 hash;
+	__u32 length;
+	bool whole;
+};
+
+/* FNV-1a over the name in wire form, lower case, without the root's zero byte; as `name_hash` in
+ * crates/node/src/intent.rs. Lengths are below 'A' and so unchanged by lowering. */
+static long hash_byte(__u32 index, void *context)
+{
+	struct name *name = context;
+	__u8 byte;
+
+	if (index >= LONGEST_NAME || index >= name->length)
+		return 1;
+	byte = name->bytes[index];
+	if (!byte) {
+		name->whole = true;
+		return 1;
+	}
+	if (byte >= 'A' && byte <= 'Z')
+		byte += 'a' - 'A';
+	name->hash = (name->hash ^ byte) * 0x100000001b3ULL;
+	return 0;
+}
+
+static __always_inline bool asks_for_mesh_name(struct __sk_buff *skb, __u32 question)
+{
+	struct name name = { .hash = 0xcbf29ce484222325ULL };
+	__u32 left;
+
+	if (skb->len <= question)
+		return false;
+	left = skb->len - question;
+	if (left > LONGEST_NAME)
+		left = LONGEST_NAME;
+	name.length = left;
+	/* The verifier wants to see that the length is neither zero nor too large. */
+	if (left < 1 || left > LONGEST_NAME || bpf_skb_load_bytes(skb, question, name.bytes, left))
+		return false;
+	bpf_loop(LONGEST_NAME, hash_byte, &name, 0);
+	return name.whole && bpf_map_lookup_elem(&mesh_names, &name.hash);
+}
+
+/* Tells the resolver who asks and which server was meant: a datagram has no connection to ask of. */
+static __always_inline void announce(struct bpf_sock *socket, const struct packet *packet)
+{
+	struct sv_socket *record = bpf_sk_storage_get(&sockets, socket, 0, 0);
+	struct sv_flow_key key = { .protocol = IPPROTO_UDP };
+	struct sv_flow flow = {};
+
+	if (!record || !(record->flags & SV_RESOLVER))
+		return;
+	key.client = packet->client;
+	key.client_port = packet->client_port;
+	flow.peer = record->peer;
+	flow.peer_port = record->peer_port;
+	flow.cgroup = record->cgroup;
+	flow.source = record->source;
+	if (bpf_map_update_elem(&flows, &key, &flow, BPF_ANY))
+		count(SV_FLOWS_FAILED);
+}
+
+SEC("cgroup_skb/egress")
+int sv_resolve_egress(struct __sk_buff *skb)
+{
+	struct bpf_sock *socket = skb->sk;
+	const struct sv_config *cfg;
+	struct packet packet;
+	struct sv_socket *record;
+	__u32 question;
+	__u8 offset;
+
+	if (!socket)
+		return 1;
+	socket = bpf_sk_fullsock(socket);
+	if (!socket)
+		return 1;
+	if (socket->protocol == IPPROTO_TCP) {
+		if (socket->dst_port != DNS_PORT)
+			return 1;
+	} else if (socket->protocol != IPPROTO_UDP) {
+		return 1;
+	}
+	if (!read_packet(skb, &packet))
+		return 1;
+	cfg = configuration();
+	if (!cfg)
+		return 1;
+	if (packet.server_port == cfg->resolver_port && socket->protocol == IPPROTO_UDP) {
+		announce(socket, &packet);
+		return 1;
+	}
+	if (packet.server_port != DNS_PORT)
+		return 1;
+	record = bpf_sk_storage_get(&sockets, socket, 0, 0);
+	if (record && record->destination)
+		return 1; /* a DNS server that is a service */
+	question = packet.transport + 8 + DNS_HEADER;
+	if (socket->protocol == IPPROTO_TCP) {
+		if (bpf_skb_load_bytes(skb, packet.transport + 12, &offset, 1))
+			return 1;
+		/* Two bytes of length stand before a message on TCP (RFC 1035, 4.2.2). */
+		question = packet.transport + (offset >> 4) * 4 + 2 + DNS_HEADER;
+	}
+	if (!asks_for_mesh_name(skb, question))
+		return 1;
+	count(SV_NAMES_HELD_BACK);
+	return 2;
+}

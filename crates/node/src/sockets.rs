@@ -1,0 +1,225 @@
+//! The resolver's listening sockets, and handing sockets to another process.
+//!
+//! A socket belongs to the cgroup it was made in, for good, and kernel programs look at that. So
+//! the sockets are made by a short-lived child in the proxy's cgroup ([`make_sockets`]), which sends
+//! them to the agent; the agent keeps them and hands copies to the proxy.
+
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::mem::MaybeUninit;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+use crate::error::Error;
+
+/// What a socket handed to the proxy is for. The numbers are part of the hand-over message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Purpose {
+    /// Look-ups by UDP on 127.0.0.1.
+    DnsUdp4 = 1,
+    /// Look-ups by UDP on `::1`.
+    DnsUdp6 = 2,
+    /// Look-ups by TCP on 127.0.0.1, listening.
+    DnsTcp4 = 3,
+    /// Look-ups by TCP on `::1`, listening.
+    DnsTcp6 = 4,
+}
+
+impl Purpose {
+    const ALL: [Self; 4] = [Self::DnsUdp4, Self::DnsUdp6, Self::DnsTcp4, Self::DnsTcp6];
+
+    fn is_ipv6(self) -> bool {
+        matches!(self, Self::DnsUdp6 | Self::DnsTcp6)
+    }
+
+    fn kind(self) -> (Type, Protocol) {
+        match self {
+            Self::DnsUdp4 | Self::DnsUdp6 => (Type::DGRAM, Protocol::UDP),
+            Self::DnsTcp4 | Self::DnsTcp6 => (Type::STREAM, Protocol::TCP),
+        }
+    }
+}
+
+/// The resolver's sockets, all on one port.
+#[derive(Debug)]
+pub(crate) struct ResolverSockets {
+    pub(crate) port: u16,
+    pub(crate) sockets: Vec<(Purpose, OwnedFd)>,
+}
+
+/// First bytes of the hand-over message, then the version, the count and one purpose per socket.
+const MAGIC: &[u8; 4] = b"SELV";
+const VERSION: u8 = 1;
+const MOST: usize = Purpose::ALL.len();
+
+/// Sends the sockets over `stream` in one message: `SELV`, version, count, purposes, with the
+/// descriptors in the same order (unix(7), `SCM_RIGHTS`).
+pub(crate) fn hand_over(stream: impl AsFd, sockets: &[(Purpose, OwnedFd)]) -> io::Result<()> {
+    let mut message = MAGIC.to_vec();
+    message.push(VERSION);
+    message.push(sockets.len() as u8);
+    message.extend(sockets.iter().map(|(purpose, _)| *purpose as u8));
+    let descriptors: Vec<BorrowedFd<'_>> = sockets.iter().map(|(_, fd)| fd.as_fd()).collect();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    control.push(SendAncillaryMessage::ScmRights(&descriptors));
+    let sent = sendmsg(
+        stream,
+        &[IoSlice::new(&message)],
+        &mut control,
+        SendFlags::NOSIGNAL,
+    )?;
+    // A unix stream takes so short a message whole.
+    if sent == message.len() {
+        Ok(())
+    } else {
+        Err(io::ErrorKind::WriteZero.into())
+    }
+}
+
+/// The other side of [`hand_over`].
+fn take_over(stream: impl AsFd) -> io::Result<Vec<(Purpose, OwnedFd)>> {
+    let malformed = || io::Error::from(io::ErrorKind::InvalidData);
+    let mut message = [0; 6 + MOST];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut parts = [IoSliceMut::new(&mut message)];
+    let received = recvmsg(stream, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC)?.bytes;
+    let descriptors: Vec<OwnedFd> = control
+        .drain()
+        .filter_map(|part| match part {
+            RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
+            _ => None,
+        })
+        .flatten()
+        .collect();
+    let (head, purposes) = message[..received]
+        .split_at_checked(6)
+        .ok_or_else(malformed)?;
+    if head[..4] != *MAGIC || head[4] != VERSION || purposes.len() != descriptors.len() {
+        return Err(malformed());
+    }
+    let purpose = |number: &u8| Purpose::ALL.into_iter().find(|it| *it as u8 == *number);
+    let purposes: Option<Vec<Purpose>> = purposes.iter().map(purpose).collect();
+    Ok(purposes
+        .ok_or_else(malformed)?
+        .into_iter()
+        .zip(descriptors)
+        .collect())
+}
+
+/// Runs in a child: waits on `stream` for the ports to try, makes the sockets on the first that is
+/// free and sends them back.
+pub fn make_sockets(mut stream: UnixStream) -> io::Result<()> {
+    let mut request = [0; 6];
+    stream.read_exact(&mut request)?;
+    let [first, count, preferred] =
+        [0, 2, 4].map(|at| u16::from_ne_bytes([request[at], request[at + 1]]));
+    let last = first.saturating_add(count);
+    let preferred = (preferred != 0).then_some(preferred);
+    // From the end of the range: replicas take their ports from its start.
+    for port in preferred.into_iter().chain((first..last).rev()) {
+        match open_all(port) {
+            Ok(sockets) => return hand_over(&stream, &sockets),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(io::ErrorKind::AddrInUse.into())
+}
+
+fn open_all(port: u16) -> io::Result<Vec<(Purpose, OwnedFd)>> {
+    let mut sockets = Vec::new();
+    for purpose in Purpose::ALL {
+        match open(purpose, port) {
+            Ok(socket) => sockets.push((purpose, socket.into())),
+            // A host without IPv6 has no IPv6 name servers either.
+            Err(error) if purpose.is_ipv6() && is_no_ipv6(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(sockets)
+}
+
+fn is_no_ipv6(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(97)
+}
+
+fn open(purpose: Purpose, port: u16) -> io::Result<Socket> {
+    let (kind, protocol) = purpose.kind();
+    let address: IpAddr = match purpose.is_ipv6() {
+        true => Ipv6Addr::LOCALHOST.into(),
+        false => Ipv4Addr::LOCALHOST.into(),
+    };
+    let address = SocketAddr::new(address, port);
+    let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
+    // A restarted agent opens its sockets beside those that a living proxy still has. The kernel
+    // lets only the same user, root, do that.
+    socket.set_reuse_port(true)?;
+    if kind == Type::STREAM {
+        socket.set_reuse_address(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&SockAddr::from(address))?;
+    if kind == Type::STREAM {
+        socket.listen(1024)?;
+    }
+    Ok(socket)
+}
+
+/// The agent's side: asks the child at the other end of `stream` for sockets.
+pub(crate) fn ask_for_sockets(
+    mut stream: UnixStream,
+    (first, count): (u16, u16),
+    preferred: u16,
+) -> Result<ResolverSockets, Error> {
+    let failed = || Error::system("open the resolver's sockets");
+    let request: Vec<u8> = [first, count, preferred]
+        .iter()
+        .flat_map(|n| n.to_ne_bytes())
+        .collect();
+    stream.write_all(&request).map_err(failed())?;
+    let sockets = take_over(&stream).map_err(failed())?;
+    let (_, any) = sockets
+        .first()
+        .ok_or_else(|| failed()(io::ErrorKind::AddrInUse.into()))?;
+    let any = socket2::SockRef::from(any).local_addr().map_err(failed())?;
+    let port = any.as_socket().map_or(0, |address| address.port());
+    Ok(ResolverSockets { port, sockets })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sockets_arrive_with_their_purposes() {
+        let (near, far) = UnixStream::pair().unwrap();
+        let maker = std::thread::spawn(|| make_sockets(far).unwrap());
+        let made = ask_for_sockets(near, (61_900, 100), 0).unwrap();
+        maker.join().unwrap();
+        assert!((61_900..62_000).contains(&made.port));
+        for (purpose, socket) in &made.sockets {
+            let socket = socket2::SockRef::from(socket);
+            let address = socket.local_addr().unwrap().as_socket().unwrap();
+            assert_eq!(address.port(), made.port);
+            assert_eq!(address.is_ipv6(), purpose.is_ipv6());
+            assert_eq!(socket.r#type().unwrap(), purpose.kind().0);
+        }
+        assert!(made.sockets.len() >= 2);
+    }
+
+    #[test]
+    fn a_message_of_another_kind_is_refused() {
+        let (near, mut far) = UnixStream::pair().unwrap();
+        far.write_all(b"HTTP/1.1 200").unwrap();
+        assert!(take_over(&near).is_err());
+    }
+}

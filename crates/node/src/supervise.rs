@@ -1,0 +1,236 @@
+//! Keeping the proxy alive, and its sockets served or closed.
+//!
+//! The agent owns the listening sockets and hands copies to the proxy, never the other way. While
+//! the proxy restarts, what arrives waits in the sockets; when it stays away for longer than
+//! [`PATIENCE`] the sockets are closed, and the kernel programs let look-ups go where programs sent
+//! them. A restarted agent finds the living proxy by its reconnecting, and hands it new sockets.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use tokio::net::UnixListener;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::error::Error;
+
+/// How long a proxy may be away before its sockets are closed.
+pub const PATIENCE: Duration = Duration::from_secs(1);
+/// Longest wait before another try to start it.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How long a restarted agent waits for the proxy that its predecessor left: the proxy tries to
+/// reconnect at least twice in that time.
+const ADOPTION: Duration = Duration::from_millis(1200);
+
+/// The user a proxy runs as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProxyUser {
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+}
+
+/// How to run the proxy.
+#[derive(Clone, Debug)]
+pub struct ProxyOptions {
+    /// Program and arguments; the feed socket's path is appended.
+    pub command: Vec<String>,
+    /// Who it runs as.
+    pub user: ProxyUser,
+    /// Where the agent listens for it.
+    pub feed: PathBuf,
+    /// File that names the running proxy, for the next agent.
+    pub pid_file: PathBuf,
+}
+
+/// A proxy that has connected and has its sockets.
+#[derive(Debug)]
+pub struct Link {
+    /// The feed connection.
+    pub stream: tokio::net::UnixStream,
+    /// The proxy's process.
+    pub pid: i32,
+    /// To be told when the connection has ended or the proxy has been found to hang.
+    pub over: oneshot::Sender<()>,
+}
+
+/// What the supervisor needs done to sockets, by whoever owns the node.
+pub trait Sockets {
+    /// Opens the sockets if they are closed, and hands copies over `stream`.
+    fn hand_over(&mut self, stream: &UnixStream) -> Result<(), Error>;
+    /// Closes the agent's copies.
+    fn close(&mut self);
+    /// Moves the proxy's process into its cgroup.
+    fn adopt(&mut self, pid: i32) -> Result<(), Error>;
+}
+
+/// Runs the proxy for ever; ends only with an error that a retry cannot mend, or when `links` is
+/// closed. The proxy itself is left running then.
+pub async fn supervise(
+    options: ProxyOptions,
+    mut sockets: impl Sockets,
+    links: mpsc::Sender<Link>,
+    report: impl Fn(&str),
+) -> Result<(), Error> {
+    let listener = listen(&options)?;
+    let mut pause = Duration::ZERO;
+    let mut adopting = living_proxy(&options.pid_file)
+        .filter(|(_, user)| *user == options.user)
+        .map(|(pid, _)| pid);
+    loop {
+        let (expected, patience) = match adopting.take() {
+            Some(pid) => (pid, ADOPTION),
+            None => {
+                sleep(pause).await;
+                (start(&options, &mut sockets)?, PATIENCE)
+            }
+        };
+        let connected = timeout(patience, accept(&listener, &options, expected)).await;
+        let Ok(stream) = connected else {
+            report("the proxy does not answer; look-ups go where programs send them until it does");
+            end(expected);
+            sockets.close();
+            pause = (pause * 2).clamp(Duration::from_millis(100), LONGEST_PAUSE);
+            continue;
+        };
+        let since = Instant::now();
+        if let Some(ended) = link(stream, expected, &mut sockets, &links).await? {
+            if ended.await.is_err() && links.is_closed() {
+                return Ok(());
+            }
+        } else {
+            return Ok(());
+        }
+        end(expected);
+        report("the proxy has ended; starting another");
+        // One that lived is restarted at once; one that keeps dying is given more and more time,
+        // and its sockets are closed once that is longer than callers should wait.
+        pause = match since.elapsed() > LONGEST_PAUSE {
+            true => Duration::ZERO,
+            false => (pause * 2).clamp(Duration::from_millis(20), LONGEST_PAUSE),
+        };
+        if pause >= PATIENCE {
+            sockets.close();
+        }
+    }
+}
+
+/// Gives the connected proxy its sockets and tells the control plane; `None` when nobody listens.
+async fn link(
+    stream: tokio::net::UnixStream,
+    pid: i32,
+    sockets: &mut impl Sockets,
+    links: &mpsc::Sender<Link>,
+) -> Result<Option<oneshot::Receiver<()>>, Error> {
+    let failed = || Error::system("hand sockets to the proxy");
+    let stream = stream.into_std().map_err(failed())?;
+    sockets.hand_over(&stream)?;
+    let stream = tokio::net::UnixStream::from_std(stream).map_err(failed())?;
+    let (over, ended) = oneshot::channel();
+    Ok(links
+        .send(Link { stream, pid, over })
+        .await
+        .is_ok()
+        .then_some(ended))
+}
+
+fn listen(options: &ProxyOptions) -> Result<UnixListener, Error> {
+    let path = &options.feed;
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(Error::file("remove", path)(error));
+        }
+        _ => {}
+    }
+    let listener = UnixListener::bind(path).map_err(Error::file("listen on", path))?;
+    chown(path, None, Some(options.user.gid)).map_err(Error::file("give to the proxy", path))?;
+    let mode = fs::Permissions::from_mode(0o660);
+    fs::set_permissions(path, mode).map_err(Error::file("protect", path))?;
+    Ok(listener)
+}
+
+/// The connection of the proxy that is expected; others are turned away.
+async fn accept(
+    listener: &UnixListener,
+    options: &ProxyOptions,
+    expected: i32,
+) -> tokio::net::UnixStream {
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            // Out of descriptors, as a rule: let others free some.
+            sleep(Duration::from_millis(50)).await;
+            continue;
+        };
+        let peer = stream.peer_cred();
+        let is_proxy = |peer: &tokio::net::unix::UCred| {
+            peer.uid() == options.user.uid && peer.pid() == Some(expected)
+        };
+        if peer.as_ref().is_ok_and(is_proxy) {
+            return stream;
+        }
+    }
+}
+
+fn start(options: &ProxyOptions, sockets: &mut impl Sockets) -> Result<i32, Error> {
+    let (program, arguments) = options
+        .command
+        .split_first()
+        .expect("a command names a program");
+    let mut child = Command::new(program)
+        .args(arguments)
+        .arg(&options.feed)
+        .stdin(Stdio::null())
+        .uid(options.user.uid)
+        .gid(options.user.gid)
+        .current_dir("/")
+        .env_clear()
+        // Its own group: an interrupt typed at the agent's terminal is not meant for it.
+        .process_group(0)
+        .spawn()
+        .map_err(Error::file("start", program))?;
+    let pid = child.id() as i32;
+    sockets.adopt(pid)?;
+    fs::write(&options.pid_file, pid.to_string())
+        .map_err(Error::file("write", &options.pid_file))?;
+    // Reaped by a thread of its own, which also ends with it: no signal handling is needed.
+    std::thread::Builder::new()
+        .name("proxy-reaper".to_owned())
+        .spawn(move || child.wait())
+        .map_err(Error::system("start a thread"))?;
+    Ok(pid)
+}
+
+/// The proxy that an earlier agent left, if it still lives, and whom it runs as.
+pub fn living_proxy(pid_file: &Path) -> Option<(i32, ProxyUser)> {
+    let pid: i32 = fs::read_to_string(pid_file).ok()?.trim().parse().ok()?;
+    let command = fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let id = |name: &str| -> Option<u32> {
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        line.split_whitespace().next()?.parse().ok()
+    };
+    let user = ProxyUser {
+        uid: id("Uid:")?,
+        gid: id("Gid:")?,
+    };
+    // The number may be another process's by now: the proxy is never root, and is called so.
+    (user.uid != 0 && command.split('\0').any(|word| word == "proxy")).then_some((pid, user))
+}
+
+/// Ends the proxy, whether it is our child or an earlier agent's.
+pub fn end(pid: i32) {
+    let Some(pid) = Pid::from_raw(pid) else {
+        return;
+    };
+    if let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) {
+        let _gone_already = pidfd_send_signal(process, Signal::KILL);
+    }
+}
