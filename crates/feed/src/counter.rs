@@ -1,0 +1,90 @@
+//! What the proxy counts: the one list, for both ends of the feed.
+
+macro_rules! counters {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $number:literal, $word:literal;)+) => {
+        /// Something the proxy counts since it started. The number travels, the word is the middle of
+        /// the metric's name.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(u32)]
+        #[non_exhaustive]
+        pub enum Counter { $($(#[doc = $doc])+ $variant = $number,)+ }
+
+        impl Counter {
+            /// Every counter there is, in the order of their numbers, which begin at 0.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// The public word: `dns_queries` for the metric `selvedge_dns_queries_total`.
+            pub const fn word(self) -> &'static str {
+                match self { $(Self::$variant => $word,)+ }
+            }
+
+            /// One line of explanation.
+            pub const fn explanation(self) -> &'static str {
+                match self { $(Self::$variant => concat!($($doc),+),)+ }
+            }
+        }
+    };
+}
+
+counters! {
+    /// DNS queries that came from workloads, over UDP and TCP.
+    Queries = 0, "dns_queries";
+    /// Queries answered from the mesh's own names.
+    Answered = 1, "dns_answered";
+    /// Queries sent on to the server that the program addressed.
+    Forwarded = 2, "dns_forwarded";
+    /// Answers of other servers that were passed on.
+    Relayed = 3, "dns_relayed";
+    /// Mesh names with a search suffix, answered NXDOMAIN.
+    Shadowed = 4, "dns_shadowed";
+    /// Messages that are no query at all, dropped.
+    Dropped = 5, "dns_dropped";
+    /// Queries that cannot be read, answered FORMERR.
+    Malformed = 6, "dns_malformed";
+    /// Queries the kernel has no record of, answered REFUSED.
+    Unrecorded = 7, "dns_unrecorded";
+    /// Queries whose server is this proxy itself, answered REFUSED.
+    Looped = 8, "dns_looped";
+    /// Forwarded queries that got no answer in time.
+    TimedOut = 9, "dns_timed_out";
+    /// Forwarded queries that gave way to newer ones at the bound of those in flight.
+    Displaced = 10, "dns_displaced";
+    /// Forwarded queries whose server could not be reached, answered SERVFAIL.
+    Unreachable = 11, "dns_unreachable";
+    /// Datagrams of other servers that answer nothing that was asked, dropped.
+    Mismatched = 12, "dns_mismatched";
+    /// Answers that could not be sent to the program because its socket or ours was full.
+    Unsent = 13, "dns_unsent";
+    /// DNS connections accepted over TCP.
+    Connections = 14, "dns_connections";
+    /// DNS connections closed at once at the bound of open ones.
+    ConnectionsRefused = 15, "dns_connections_refused";
+    /// DNS connections closed because nothing happened on them.
+    ConnectionsIdle = 16, "dns_connections_idle";
+    /// Shadowed outside names that found the list for `status` full.
+    ShadowedUnlisted = 17, "dns_shadowed_unlisted";
+    /// Failures of our own while forwarding: no socket or port to be had, answered SERVFAIL.
+    LocalFailures = 18, "dns_local_failures";
+}
+
+impl Counter {
+    pub(crate) fn from_number(number: u32) -> Option<Self> {
+        let index = usize::try_from(number).ok()?;
+        Self::ALL.get(index).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::collections::BTreeSet;
+
+    #[test]
+    fn numbers_are_places_in_the_list_and_words_are_unique() {
+        for (index, counter) in Counter::ALL.iter().enumerate() {
+            assert_eq!(*counter as usize, index, "{counter:?}");
+        }
+        let words: BTreeSet<_> = Counter::ALL.iter().map(|counter| counter.word()).collect();
+        assert_eq!(words.len(), Counter::ALL.len());
+    }
+}
