@@ -80,7 +80,7 @@ impl<F: Files> Store<F> {
         let store = Self { files };
         let mut restored = Restored::default();
         for (generation, file) in store.generations()? {
-            match store.read(&file) {
+            match store.read(generation, &file) {
                 Ok(objects) => {
                     restored.generation = generation;
                     restored.objects = objects;
@@ -151,9 +151,9 @@ impl<F: Files> Store<F> {
         Ok(generations)
     }
 
-    fn read(&self, file: &str) -> Result<Objects, StoreError> {
+    fn read(&self, generation: Generation, file: &str) -> Result<Objects, StoreError> {
         let bytes = self.files.read(file).map_err(failed("read", file))?;
-        decode(file, &bytes)
+        decode(file, generation, &bytes)
     }
 }
 
@@ -182,31 +182,28 @@ fn encode(generation: Generation, objects: &Objects) -> Vec<u8> {
         body.extend_from_slice(line.to_string().as_bytes());
         body.push(b'\n');
     }
-    let checksum = crc32fast::hash(&body);
-    let header = format!("{MAGIC} {generation} {} {checksum:08x}\n", body.len());
+    let header = header(generation, &body);
     [header.into_bytes(), body].concat()
 }
 
-fn decode(file: &str, bytes: &[u8]) -> Result<Objects, StoreError> {
+/// The line that proves the rest: it is made again on reading and compared.
+fn header(generation: Generation, body: &[u8]) -> String {
+    let checksum = crc32fast::hash(body);
+    format!("{MAGIC} {generation} {} {checksum:08x}\n", body.len())
+}
+
+fn decode(file: &str, generation: Generation, bytes: &[u8]) -> Result<Objects, StoreError> {
     let damaged = |what| StoreError::Damaged {
         file: file.to_owned(),
         what,
     };
-    let split = bytes.iter().position(|byte| *byte == b'\n');
-    let (header, body) = bytes.split_at(split.ok_or(damaged("it has no header"))? + 1);
-    let header = std::str::from_utf8(header).map_err(|_| damaged("its header is no text"))?;
-    let rest = header
-        .strip_prefix(MAGIC)
-        .ok_or(damaged("its layout is not known"))?;
-    let fields: Vec<_> = rest.split_whitespace().collect();
-    let [_, length, checksum] = fields[..] else {
-        return Err(damaged("its header is cut"));
-    };
-    if length != body.len().to_string() {
-        return Err(damaged("its length is not the one written"));
+    if !bytes.starts_with(MAGIC.as_bytes()) {
+        return Err(damaged("its layout is not known"));
     }
-    if checksum != format!("{:08x}", crc32fast::hash(body)) {
-        return Err(damaged("its checksum is not the one written"));
+    let end = bytes.iter().position(|byte| *byte == b'\n');
+    let (found, body) = bytes.split_at(end.map_or(bytes.len(), |at| at + 1));
+    if found != header(generation, body).as_bytes() {
+        return Err(damaged("length or checksum are not those written"));
     }
     let lines = body
         .split(|byte| *byte == b'\n')
