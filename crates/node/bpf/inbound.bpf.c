@@ -9,6 +9,7 @@
  */
 #include "route.h"
 
+/* The interface 0 is no packet's: a look-up by another program asks whether a socket is there. */
 #define LOOPBACK_INTERFACE 1
 
 struct publication {
@@ -71,7 +72,7 @@ int sv_inbound(struct bpf_sk_lookup *ctx)
 		return SK_PASS;
 	above = ctx->local_port - cfg->private_first;
 	if (above < cfg->private_count) {
-		if (ctx->ingress_ifindex == LOOPBACK_INTERFACE)
+		if (ctx->ingress_ifindex <= LOOPBACK_INTERFACE)
 			return SK_PASS;
 		count(SV_PRIVATE_DROPPED);
 		return SK_DROP;

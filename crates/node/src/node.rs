@@ -12,6 +12,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use selvedge_feed::SocketKind;
 use selvedge_model::{CgroupId, Generation, KernelStatus, Observation, Snapshot, WorkloadName};
 
 use crate::abi;
@@ -22,7 +23,7 @@ use crate::error::Error;
 use crate::intent::Intent;
 use crate::kernel::{Kernel, remove_tree};
 use crate::object::Scope;
-use crate::sockets::{self, Purpose};
+use crate::sockets;
 use crate::watch::{Events, Watches};
 
 /// How a node is set up.
@@ -119,7 +120,10 @@ impl Node {
     /// Opens the resolver's sockets through `maker`, a command that calls [`crate::make_sockets`]
     /// on its standard input, and leads look-ups of workloads to them. The port of an earlier agent
     /// is kept where it can be had.
-    pub fn open_resolver(&mut self, mut maker: Command) -> Result<Vec<(Purpose, OwnedFd)>, Error> {
+    pub fn open_resolver(
+        &mut self,
+        mut maker: Command,
+    ) -> Result<Vec<(SocketKind, OwnedFd)>, Error> {
         let failed = || Error::system("start the maker of the resolver's sockets");
         let (near, far) = UnixStream::pair().map_err(failed())?;
         let mut child = maker.stdin(OwnedFd::from(far)).spawn().map_err(failed())?;
@@ -139,7 +143,7 @@ impl Node {
     }
 
     /// Hands sockets over `stream`, as the proxy expects it.
-    pub fn hand_over(stream: &UnixStream, sockets: &[(Purpose, OwnedFd)]) -> Result<(), Error> {
+    pub fn hand_over(stream: &UnixStream, sockets: &[(SocketKind, OwnedFd)]) -> Result<(), Error> {
         sockets::hand_over(stream, sockets).map_err(Error::system("hand sockets to the proxy"))
     }
 

@@ -14,58 +14,24 @@ use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
+use selvedge_feed::{SocketKind, SocketList};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::error::Error;
-
-/// What a socket handed to the proxy is for. The numbers are part of the hand-over message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Purpose {
-    /// Look-ups by UDP on 127.0.0.1.
-    DnsUdp4 = 1,
-    /// Look-ups by UDP on `::1`.
-    DnsUdp6 = 2,
-    /// Look-ups by TCP on 127.0.0.1, listening.
-    DnsTcp4 = 3,
-    /// Look-ups by TCP on `::1`, listening.
-    DnsTcp6 = 4,
-}
-
-impl Purpose {
-    const ALL: [Self; 4] = [Self::DnsUdp4, Self::DnsUdp6, Self::DnsTcp4, Self::DnsTcp6];
-
-    fn is_ipv6(self) -> bool {
-        matches!(self, Self::DnsUdp6 | Self::DnsTcp6)
-    }
-
-    fn kind(self) -> (Type, Protocol) {
-        match self {
-            Self::DnsUdp4 | Self::DnsUdp6 => (Type::DGRAM, Protocol::UDP),
-            Self::DnsTcp4 | Self::DnsTcp6 => (Type::STREAM, Protocol::TCP),
-        }
-    }
-}
 
 /// The resolver's sockets, all on one port.
 #[derive(Debug)]
 pub(crate) struct ResolverSockets {
     pub(crate) port: u16,
-    pub(crate) sockets: Vec<(Purpose, OwnedFd)>,
+    pub(crate) sockets: Vec<(SocketKind, OwnedFd)>,
 }
 
-/// First bytes of the hand-over message, then the version, the count and one purpose per socket.
-const MAGIC: &[u8; 4] = b"SELV";
-const VERSION: u8 = 1;
-const MOST: usize = Purpose::ALL.len();
+const MOST: usize = SocketList::MAX_SOCKETS;
 
-/// Sends the sockets over `stream` in one message: `SELV`, version, count, purposes, with the
-/// descriptors in the same order (unix(7), `SCM_RIGHTS`).
-pub(crate) fn hand_over(stream: impl AsFd, sockets: &[(Purpose, OwnedFd)]) -> io::Result<()> {
-    let mut message = MAGIC.to_vec();
-    message.push(VERSION);
-    message.push(sockets.len() as u8);
-    message.extend(sockets.iter().map(|(purpose, _)| *purpose as u8));
+/// Sends the sockets over `stream`, descriptors and what they are for in one message (unix(7),
+/// `SCM_RIGHTS`).
+pub(crate) fn hand_over(stream: impl AsFd, sockets: &[(SocketKind, OwnedFd)]) -> io::Result<()> {
+    let message = SocketList::new(sockets.iter().map(|(kind, _)| *kind)).encode();
     let descriptors: Vec<BorrowedFd<'_>> = sockets.iter().map(|(_, fd)| fd.as_fd()).collect();
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
     let mut control = SendAncillaryBuffer::new(&mut space);
@@ -85,9 +51,9 @@ pub(crate) fn hand_over(stream: impl AsFd, sockets: &[(Purpose, OwnedFd)]) -> io
 }
 
 /// The other side of [`hand_over`].
-fn take_over(stream: impl AsFd) -> io::Result<Vec<(Purpose, OwnedFd)>> {
+fn take_over(stream: impl AsFd) -> io::Result<Vec<(SocketKind, OwnedFd)>> {
     let malformed = || io::Error::from(io::ErrorKind::InvalidData);
-    let mut message = [0; 6 + MOST];
+    let mut message = [0; SocketList::MAX_BYTES];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut parts = [IoSliceMut::new(&mut message)];
@@ -100,19 +66,11 @@ fn take_over(stream: impl AsFd) -> io::Result<Vec<(Purpose, OwnedFd)>> {
         })
         .flatten()
         .collect();
-    let (head, purposes) = message[..received]
-        .split_at_checked(6)
-        .ok_or_else(malformed)?;
-    if head[..4] != *MAGIC || head[4] != VERSION || purposes.len() != descriptors.len() {
+    let (list, _) = SocketList::decode(&message[..received]).map_err(|_| malformed())?;
+    if list.kinds().len() != descriptors.len() {
         return Err(malformed());
     }
-    let purpose = |number: &u8| Purpose::ALL.into_iter().find(|it| *it as u8 == *number);
-    let purposes: Option<Vec<Purpose>> = purposes.iter().map(purpose).collect();
-    Ok(purposes
-        .ok_or_else(malformed)?
-        .into_iter()
-        .zip(descriptors)
-        .collect())
+    Ok(list.kinds().iter().copied().zip(descriptors).collect())
 }
 
 /// Runs in a child: waits on `stream` for the ports to try, makes the sockets on the first that is
@@ -135,13 +93,13 @@ pub fn make_sockets(mut stream: UnixStream) -> io::Result<()> {
     Err(io::ErrorKind::AddrInUse.into())
 }
 
-fn open_all(port: u16) -> io::Result<Vec<(Purpose, OwnedFd)>> {
+fn open_all(port: u16) -> io::Result<Vec<(SocketKind, OwnedFd)>> {
     let mut sockets = Vec::new();
-    for purpose in Purpose::ALL {
-        match open(purpose, port) {
-            Ok(socket) => sockets.push((purpose, socket.into())),
+    for kind in SocketKind::ALL {
+        match open(kind, port) {
+            Ok(socket) => sockets.push((kind, socket.into())),
             // A host without IPv6 has no IPv6 name servers either.
-            Err(error) if purpose.is_ipv6() && is_no_ipv6(&error) => {}
+            Err(error) if is_ipv6(kind) && is_no_ipv6(&error) => {}
             Err(error) => return Err(error),
         }
     }
@@ -152,23 +110,34 @@ fn is_no_ipv6(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(97)
 }
 
-fn open(purpose: Purpose, port: u16) -> io::Result<Socket> {
-    let (kind, protocol) = purpose.kind();
-    let address: IpAddr = match purpose.is_ipv6() {
+fn is_ipv6(kind: SocketKind) -> bool {
+    matches!(kind, SocketKind::DnsUdpV6 | SocketKind::DnsTcpV6)
+}
+
+fn transport(kind: SocketKind) -> (Type, Protocol) {
+    match kind {
+        SocketKind::DnsUdpV4 | SocketKind::DnsUdpV6 => (Type::DGRAM, Protocol::UDP),
+        SocketKind::DnsTcpV4 | SocketKind::DnsTcpV6 => (Type::STREAM, Protocol::TCP),
+    }
+}
+
+fn open(kind: SocketKind, port: u16) -> io::Result<Socket> {
+    let (transport, protocol) = transport(kind);
+    let address: IpAddr = match is_ipv6(kind) {
         true => Ipv6Addr::LOCALHOST.into(),
         false => Ipv4Addr::LOCALHOST.into(),
     };
     let address = SocketAddr::new(address, port);
-    let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
+    let socket = Socket::new(Domain::for_address(address), transport, Some(protocol))?;
     // A restarted agent opens its sockets beside those that a living proxy still has. The kernel
     // lets only the same user, root, do that.
     socket.set_reuse_port(true)?;
-    if kind == Type::STREAM {
+    if transport == Type::STREAM {
         socket.set_reuse_address(true)?;
     }
     socket.set_nonblocking(true)?;
     socket.bind(&SockAddr::from(address))?;
-    if kind == Type::STREAM {
+    if transport == Type::STREAM {
         socket.listen(1024)?;
     }
     Ok(socket)
@@ -200,18 +169,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sockets_arrive_with_their_purposes() {
+    fn sockets_arrive_as_what_they_are() {
         let (near, far) = UnixStream::pair().unwrap();
         let maker = std::thread::spawn(|| make_sockets(far).unwrap());
         let made = ask_for_sockets(near, (61_900, 100), 0).unwrap();
         maker.join().unwrap();
         assert!((61_900..62_000).contains(&made.port));
-        for (purpose, socket) in &made.sockets {
+        for (kind, socket) in &made.sockets {
             let socket = socket2::SockRef::from(socket);
             let address = socket.local_addr().unwrap().as_socket().unwrap();
             assert_eq!(address.port(), made.port);
-            assert_eq!(address.is_ipv6(), purpose.is_ipv6());
-            assert_eq!(socket.r#type().unwrap(), purpose.kind().0);
+            assert_eq!(address.is_ipv6(), is_ipv6(*kind));
+            assert_eq!(socket.r#type().unwrap(), transport(*kind).0);
         }
         assert!(made.sockets.len() >= 2);
     }

@@ -7,18 +7,29 @@
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// Set to `1` in children.
 pub(crate) const ENVIRONMENT: &str = "SELVEDGE_TEST_CHILD";
 
+/// Set to `1` beside it in the child that makes the resolver's sockets.
+pub(crate) const MAKER: &str = "SELVEDGE_TEST_MAKER";
+
 /// Entry point of a child process; as a test of the parent it does nothing.
 #[test]
 fn child() {
     if std::env::var_os(ENVIRONMENT).is_none() {
         return;
+    }
+    if std::env::var_os(MAKER).is_some() {
+        let agent =
+            std::os::unix::net::UnixStream::from(io::stdin().as_fd().try_clone_to_owned().unwrap());
+        selvedge_node::make_sockets(agent).unwrap();
+        std::process::exit(0);
     }
     let mut program = Program::default();
     for line in io::stdin().lock().lines() {
@@ -49,6 +60,8 @@ fn code(error: &io::Error) -> String {
 #[derive(Default)]
 struct Program {
     sockets: BTreeMap<String, Socket>,
+    /// Datagrams that `answer` got.
+    heard: Arc<AtomicU32>,
 }
 
 impl Program {
@@ -76,6 +89,8 @@ impl Program {
             }
             ["send", address] => send(address.parse().unwrap(), true),
             ["sendto", address] => send(address.parse().unwrap(), false),
+            ["post", name, server] => post(name, server.parse().unwrap()),
+            ["heard"] => Ok(self.heard.load(Ordering::SeqCst).to_string()),
             ["connect", name, address] => self.connect(name, address.parse().unwrap()),
             ["begin", name, address] => self.begin(name, address.parse().unwrap()),
             ["close", name] => {
@@ -123,9 +138,11 @@ impl Program {
         let own = socket.local_addr()?;
         let socket = Arc::new(socket);
         self.sockets.insert(name.into(), socket.try_clone()?.into());
+        let heard = Arc::clone(&self.heard);
         std::thread::spawn(move || {
             let mut buffer = [0; 1500];
             while let Ok((_, peer)) = socket.recv_from(&mut buffer) {
+                heard.fetch_add(1, Ordering::SeqCst);
                 let text = format!("{} {own}", std::process::id());
                 let _unheard = socket.send_to(text.as_bytes(), peer);
             }
@@ -230,4 +247,16 @@ fn send(address: SocketAddr, connected: bool) -> io::Result<String> {
         "{} | {from}",
         String::from_utf8_lossy(&buffer[..length])
     ))
+}
+
+/// Sends a query for the A record of a name, and waits for nothing.
+fn post(name: &str, server: SocketAddr) -> io::Result<String> {
+    let mut query = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    for label in name.split('.') {
+        query.push(label.len() as u8);
+        query.extend(label.bytes());
+    }
+    query.extend([0, 0, 1, 0, 1]);
+    UdpSocket::bind("0.0.0.0:0")?.send_to(&query, server)?;
+    Ok("sent".into())
 }

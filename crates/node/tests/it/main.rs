@@ -6,5 +6,7 @@
 mod adopt;
 mod child;
 mod direct;
+mod inbound;
 mod ports;
+mod resolver;
 mod testbed;

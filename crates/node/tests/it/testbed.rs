@@ -15,7 +15,7 @@ use selvedge_model::{
 };
 use selvedge_node::{Node, Options};
 
-use crate::child::ENVIRONMENT;
+use crate::child::{ENVIRONMENT, MAKER};
 
 /// One mesh. Dropping it ends its programs and removes everything.
 pub(crate) struct Testbed {
@@ -262,6 +262,17 @@ pub(crate) fn eventually(mut holds: impl FnMut() -> bool) -> bool {
         std::thread::yield_now();
     }
     false
+}
+
+/// The command that makes the resolver's sockets.
+pub(crate) fn maker() -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .args(["child::child", "--exact", "--nocapture", "--test-threads=1"])
+        .env(ENVIRONMENT, "1")
+        .env(MAKER, "1")
+        .stdout(Stdio::null());
+    command
 }
 
 /// The local address that the place `place` is.
