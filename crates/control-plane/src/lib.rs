@@ -5,6 +5,7 @@ mod address;
 mod compile;
 mod document;
 mod objects;
+mod plane;
 mod store;
 
 pub use address::VirtualRange;
@@ -16,4 +17,8 @@ pub use document::{
     WorkloadPort, WorkloadSpec, parse,
 };
 pub use objects::{Action, Change, DeleteError, Object, Objects, Owner, PlaceError, PlaceRequest};
+pub use plane::{
+    Applied, ApplyError, ControlPlane, DryRun, FolderState, Gone, Options, Placed, StoreState,
+    View, start,
+};
 pub use store::{Disk, Files, Restored, Store, StoreError};

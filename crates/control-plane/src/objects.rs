@@ -7,6 +7,7 @@
 mod placement;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
@@ -60,19 +61,36 @@ pub enum Action {
     Deleted,
 }
 
-/// All stored objects. Cloning is cheap: the objects are shared.
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Created => "created",
+            Self::Changed => "changed",
+            Self::Unchanged => "unchanged",
+            Self::Deleted => "deleted",
+        })
+    }
+}
+
+/// All stored objects. Cloning is cheap: a copy is made when one of the two changes.
 #[derive(Clone, Debug, Default)]
 pub struct Objects {
-    map: BTreeMap<ObjectKey, Arc<Object>>,
+    map: Arc<BTreeMap<ObjectKey, Arc<Object>>>,
 }
 
 impl Objects {
     /// Objects as they were stored.
     pub(crate) fn restored(objects: impl IntoIterator<Item = Object>) -> Self {
         let keyed = |object: Object| (object.document.key.clone(), Arc::new(object));
-        Self {
-            map: objects.into_iter().map(keyed).collect(),
-        }
+        let map = objects.into_iter().map(keyed).collect();
+        Self { map: Arc::new(map) }
+    }
+
+    /// Whether both hold the same objects at the same versions.
+    pub(crate) fn is_same_as(&self, other: &Self) -> bool {
+        let one = self.map.iter().map(|(key, object)| (key, object.version));
+        let two = other.map.iter().map(|(key, object)| (key, object.version));
+        Arc::ptr_eq(&self.map, &other.map) || one.eq(two)
     }
 
     /// Creates or replaces objects as an API caller, all or none.
@@ -111,7 +129,7 @@ impl Objects {
         let gone: Vec<_> = owned.filter(|key| !kept.contains(key)).collect();
         let mut changes = self.accept(documents, Owner::Folder, generation, range, errors)?;
         for key in gone {
-            self.map.remove(&key);
+            Arc::make_mut(&mut self.map).remove(&key);
             changes.push(Change {
                 key,
                 action: Action::Deleted,
@@ -132,7 +150,7 @@ impl Objects {
                 file,
             });
         }
-        self.map.remove(key);
+        Arc::make_mut(&mut self.map).remove(key);
         Ok(Change {
             key: key.clone(),
             action: Action::Deleted,
@@ -224,7 +242,7 @@ impl Objects {
             _ => generation,
         };
         // Stored even when unchanged: the text may have moved to another line.
-        self.map.insert(
+        Arc::make_mut(&mut self.map).insert(
             key.clone(),
             Arc::new(Object {
                 document,

@@ -4,6 +4,8 @@
 //! These are ordinary objects, marked as made by `run`. A Service made without ports has the ports
 //! that its replicas are seen to listen on. Read next: `plane.rs`.
 
+use std::sync::Arc;
+
 use selvedge_model::{
     Diagnostic, Generation, Label, Port, PortMode, Protocol, ServiceName, WorkloadName,
 };
@@ -154,7 +156,7 @@ impl Objects {
             is_there && object.document.metadata.is_made_by_run()
         });
         let key = placed?.document.key.clone();
-        self.map.remove(&key);
+        Arc::make_mut(&mut self.map).remove(&key);
         Some(Change {
             key,
             action: Action::Deleted,

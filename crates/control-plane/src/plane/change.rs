@@ -1,0 +1,279 @@
+//! What each command does to the configuration.
+//!
+//! Nothing here waits: a command is carried out at once on what is now, and `plane.rs` then makes
+//! the outcome durable and visible.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use selvedge_model::{CgroupId, Diagnostic, Generation, Port, Protocol, WorkloadName};
+use selvedge_telemetry::{info, warn};
+
+use super::Plane;
+use super::configuration::Configuration;
+use super::handle::{Applied, ApplyError, Command, DryRun, Placed, Placement, Reply};
+use super::view::FolderState;
+use crate::document::{CgroupRef, Document};
+use crate::objects::{Action, Change, DeleteError, Objects, PlaceError};
+use crate::{ConditionReason, ObjectKey};
+
+/// Ports seen at most; more are served without being noted, and counted.
+const MAX_SEEN: usize = 65_536;
+
+impl Plane {
+    /// Carries out a command; what is to be answered comes back.
+    pub(super) fn handle(&mut self, command: Command) -> Option<Reply> {
+        match command {
+            Command::Apply(documents, dry_run, reply) => {
+                Some(Reply::Apply(self.apply(documents, dry_run), reply))
+            }
+            Command::Delete(key, reply) => Some(Reply::Delete(self.delete(&key), reply)),
+            Command::Reserve(service, reply) => {
+                let is_reserved = |name: &WorkloadName| self.reserved.contains(name);
+                let found = self.now.objects.free_replica_name(&service, is_reserved);
+                if let Ok(name) = &found {
+                    self.reserved.insert(name.clone());
+                }
+                Some(Reply::Reserve(found, reply))
+            }
+            Command::Place(placement, reply) => Some(Reply::Place(self.place(*placement), reply)),
+            Command::Cgroups { found, gone, reply } => {
+                self.take_cgroups(found, &gone);
+                Some(Reply::Done(reply))
+            }
+            Command::Release(name) => {
+                self.reserved.remove(&name);
+                None
+            }
+            Command::Folder(path, read) => {
+                self.take_folder(path, read);
+                None
+            }
+            Command::Emptied(cgroup) => {
+                self.take_away(cgroup);
+                None
+            }
+            Command::PortSeen(cgroup, protocol, port) => {
+                self.note_port(cgroup, protocol, port);
+                None
+            }
+            Command::PortGone(cgroup, protocol, port) => {
+                self.seen.remove(&(cgroup, protocol, port));
+                None
+            }
+        }
+    }
+
+    /// Tries a change on a copy of what is now.
+    fn attempt<T, E: From<Vec<Diagnostic>>>(
+        &self,
+        change: impl FnOnce(
+            &mut Objects,
+            &mut BTreeMap<CgroupRef, CgroupId>,
+            Generation,
+        ) -> Result<T, E>,
+    ) -> Result<(T, Configuration), E> {
+        let generation = self.next_generation();
+        self.now.with(generation, self.range, |objects, cgroups| {
+            change(objects, cgroups, generation)
+        })
+    }
+
+    /// The generation that everything carried out until the next commit belongs to.
+    fn next_generation(&self) -> Generation {
+        Generation(self.view.snapshot.generation.0 + 1)
+    }
+
+    fn apply(&mut self, documents: Vec<Document>, dry_run: DryRun) -> Result<Applied, ApplyError> {
+        let keys: Vec<_> = documents
+            .iter()
+            .map(|document| document.key.clone())
+            .collect();
+        let range = self.range;
+        let (changes, next) =
+            self.attempt(|objects, _, generation| objects.apply(documents, generation, range))?;
+        // What refers to nothing is a mistake in what is applied now, though not in what is there.
+        let dangling = next.conditions.iter().filter(|condition| {
+            condition.reason == ConditionReason::ServiceMissing && keys.contains(&condition.key)
+        });
+        let dangling: Vec<_> = dangling
+            .map(|condition| condition.diagnostic.clone())
+            .collect();
+        if !dangling.is_empty() {
+            return Err(ApplyError::Refused(dangling));
+        }
+        let generation = next.snapshot.generation;
+        if dry_run == DryRun::No {
+            log_changes("api", &changes);
+            self.now = next;
+        }
+        Ok(Applied {
+            generation,
+            changes,
+        })
+    }
+
+    fn delete(&mut self, key: &ObjectKey) -> Result<Change, ApplyError> {
+        let (change, next) =
+            self.attempt(|objects, _, _| objects.delete(key).map_err(ApplyError::Delete))?;
+        log_changes("api", std::slice::from_ref(&change));
+        self.now = next;
+        Ok(change)
+    }
+
+    /// Makes the objects of a replica whose cgroup is there.
+    fn place(&mut self, placement: Placement) -> Result<Placed, PlaceError> {
+        let Placement {
+            request,
+            name,
+            reference,
+            cgroup,
+        } = placement;
+        self.reserved.remove(&name);
+        let range = self.range;
+        let placed = self.attempt(|objects, cgroups, generation| {
+            cgroups.insert(reference.clone(), cgroup);
+            let placed = objects.place(&request, &name, &reference, generation, range);
+            placed.map_err(PlaceFailure::Place)
+        });
+        match placed {
+            Ok((_, next)) => self.now = next,
+            Err(PlaceFailure::Place(error)) => return Err(error),
+            Err(PlaceFailure::Compile(diagnostics)) => {
+                let service = request.service;
+                return Err(PlaceError::Refused {
+                    service,
+                    diagnostics,
+                });
+            }
+        }
+        let seen = self.seen.iter().filter(|(of, _, _)| *of == cgroup).copied();
+        for (cgroup, protocol, port) in seen.collect::<Vec<_>>() {
+            self.serve_port(cgroup, protocol, port);
+        }
+        Ok(Placed {
+            name,
+            generation: self.now.snapshot.generation,
+        })
+    }
+
+    fn take_folder(&mut self, path: String, read: Result<Vec<Document>, Vec<Diagnostic>>) {
+        let range = self.range;
+        let taken = read.and_then(|documents| {
+            self.attempt(|objects, _, generation| {
+                objects.replace_folder(documents, generation, range)
+            })
+        });
+        let errors = match taken {
+            Ok((changes, next)) => {
+                log_changes(&path, &changes);
+                self.now = next;
+                Vec::new()
+            }
+            Err(errors) => {
+                errors.iter().for_each(|error| warn!("{error}"));
+                warn!("{path} is not taken; the configuration before it stays in force");
+                errors
+            }
+        };
+        self.view.folder = Some(FolderState {
+            path,
+            errors: errors.into(),
+            read_at: Instant::now(),
+        });
+    }
+
+    /// The last process of a cgroup is gone.
+    fn take_away(&mut self, cgroup: CgroupId) {
+        self.seen.retain(|(seen, _, _)| *seen != cgroup);
+        let named = self.now.cgroups.iter().find(|(_, id)| **id == cgroup);
+        if let Some((reference, _)) = named {
+            let reference = reference.clone();
+            self.take_cgroups(BTreeMap::new(), &[reference]);
+        }
+    }
+
+    /// Takes note of cgroups that appeared or went. A Workload that `run` made goes with its cgroup.
+    fn take_cgroups(&mut self, found: BTreeMap<CgroupRef, CgroupId>, gone: &[CgroupRef]) {
+        let taken = self.attempt(|objects, cgroups, _| {
+            cgroups.extend(found);
+            for reference in gone {
+                cgroups.remove(reference);
+                objects.remove_placed(reference);
+            }
+            Ok::<_, Vec<Diagnostic>>(())
+        });
+        match taken {
+            Ok(((), next)) => self.now = next,
+            Err(errors) => errors.iter().for_each(|error| warn!("{error}")),
+        }
+    }
+
+    fn note_port(&mut self, cgroup: CgroupId, protocol: Protocol, port: Port) {
+        if self.seen.len() >= MAX_SEEN {
+            self.view.unseen_ports += 1;
+            return;
+        }
+        self.seen.insert((cgroup, protocol, port));
+        self.serve_port(cgroup, protocol, port);
+    }
+
+    /// Gives a service the port one of its replicas listens on, where it has the ports it is seen on.
+    fn serve_port(&mut self, cgroup: CgroupId, protocol: Protocol, port: Port) {
+        let workloads = &self.now.snapshot.workloads;
+        let Some(workload) = workloads.get(&cgroup) else {
+            return;
+        };
+        let service = &workload.service;
+        let replicas = workloads
+            .values()
+            .filter(|replica| replica.service == *service);
+        let replicas: Vec<_> = replicas.map(|replica| replica.cgroup).collect();
+        let is_idle = |protocol, port| {
+            !replicas
+                .iter()
+                .any(|replica| self.seen.contains(&(*replica, protocol, port)))
+        };
+        let served = self.attempt(|objects, _, generation| {
+            objects.see_port(service, protocol, port, is_idle, generation);
+            Ok::<_, Vec<Diagnostic>>(())
+        });
+        match served {
+            Ok(((), next)) => self.now = next,
+            Err(errors) => errors.iter().for_each(|error| warn!("{error}")),
+        }
+    }
+}
+
+/// Why the objects of a replica were not made.
+enum PlaceFailure {
+    Place(PlaceError),
+    Compile(Vec<Diagnostic>),
+}
+
+impl From<Vec<Diagnostic>> for PlaceFailure {
+    fn from(diagnostics: Vec<Diagnostic>) -> Self {
+        Self::Compile(diagnostics)
+    }
+}
+
+impl From<Vec<Diagnostic>> for ApplyError {
+    fn from(diagnostics: Vec<Diagnostic>) -> Self {
+        Self::Refused(diagnostics)
+    }
+}
+
+impl From<DeleteError> for ApplyError {
+    fn from(error: DeleteError) -> Self {
+        Self::Delete(error)
+    }
+}
+
+fn log_changes(source: &str, changes: &[Change]) {
+    for change in changes
+        .iter()
+        .filter(|change| change.action != Action::Unchanged)
+    {
+        info!("{source}: {} {}", change.key, change.action);
+    }
+}
