@@ -226,9 +226,9 @@ static __always_inline int bind_port(struct bpf_sock_addr *ctx)
 		bpf_set_retval(-EADDRINUSE);
 		return 0;
 	}
-	/* A private port may have been another replica's a moment ago: TIME_WAIT must not block it.
-	 * TCP only: on UDP the option would let another user share the port and take datagrams. */
-	if (protocol == IPPROTO_TCP && port != asked)
+	/* The port may have been another replica's a moment ago: TIME_WAIT must not block it. TCP only:
+	 * on UDP the option would let another user share the port and take datagrams. */
+	if (protocol == IPPROTO_TCP)
 		bpf_setsockopt(ctx, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
 	ctx->user_port = port;
 	return 1;

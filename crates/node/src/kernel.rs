@@ -11,7 +11,9 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use libbpf_rs::{Link, MapCore, MapHandle, MapInfo, Object, ObjectBuilder, OpenObject, PrintLevel};
+use libbpf_rs::{
+    Iter, Link, MapCore, MapHandle, MapInfo, Object, ObjectBuilder, OpenObject, PrintLevel,
+};
 use selvedge_model::{FeatureState, FeatureStatus};
 
 use crate::abi;
@@ -182,6 +184,28 @@ impl Kernel {
             .flatten()
             .map(|entry| entry.file_name().to_string_lossy().into_owned())
             .collect())
+    }
+
+    /// Runs the iterators that take note of listeners older than the mesh.
+    pub(crate) fn seed(&self) -> Result<(), Error> {
+        let failed = || Error::map("run the iterators over", "listeners");
+        let Some((_, object)) = self
+            .loaded
+            .iter()
+            .find(|(feature, _)| feature.name == "seed")
+        else {
+            return Ok(());
+        };
+        for program in object.progs_mut() {
+            // Iterators over sockets ask for no map; the call wants one all the same.
+            let link = program
+                .attach_iter(self.map("config").as_fd())
+                .map_err(failed())?;
+            let mut iterator = Iter::new(&link).map_err(failed())?;
+            let drained = std::io::copy(&mut iterator, &mut std::io::sink());
+            drained.map_err(Error::system("iterate over sockets"))?;
+        }
+        Ok(())
     }
 
     /// The map with this name. Every feature shares all maps, and one essential feature has loaded.

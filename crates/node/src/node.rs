@@ -1,6 +1,7 @@
 //! The node as a whole: what [`Node::start`] sets up, [`Node::apply`] keeps to the configuration and
 //! [`Node::clear`] removes without a trace.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
 use std::net::Ipv4Addr;
@@ -62,6 +63,10 @@ pub struct Node {
     generation: Option<Generation>,
     config: abi::Config,
     watches: Watches,
+    /// Cgroups outside the mesh's tree that have been asked about.
+    joined: BTreeMap<CgroupId, PathBuf>,
+    /// Places of joined cgroups that have this agent's programs.
+    current: BTreeSet<String>,
 }
 
 impl Node {
@@ -102,6 +107,8 @@ impl Node {
             generation: None,
             config,
             watches,
+            joined: BTreeMap::new(),
+            current: BTreeSet::new(),
         })
     }
 
@@ -113,8 +120,41 @@ impl Node {
         update(&self.kernel, "config", &0u32, &self.config)?;
         self.generation = None;
         self.applied.apply(&self.kernel, Intent::of(snapshot))?;
+        self.attach_joined(snapshot)?;
         self.generation = Some(snapshot.generation);
         Ok(())
+    }
+
+    /// Finds a cgroup that lies outside the mesh's own tree, by its path below the cgroup2 file
+    /// system's root, and remembers it: once a snapshot has a workload for it, it is captured.
+    pub fn find_cgroup(&mut self, path: &Path) -> Result<CgroupId, Error> {
+        let (folder, cgroup) = self.tree.resolve(path)?;
+        if !folder.starts_with(self.tree.workloads_folder()) {
+            self.joined.insert(cgroup, folder);
+        }
+        Ok(cgroup)
+    }
+
+    /// Attaches to joined cgroups that are workloads now and detaches from those that are not.
+    fn attach_joined(&mut self, snapshot: &Snapshot) -> Result<(), Error> {
+        let is_workload = |cgroup: &CgroupId| snapshot.workloads.contains_key(cgroup);
+        let mut attached: BTreeSet<String> = self.kernel.places()?.into_iter().collect();
+        let mut seeded = true;
+        for (cgroup, folder) in self.joined.iter().filter(|(cgroup, _)| is_workload(cgroup)) {
+            let place = joined_place(*cgroup);
+            let is_new = !attached.remove(&place);
+            if is_new || !self.current.contains(&place) {
+                self.kernel.attach(Scope::Joined, &place, &open(folder)?)?;
+                self.watches.add(*cgroup, folder.clone())?;
+                self.current.insert(place);
+                seeded = false;
+            }
+        }
+        for place in attached.iter().filter(|place| place.starts_with(JOINED)) {
+            self.kernel.detach(place)?;
+            self.current.remove(place);
+        }
+        if seeded { Ok(()) } else { self.kernel.seed() }
     }
 
     /// Opens the resolver's sockets through `maker`, a command that calls [`crate::make_sockets`]
@@ -231,6 +271,13 @@ pub fn clear(options: &Options) -> Result<(), Error> {
         _ => {}
     }
     Tree::locate(&options.cgroup)?.remove_all()
+}
+
+/// Prefix of the places of joined cgroups.
+const JOINED: &str = "joined-";
+
+fn joined_place(cgroup: CgroupId) -> String {
+    format!("{JOINED}{}", cgroup.0)
 }
 
 fn configuration(options: &Options) -> Result<abi::Config, Error> {

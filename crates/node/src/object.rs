@@ -103,4 +103,11 @@ pub(crate) static FEATURES: &[Feature] = &[
         essential: false,
         without: "private ports are reachable from off the host, and nothing can be published",
     },
+    Feature {
+        name: "seed",
+        object: object!("seed"),
+        scopes: &[],
+        essential: false,
+        without: "programs that listened before their cgroup joined are no endpoints until started anew",
+    },
 ];

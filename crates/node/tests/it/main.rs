@@ -7,6 +7,7 @@ mod adopt;
 mod child;
 mod direct;
 mod inbound;
+mod joined;
 mod ports;
 mod resolver;
 mod testbed;

@@ -195,6 +195,12 @@ impl Program {
         Self::start(CgroupId(0))
     }
 
+    /// Makes the program, so far outside any workload, one of this cgroup.
+    pub(crate) fn belongs_to(mut self, cgroup: CgroupId) -> Self {
+        self.cgroup = cgroup;
+        self
+    }
+
     fn start(cgroup: CgroupId) -> Self {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["child::child", "--exact", "--nocapture", "--test-threads=1"])
