@@ -8,7 +8,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use selvedge_model::{CgroupId, Label, WorkloadName};
 
 use crate::error::Error;
@@ -93,6 +93,24 @@ impl Tree {
         Ok((folder, id))
     }
 
+    /// The path of a folder of ours below the file system's root, as `/proc/PID/cgroup` gives it.
+    pub(crate) fn path_of(&self, folder: &Path) -> String {
+        let relative = folder.strip_prefix(&self.file_system).unwrap_or(folder);
+        format!("/{}", relative.display())
+    }
+
+    /// The file system's root.
+    pub(crate) fn file_system(&self) -> &Path {
+        &self.file_system
+    }
+
+    /// The folder of a systemd unit, wherever its slices put it.
+    pub(crate) fn find_unit(&self, unit: &str) -> Option<PathBuf> {
+        /// Slices nest by name (`a-b.slice` in `a.slice`): deeper than this nobody nests them.
+        const DEPTH: usize = 6;
+        find_below(&self.file_system, unit, DEPTH)
+    }
+
     /// Removes the whole tree. All its processes must be gone.
     pub(crate) fn remove_all(&self) -> Result<(), Error> {
         remove_below(&self.mesh)
@@ -122,20 +140,42 @@ pub(crate) fn processes(folder: &Path) -> Vec<i32> {
     pids
 }
 
-/// Kills every process in a cgroup and below, through `cgroup.kill` (Linux 5.14) or one by one.
-pub(crate) fn kill(folder: &Path) {
-    if fs::write(folder.join("cgroup.kill"), "1").is_ok() {
-        return;
-    }
+/// Asks every process in a cgroup and below to end.
+pub(crate) fn terminate(folder: &Path) {
+    signal(folder, Signal::TERM);
+}
+
+fn signal(folder: &Path, signal: Signal) {
     for pid in processes(folder) {
         let Some(pid) = Pid::from_raw(pid) else {
             continue;
         };
         if let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) {
-            let _gone_already =
-                rustix::process::pidfd_send_signal(process, rustix::process::Signal::KILL);
+            let _gone_already = pidfd_send_signal(process, signal);
         }
     }
+}
+
+/// Kills every process in a cgroup and below, through `cgroup.kill` (Linux 5.14) or one by one.
+pub(crate) fn kill(folder: &Path) {
+    if fs::write(folder.join("cgroup.kill"), "1").is_ok() {
+        return;
+    }
+    signal(folder, Signal::KILL);
+}
+
+fn find_below(folder: &Path, name: &str, depth: usize) -> Option<PathBuf> {
+    let children = children(folder);
+    if let Some(found) = children
+        .iter()
+        .find(|child| child.file_name().is_some_and(|it| it == name))
+    {
+        return Some(found.clone());
+    }
+    let deeper = depth.checked_sub(1)?;
+    children
+        .iter()
+        .find_map(|child| find_below(child, name, deeper))
 }
 
 fn children(folder: &Path) -> Vec<PathBuf> {

@@ -135,6 +135,28 @@ impl Node {
         Ok(cgroup)
     }
 
+    /// [`Node::find_cgroup`] for the cgroup of a systemd unit.
+    pub fn find_unit(&mut self, unit: &str) -> Option<CgroupId> {
+        let folder = self.tree.find_unit(unit)?;
+        let path = self.tree.path_of(&folder);
+        self.find_cgroup(Path::new(&path)).ok()
+    }
+
+    /// The path of a workload's cgroup below the cgroup2 file system's root.
+    pub fn workload_path(&self, name: &WorkloadName) -> String {
+        self.tree.path_of(&self.tree.folder_of(name))
+    }
+
+    /// The path below which all workloads' cgroups are.
+    pub fn workloads_path(&self) -> String {
+        self.tree.path_of(&self.tree.workloads_folder())
+    }
+
+    /// Where the cgroup2 file system is mounted.
+    pub fn cgroup_file_system(&self) -> PathBuf {
+        self.tree.file_system().to_owned()
+    }
+
     /// Attaches to joined cgroups that are workloads now and detaches from those that are not.
     fn attach_joined(&mut self, snapshot: &Snapshot) -> Result<(), Error> {
         let is_workload = |cgroup: &CgroupId| snapshot.workloads.contains_key(cgroup);
@@ -224,11 +246,6 @@ impl Node {
         Ok(self.tree.workloads()?.into_iter().map(with_state).collect())
     }
 
-    /// Ends every process of every workload at once.
-    pub fn kill_workloads(&self) {
-        cgroup::kill(&self.tree.workloads_folder());
-    }
-
     /// What was counted so far.
     pub fn observe(&self) -> Result<Observation, Error> {
         counters::observe(&self.kernel)
@@ -244,33 +261,80 @@ impl Node {
             drift: self.applied.drift(&self.kernel)?,
         })
     }
-
-    /// Removes programs, pins, the mount and the cgroups of the node. Workloads must have ended.
-    pub fn clear(self) -> Result<(), Error> {
-        let options = self.options.clone();
-        drop(self);
-        clear(&options)
-    }
 }
 
-/// [`Node::clear`] for a node whose agent is gone.
-pub fn clear(options: &Options) -> Result<(), Error> {
-    let bpffs = options.bpffs();
-    if is_bpffs(&bpffs) {
-        let entries = fs::read_dir(&bpffs).map_err(Error::file("list", &bpffs))?;
-        for entry in entries.flatten().filter(|entry| entry.path().is_dir()) {
-            remove_tree(&entry.path())?;
-        }
-        unmount(&bpffs, UnmountFlags::DETACH)
-            .map_err(|error| Error::file("unmount", &bpffs)(error.into()))?;
+/// What there is of a node, whether or not its agent runs.
+pub struct Remains {
+    options: Options,
+    tree: Tree,
+}
+
+impl Remains {
+    /// Looks for what a node with these options has left.
+    pub fn of(options: Options) -> Result<Self, Error> {
+        Ok(Self {
+            tree: Tree::locate(&options.cgroup)?,
+            options,
+        })
     }
-    match fs::remove_dir(&bpffs) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(Error::file("remove", bpffs)(error));
-        }
-        _ => {}
+
+    /// Workloads with processes, and these.
+    pub fn running(&self) -> Result<Vec<(WorkloadName, Vec<i32>)>, Error> {
+        let with_processes = |(name, _): (WorkloadName, CgroupId)| {
+            let processes = cgroup::processes(&self.tree.folder_of(&name));
+            (name, processes)
+        };
+        let all = self.tree.workloads()?.into_iter().map(with_processes);
+        Ok(all.filter(|(_, processes)| !processes.is_empty()).collect())
     }
-    Tree::locate(&options.cgroup)?.remove_all()
+
+    /// Asks every process of every workload to end.
+    pub fn terminate(&self) {
+        cgroup::terminate(&self.tree.workloads_folder());
+    }
+
+    /// Ends every process of every workload.
+    pub fn kill(&self) {
+        cgroup::kill(&self.tree.workloads_folder());
+    }
+
+    /// Moves every process of every workload out of the mesh, into this process's own cgroup.
+    pub fn release(&self) -> Result<(), Error> {
+        let path = "/proc/self/cgroup";
+        let table = fs::read_to_string(path).map_err(Error::file("read", path))?;
+        let own = table
+            .lines()
+            .find_map(|line| line.strip_prefix("0::"))
+            .unwrap_or("/");
+        let (folder, _) = self.tree.resolve(Path::new(own))?;
+        for (_, processes) in self.running()? {
+            for pid in processes {
+                cgroup::place(pid, &folder)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes programs, pins, the mount and the cgroups. Workloads must have ended or have been
+    /// released.
+    pub fn clear(&self) -> Result<(), Error> {
+        let bpffs = self.options.bpffs();
+        if is_bpffs(&bpffs) {
+            let entries = fs::read_dir(&bpffs).map_err(Error::file("list", &bpffs))?;
+            for entry in entries.flatten().filter(|entry| entry.path().is_dir()) {
+                remove_tree(&entry.path())?;
+            }
+            unmount(&bpffs, UnmountFlags::DETACH)
+                .map_err(|error| Error::file("unmount", &bpffs)(error.into()))?;
+        }
+        match fs::remove_dir(&bpffs) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(Error::file("remove", bpffs)(error));
+            }
+            _ => {}
+        }
+        self.tree.remove_all()
+    }
 }
 
 /// Prefix of the places of joined cgroups.

@@ -22,7 +22,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::error::Error;
 
 /// How long a proxy may be away before its sockets are closed.
-pub const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(1);
 /// Longest wait before another try to start it.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// How long a restarted agent waits for the proxy that its predecessor left: the proxy tries to

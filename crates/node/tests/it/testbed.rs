@@ -13,7 +13,7 @@ use selvedge_model::{
     CgroupId, DnsSettings, Edge, EdgeCounters, Endpoint, Generation, Label, Place, Port, PortMode,
     Protocol, Service, ServiceName, ServicePort, Snapshot, Workload, WorkloadName,
 };
-use selvedge_node::{Node, Options};
+use selvedge_node::{Node, Options, Remains};
 
 use crate::child::{ENVIRONMENT, MAKER};
 
@@ -165,18 +165,13 @@ impl Testbed {
 
 impl Drop for Testbed {
     fn drop(&mut self) {
-        if let Some(node) = self.node.take() {
-            node.kill_workloads();
-            let emptied = || {
-                node.workloads()
-                    .is_ok_and(|all| all.iter().all(|(_, _, alive)| !alive))
-            };
-            if eventually(emptied) {
-                drop(node);
-            }
-        }
-        if let Err(error) = selvedge_node::clear(&self.options) {
-            eprintln!("left behind: {}", chain(&error));
+        self.node = None;
+        let remains = Remains::of(self.options.clone()).expect("cgroup2 is there");
+        remains.kill();
+        let ended = eventually(|| remains.running().is_ok_and(|left| left.is_empty()));
+        // A cgroup is busy for a moment after its last process.
+        if !ended || !eventually(|| remains.clear().is_ok()) {
+            eprintln!("left behind: {:?}", remains.clear().err());
         }
     }
 }
