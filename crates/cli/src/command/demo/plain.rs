@@ -1,0 +1,101 @@
+//! The same programs without the mesh: every address and port written into their configuration.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::Context;
+
+use super::program::Program;
+use super::stage::{PATIENCE, Stage, fetch, outside_port};
+
+/// How many processes answer, here as in the mesh.
+const REPLICAS: usize = 3;
+
+/// The programs; dropping them ends them.
+pub(super) struct Plain {
+    /// Where the front is reached.
+    pub(super) port: u16,
+    _programs: Vec<Program>,
+}
+
+impl Plain {
+    /// Starts them, on ports that are free.
+    pub(super) fn start(stage: &Stage, taken: u16) -> anyhow::Result<Self> {
+        let mut ports = vec![taken];
+        for _ in 0..REPLICAS + 2 {
+            ports.push(outside_port(&ports)?);
+        }
+        let (front, redis, replicas) = (ports[1], ports[2], &ports[3..]);
+        let folder = stage.folder();
+        let mut programs = vec![Program::start("plain-redis", folder, store(folder, redis))?];
+        for (number, port) in replicas.iter().enumerate() {
+            let name = format!("plain-web-{number}");
+            programs.push(Program::start(&name, folder, app(folder, *port, redis))?);
+        }
+        write_front(folder, front, replicas)?;
+        programs.push(Program::start("plain-front", folder, nginx(folder))?);
+        let answers = || fetch(front).is_some();
+        if !stage.interrupt.until(PATIENCE, answers)? {
+            let last = programs.last().expect("the front is among them");
+            return Err(last.failure("does not answer"));
+        }
+        Ok(Self {
+            port: front,
+            _programs: programs,
+        })
+    }
+}
+
+fn store(folder: &Path, port: u16) -> Command {
+    let mut command = Command::new("redis-server");
+    command
+        .args([
+            "redis.conf",
+            "--bind",
+            "127.0.0.1",
+            "--port",
+            &port.to_string(),
+        ])
+        .current_dir(folder);
+    command
+}
+
+fn app(folder: &Path, port: u16, redis: u16) -> Command {
+    let mut command = Command::new("gunicorn");
+    command
+        .args(["--bind", &format!("127.0.0.1:{port}"), "app:app"])
+        .env("REDIS_HOST", "127.0.0.1")
+        .env("REDIS_PORT", redis.to_string())
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .current_dir(folder);
+    command
+}
+
+fn nginx(folder: &Path) -> Command {
+    let mut command = Command::new("nginx");
+    command
+        .args(["-e", "stderr", "-c", "nginx-plain.conf", "-p"])
+        .arg(folder)
+        .current_dir(folder);
+    command
+}
+
+/// The mesh's nginx.conf with addresses in place of the name.
+fn write_front(folder: &Path, port: u16, replicas: &[u16]) -> anyhow::Result<()> {
+    let path = folder.join("nginx.conf");
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path:?}"))?;
+    let servers: String = replicas
+        .iter()
+        .map(|port| format!("        server 127.0.0.1:{port};\n"))
+        .collect();
+    let text = text
+        .replace("pid nginx.pid", "pid nginx-plain.pid")
+        .replace("listen 80;", &format!("listen 127.0.0.1:{port};"))
+        .replace("http://web:8000", "http://web")
+        .replace(
+            "http {\n",
+            &format!("http {{\n    upstream web {{\n{servers}    }}\n"),
+        );
+    fs::write(folder.join("nginx-plain.conf"), text).context("cannot write nginx's configuration")
+}
