@@ -2,13 +2,24 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod api;
 mod compile;
 mod document;
+mod graph;
+mod host;
+mod metrics;
 mod objects;
+mod permission;
 mod plane;
+mod problem;
+mod publish;
+mod source;
+mod status;
 mod store;
+pub mod wire;
 
 pub use address::VirtualRange;
+pub use api::{Api, Down};
 pub use compile::{Compiled, Condition, ConditionReason, Facts, compile};
 pub use document::{
     CgroupRef, Document, EndpointSlice, Kind, Metadata, ObjectKey, Parsed, PolicyTarget, Publish,
@@ -16,9 +27,15 @@ pub use document::{
     SlicePort, SourceFile, Spec, Subject, TargetPort, TrafficPolicy, Weight, WorkloadPlace,
     WorkloadPort, WorkloadSpec, parse,
 };
+pub use host::{Hint, Host, HostPlacement, Peer, PlacedCgroup};
 pub use objects::{Action, Change, DeleteError, Object, Objects, Owner, PlaceError, PlaceRequest};
+pub use permission::{Identity, Leave};
 pub use plane::{
     Applied, ApplyError, ControlPlane, DryRun, FolderState, Gone, Options, Placed, StoreState,
     View, start,
 };
+pub use problem::{Finding, Problem, ProblemKind};
+pub use publish::{FeedEnd, ProxyHealth, Publisher};
+pub use selvedge_feed::Settings;
+pub use source::{Folder, read_files};
 pub use store::{Disk, Files, Restored, Store, StoreError};

@@ -256,7 +256,7 @@ impl Objects {
     /// Addresses of stored Services and those the documents ask for.
     fn taken_addresses(&self, documents: &[Document]) -> BTreeSet<Ipv4Addr> {
         let all = self.documents().chain(documents);
-        all.filter_map(|document| cluster_ip(document)).collect()
+        all.filter_map(cluster_ip).collect()
     }
 
     /// Gives a Service the address it has, or a new one. An address is for life: programs hold it.

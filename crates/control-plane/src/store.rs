@@ -70,7 +70,7 @@ pub enum StoreError {
         /// The file.
         file: String,
         /// The first thing wrong.
-        first: Diagnostic,
+        first: Box<Diagnostic>,
     },
 }
 
@@ -238,7 +238,7 @@ fn decode_object(file: &str, line: &[u8]) -> Result<Object, StoreError> {
     let mut document = read.map_err(|errors| match errors.into_iter().next() {
         Some(first) => StoreError::Incompatible {
             file: file.to_owned(),
-            first,
+            first: Box::new(first),
         },
         None => damaged("an object is not one object"),
     })?;

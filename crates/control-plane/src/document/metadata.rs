@@ -121,7 +121,8 @@ pub(super) fn read(cursor: &Cursor<'_>, kind: Kind) -> Option<Metadata> {
     let resource_version = fields.optional("resourceVersion", |version| {
         version.parse::<u64>("the text of a version number, as `get` shows it")
     });
-    (name?, namespace?);
+    name?;
+    namespace?;
     Some(Metadata {
         labels: labels?.unwrap_or_default().into_iter().collect(),
         annotations: annotations?.unwrap_or_default().into_iter().collect(),

@@ -190,10 +190,9 @@ fn read_fixed(fields: &Fields<'_>) -> Option<()> {
             None
         }
     });
-    (
-        kind?, affinity?, policy?, traffic?, families?, not_ready?, selector?,
-    );
-    Some(())
+    families?;
+    let read = [kind, affinity, policy, traffic, not_ready, selector];
+    read.iter().all(Option::is_some).then_some(())
 }
 
 fn read_cluster_ip(fields: &Fields<'_>) -> Option<Option<Ipv4Addr>> {

@@ -111,7 +111,8 @@ fn read_target(cursor: &Cursor<'_>) -> Option<Label> {
         cursor.mark();
         cursor.label()
     });
-    (group?, kind?);
+    group?;
+    kind?;
     name
 }
 

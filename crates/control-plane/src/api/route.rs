@@ -1,0 +1,184 @@
+//! What can be asked for, and who may ask.
+//!
+//! | request | who | what |
+//! |---|---|---|
+//! | `GET /v1/objects?kind=&namespace=&name=` | readers | objects, with status |
+//! | `POST /v1/apply` | root | create or replace objects, or only judge them |
+//! | `DELETE /v1/objects?kind=&namespace=&name=` | root | delete one object |
+//! | `GET /v1/status`, `GET /v1/graph`, `GET /metrics` | readers | see |
+//! | `POST /v1/run` | by leave | place the asking process as a replica |
+//! | `POST /v1/down` | root | stop the node |
+
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use super::{Api, Down, PATIENCE, PROBLEMS, identity, objects, run};
+use crate::host::Peer;
+use crate::problem::{Problem, ProblemKind};
+use crate::wire::{ApplyRequest, DownRequest, RunRequest};
+use crate::{graph, metrics, status};
+
+/// Longest body of an apply: a set of documents.
+const MAX_DOCUMENTS: usize = 64 << 20;
+/// Longest body of any other request.
+const MAX_BODY: usize = 256 << 10;
+
+/// A response of ours.
+pub(super) type Answer = Response<Full<Bytes>>;
+
+impl Api {
+    /// Serves one request.
+    pub(super) async fn respond(&self, peer: &Peer, request: Request<Incoming>) -> Answer {
+        match self.route(peer, request).await {
+            Ok(answer) => answer,
+            Err(problem) => {
+                PROBLEMS.increment();
+                let status = StatusCode::from_u16(problem.kind.status());
+                let mut answer = json(&problem);
+                *answer.status_mut() = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+                answer
+            }
+        }
+    }
+
+    async fn route(&self, peer: &Peer, request: Request<Incoming>) -> Result<Answer, Problem> {
+        let path = request.uri().path().to_owned();
+        let query = request.uri().query().unwrap_or_default().to_owned();
+        match (request.method(), path.as_str()) {
+            (&Method::GET, "/v1/objects") => {
+                self.check_reader(peer)?;
+                Ok(json(&objects::list(self, &query)?))
+            }
+            (&Method::DELETE, "/v1/objects") => {
+                check_root(peer, "delete objects")?;
+                Ok(json(&objects::delete(self, &query).await?))
+            }
+            (&Method::POST, "/v1/apply") => {
+                check_root(peer, "change the configuration")?;
+                let wanted: ApplyRequest = read(request, MAX_DOCUMENTS).await?;
+                Ok(json(&objects::apply(self, wanted).await?))
+            }
+            (&Method::GET, "/v1/status") => {
+                self.check_reader(peer)?;
+                Ok(json(&status::report(self)))
+            }
+            (&Method::GET, "/v1/graph") => {
+                self.check_reader(peer)?;
+                Ok(json(&graph::report(self)?))
+            }
+            (&Method::GET, "/metrics") => {
+                self.check_reader(peer)?;
+                Ok(text(metrics::exposition(self)))
+            }
+            (&Method::POST, "/v1/run") => {
+                let wanted: RunRequest = read(request, MAX_BODY).await?;
+                Ok(json(&run::run(self, peer, wanted).await?))
+            }
+            (&Method::POST, "/v1/down") => {
+                check_root(peer, "stop the node")?;
+                let wanted: DownRequest = read(request, MAX_BODY).await?;
+                self.stop(wanted).await
+            }
+            (method, _) => Err(unknown(method, &path)),
+        }
+    }
+
+    /// Whether the peer may see.
+    fn check_reader(&self, peer: &Peer) -> Result<(), Problem> {
+        let is_reader = |group: u32| {
+            peer.gid == group
+                || identity::of(peer)
+                    .groups
+                    .iter()
+                    .any(|(gid, _)| *gid == group)
+        };
+        if peer.is_root() || self.readers.is_some_and(is_reader) {
+            return Ok(());
+        }
+        Err(Problem::new(
+            ProblemKind::Forbidden,
+            "only root and members of the group `selvedge` may see the mesh",
+        )
+        .try_next("usermod -a -G selvedge USER (takes effect at the next login)"))
+    }
+
+    async fn stop(&self, request: DownRequest) -> Result<Answer, Problem> {
+        let stopping = || Problem::new(ProblemKind::Unavailable, "the agent is stopping already");
+        let (reply, answer) = oneshot::channel();
+        let sent = self.down.send(Down { request, reply }).await;
+        sent.map_err(|_| stopping())?;
+        Ok(json(&answer.await.map_err(|_| stopping())??))
+    }
+}
+
+fn check_root(peer: &Peer, what: &str) -> Result<(), Problem> {
+    if peer.is_root() {
+        return Ok(());
+    }
+    let message = format!("only root may {what}; you are user {}", peer.uid);
+    Err(Problem::new(ProblemKind::Forbidden, message).try_next("run the command with sudo"))
+}
+
+fn unknown(method: &Method, path: &str) -> Problem {
+    Problem::new(
+        ProblemKind::NotFound,
+        format!("there is no {method} {path}"),
+    )
+    .because("client and agent are of different versions")
+    .try_next("compare `selvedge --version` with the version in `selvedge status`")
+}
+
+/// Reads a JSON body within its bound.
+async fn read<T: DeserializeOwned>(request: Request<Incoming>, max: usize) -> Result<T, Problem> {
+    let body = Limited::new(request.into_body(), max).collect();
+    let collected = timeout(PATIENCE, body).await.map_err(|_| {
+        Problem::new(
+            ProblemKind::Invalid,
+            format!("the body did not come within {PATIENCE:?}"),
+        )
+    })?;
+    let body = collected.map_err(|_| {
+        Problem::new(
+            ProblemKind::TooLarge,
+            format!("the body is cut or longer than {max} bytes"),
+        )
+    })?;
+    serde_json::from_slice(&body.to_bytes()).map_err(|error| {
+        Problem::new(
+            ProblemKind::Invalid,
+            format!("the body is not what is read here: {error}"),
+        )
+        .because("client and agent are of different versions")
+    })
+}
+
+/// A JSON answer. Our own types always have a JSON form.
+fn json(value: &impl Serialize) -> Answer {
+    match serde_json::to_vec(value) {
+        Ok(body) => answer(StatusCode::OK, "application/json", body),
+        Err(error) => answer(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "text/plain; charset=utf-8",
+            error.to_string().into_bytes(),
+        ),
+    }
+}
+
+fn text(body: String) -> Answer {
+    let kind = selvedge_telemetry::Exposition::CONTENT_TYPE;
+    answer(StatusCode::OK, kind, body.into_bytes())
+}
+
+fn answer(status: StatusCode, kind: &'static str, body: Vec<u8>) -> Answer {
+    let mut answer = Response::new(Full::new(Bytes::from(body)));
+    *answer.status_mut() = status;
+    let kind = HeaderValue::from_static(kind);
+    answer.headers_mut().insert(CONTENT_TYPE, kind);
+    answer
+}

@@ -1,0 +1,227 @@
+//! Placing a process as a replica of a service.
+//!
+//! The child that `selvedge run` forked asks for itself and waits; it is answered when it is in its
+//! cgroup and the kernel knows the workload, and only then runs its program. Once begun a placement
+//! is finished even if the child goes away meanwhile: its cgroup is then found empty and removed
+//! like any other. Read next: `host.rs`, `objects/placement.rs`.
+
+use std::time::Duration;
+
+use selvedge_model::{Generation, Label, Port, PortMode, Protocol, ServiceName, WorkloadName};
+use selvedge_telemetry::info;
+use tokio::time::timeout;
+
+use super::{Api, identity};
+use crate::document::{Publish, ResolverSpec, WorkloadPort};
+use crate::host::{HostPlacement, Peer};
+use crate::objects::{PlaceError, PlaceRequest};
+use crate::permission::Leave;
+use crate::problem::{Problem, ProblemKind};
+use crate::wire::{RunPort, RunReply, RunRequest};
+
+/// How long the kernel path may take to know a new workload.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Ports below this one need root, as everywhere on Unix.
+const FIRST_UNPRIVILEGED: u16 = 1024;
+
+/// Places the peer.
+pub(super) async fn run(api: &Api, peer: &Peer, wanted: RunRequest) -> Result<RunReply, Problem> {
+    let request = read(&wanted)?;
+    check_leave(api, peer, &request)?;
+    let (api, peer) = (api.clone(), peer.clone());
+    // A task of its own, since a request whose peer goes away is dropped in the middle.
+    let placing = tokio::spawn(async move { place(&api, &peer, request).await });
+    placing
+        .await
+        .map_err(|panic| Problem::new(ProblemKind::Failed, panic.to_string()))?
+}
+
+fn read(wanted: &RunRequest) -> Result<PlaceRequest, Problem> {
+    let label = |what: &str, text: &str| {
+        Label::new(text).map_err(|error| {
+            Problem::new(ProblemKind::Invalid, format!("{what} {text:?}: {error}"))
+        })
+    };
+    let namespace = label("namespace", &wanted.namespace)?;
+    let service = ServiceName::new(namespace, label("service", &wanted.service)?);
+    let ports = wanted.ports.iter().map(|port| {
+        Ok(WorkloadPort {
+            name: port
+                .name
+                .as_deref()
+                .map(|name| label("port name", name))
+                .transpose()?,
+            port: read_port(port.port)?,
+            protocol: read_protocol(port)?,
+        })
+    });
+    let ports = ports.collect::<Result<Vec<_>, Problem>>()?;
+    let publish = wanted.publish.iter().map(|publish| {
+        Ok(Publish {
+            port: read_port(publish.port)?,
+            service_port: publish.service_port.map(read_port).transpose()?,
+        })
+    });
+    let search = wanted
+        .search
+        .iter()
+        .map(|suffix| suffix.to_ascii_lowercase());
+    Ok(PlaceRequest {
+        service,
+        ports,
+        publish: publish.collect::<Result<Vec<_>, Problem>>()?,
+        resolver: ResolverSpec {
+            search: search.take(32).collect(),
+            nameservers: wanted.nameservers.iter().copied().take(8).collect(),
+            shadow_search: None,
+        },
+        port_mode: if wanted.keep_ports {
+            PortMode::Kept
+        } else {
+            PortMode::Shared
+        },
+    })
+}
+
+fn read_port(number: u16) -> Result<Port, Problem> {
+    Port::new(number).ok_or_else(|| Problem::new(ProblemKind::Invalid, "0 is not a port"))
+}
+
+fn read_protocol(port: &RunPort) -> Result<Protocol, Problem> {
+    let Some(text) = &port.protocol else {
+        return Ok(Protocol::Tcp);
+    };
+    text.parse().map_err(|()| {
+        Problem::new(
+            ProblemKind::Invalid,
+            format!("protocol {text:?} is neither TCP nor UDP"),
+        )
+    })
+}
+
+/// Whether the peer may run this service, and leave its own limits behind.
+fn check_leave(api: &Api, peer: &Peer, request: &PlaceRequest) -> Result<(), Problem> {
+    if peer.is_root() {
+        return Ok(());
+    }
+    let service = &request.service;
+    let who = identity::of(peer);
+    let name = who.user.clone().unwrap_or_else(|| who.uid.to_string());
+    let leave = api
+        .plane
+        .view()
+        .objects
+        .run_permission()
+        .leave(&who, service);
+    if leave == Leave::Refused {
+        let what = format!("user {name} may not run programs as service {service}");
+        return Err(Problem::new(ProblemKind::Forbidden, what)
+            .because("the RunPermission `default` gives no leave for it; by default only root may")
+            .try_next(format!(
+                "root can allow it: a rule in the RunPermission with subjects [{{user: {name}}}] \
+                 and services [{{namespace: {}, name: {}}}]",
+                service.namespace, service.name
+            )));
+    }
+    let low = request
+        .publish
+        .iter()
+        .find(|publish| publish.port.get() < FIRST_UNPRIVILEGED);
+    if let Some(publish) = low {
+        let what = format!("only root may publish port {}", publish.port);
+        let next = format!("publish a port from {FIRST_UNPRIVILEGED} on");
+        return Err(Problem::new(ProblemKind::Forbidden, what).try_next(next));
+    }
+    let limits = match leave {
+        Leave::GrantedShedding => Vec::new(),
+        _ => api.host.limits_of(peer)?,
+    };
+    if !limits.is_empty() {
+        let what = format!(
+            "user {name} would leave limits behind: {}",
+            limits.join(", ")
+        );
+        return Err(Problem::new(ProblemKind::Forbidden, what)
+            .because("a workload has its own cgroup, so the limits of the caller's do not hold")
+            .try_next("root can allow it: `shedLimits: true` in the rule of the RunPermission"));
+    }
+    Ok(())
+}
+
+async fn place(api: &Api, peer: &Peer, request: PlaceRequest) -> Result<RunReply, Problem> {
+    let gone =
+        |error: crate::plane::Gone| Problem::new(ProblemKind::Unavailable, error.to_string());
+    let service = request.service.clone();
+    let reserved = api.plane.reserve(service.clone()).await.map_err(gone)?;
+    let name = reserved.map_err(not_placed)?;
+    let publish: Vec<_> = request.publish.iter().map(|publish| publish.port).collect();
+    let placement = HostPlacement {
+        name: &name,
+        peer,
+        publish: &publish,
+    };
+    let cgroup = match api.host.place(&placement) {
+        Ok(cgroup) => cgroup,
+        Err(problem) => {
+            api.plane.release(name).await.map_err(gone)?;
+            return Err(problem);
+        }
+    };
+    let placed = api
+        .plane
+        .place(request, name.clone(), cgroup.reference, cgroup.id)
+        .await;
+    let settled = match placed.map_err(gone)? {
+        Ok(placed) => wait_for_kernel(api, placed.generation).await,
+        Err(error) => Err(not_placed(error)),
+    };
+    if let Err(problem) = settled {
+        api.host.abandon(&name);
+        api.plane.emptied(cgroup.id).await.map_err(gone)?;
+        return Err(problem);
+    }
+    info!(
+        "{name} is placed as a replica of {service} (process {})",
+        peer.pid
+    );
+    Ok(reply(api, &name, &service, cgroup.id.0))
+}
+
+/// The kernel must know the workload before its program binds its first port.
+async fn wait_for_kernel(api: &Api, generation: Generation) -> Result<(), Problem> {
+    let mut applied = api.host.applied();
+    let reached = applied.wait_for(|applied| *applied >= generation);
+    match timeout(PATIENCE, reached).await {
+        Ok(Ok(_)) => Ok(()),
+        _ => {
+            let what = format!("the kernel path has not taken generation {generation} in time");
+            Err(Problem::new(ProblemKind::Unavailable, what).try_next("selvedge status"))
+        }
+    }
+}
+
+fn reply(api: &Api, name: &WorkloadName, service: &ServiceName, cgroup: u64) -> RunReply {
+    let view = api.plane.view();
+    let address = view
+        .snapshot
+        .services
+        .get(service)
+        .map(|service| service.address);
+    RunReply {
+        workload: name.name.to_string(),
+        namespace: name.namespace.to_string(),
+        cgroup,
+        address,
+        generation: view.snapshot.generation.0,
+    }
+}
+
+fn not_placed(error: PlaceError) -> Problem {
+    let what = error.to_string();
+    match error {
+        PlaceError::TooMany { .. } => Problem::new(ProblemKind::Conflict, what),
+        PlaceError::Refused { diagnostics, .. } => {
+            Problem::new(ProblemKind::Conflict, what).with_diagnostics(&diagnostics)
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! What the API needs from the node. The wiring in `cli` implements it; the planes never name each
+//! other.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use selvedge_model::{CgroupId, Generation, KernelStatus, Observation, Port, WorkloadName};
+use tokio::sync::watch;
+
+use crate::document::CgroupRef;
+use crate::problem::Problem;
+
+/// The node, as the API sees it. Calls are short: they read kernel maps and write cgroup files.
+pub trait Host: Send + Sync + 'static {
+    /// Makes the cgroup of a replica and moves the asking process into it. Also refuses what
+    /// cannot be published. On an error nothing is left behind.
+    fn place(&self, placement: &HostPlacement<'_>) -> Result<PlacedCgroup, Problem>;
+
+    /// Takes [`Self::place`] back: the process has been told that it is not placed and will end.
+    fn abandon(&self, name: &WorkloadName);
+
+    /// The limits of the peer's own cgroup that it would leave behind by being placed, in words, as
+    /// `memory.max 512M in /user.slice`. Empty where there are none.
+    fn limits_of(&self, peer: &Peer) -> Result<Vec<String>, Problem>;
+
+    /// The kernel path at this moment.
+    fn kernel(&self) -> Result<KernelStatus, Problem>;
+
+    /// What the kernel path counted.
+    fn observe(&self) -> Result<Observation, Problem>;
+
+    /// The generation that the kernel's maps hold, whenever it changes.
+    fn applied(&self) -> watch::Receiver<Generation>;
+
+    /// What `status` should warn of that only the host knows: nscd, nss-resolve and the like.
+    fn hints(&self) -> Vec<Hint>;
+}
+
+/// A replica to be placed.
+#[derive(Debug)]
+pub struct HostPlacement<'a> {
+    /// What it will be called.
+    pub name: &'a WorkloadName,
+    /// The process to move.
+    pub peer: &'a Peer,
+    /// Ports on which callers outside the mesh are to reach it.
+    pub publish: &'a [Port],
+}
+
+/// A cgroup that a process was moved into.
+#[derive(Clone, Debug)]
+pub struct PlacedCgroup {
+    /// What names it for ever.
+    pub reference: CgroupRef,
+    /// What names it until reboot.
+    pub id: CgroupId,
+}
+
+/// Who is at the other end of a connection, as the kernel says (SO_PEERCRED).
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// Effective user id when it connected.
+    pub uid: u32,
+    /// Effective group id when it connected.
+    pub gid: u32,
+    /// Process id when it connected.
+    pub pid: i32,
+    /// The connection, by which the process can be identified beyond doubt.
+    pub connection: Arc<OwnedFd>,
+}
+
+impl Peer {
+    /// Whether it may do everything.
+    pub fn is_root(&self) -> bool {
+        self.uid == 0
+    }
+}
+
+/// Something worth a warning in `status`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hint {
+    /// What it is about, as `workload cart-0.default` or `host`.
+    pub about: String,
+    /// What is the matter.
+    pub what: String,
+    /// What to do.
+    pub next: String,
+}

@@ -1,0 +1,286 @@
+//! Everything that is counted, as Prometheus text.
+//!
+//! Values are read when asked for; nothing is kept between scrapes. Read next: `telemetry`'s
+//! `exposition.rs`.
+
+use std::collections::BTreeMap;
+
+use selvedge_model::{EdgeCounters, EdgeDetail, KernelStatus, Observation, Reason};
+use selvedge_telemetry::{Exposition, Kind};
+
+use crate::api::{Api, PROBLEMS, REFUSED_CONNECTIONS, REQUESTS};
+use crate::graph::Names;
+use crate::plane::{StoreState, View};
+use crate::publish::{HANGS, OFFENCES, ProxyHealth};
+
+/// Upper bounds of connect times in microseconds: 50 us to 5 s.
+const CONNECT_BOUNDS_US: [u64; 11] = [
+    63, 127, 255, 511, 1_023, 4_095, 16_383, 65_535, 262_143, 1_048_575, 4_194_303,
+];
+
+/// All metrics at this moment.
+pub(crate) fn exposition(api: &Api) -> String {
+    let mut text = Exposition::new();
+    let view = api.plane.view();
+    configuration(&mut text, &view);
+    own(&mut text, api);
+    proxy(&mut text, &api.proxy.borrow());
+    if let Ok(observation) = api.host.observe() {
+        edges(&mut text, &Names::new(&view.snapshot), &observation);
+    }
+    if let Ok(status) = api.host.kernel() {
+        kernel(&mut text, &status);
+    }
+    text.into_text()
+}
+
+fn configuration(text: &mut Exposition, view: &View) {
+    let generation = view.snapshot.generation.0;
+    text.single(
+        "selvedge_generation",
+        Kind::Gauge,
+        "Generation in force.",
+        generation,
+    );
+    let mut kinds = BTreeMap::new();
+    for object in view.objects.iter() {
+        *kinds.entry(object.document.key.kind).or_insert(0u64) += 1;
+    }
+    let mut objects = text.family("selvedge_objects", Kind::Gauge, "Objects stored.");
+    for (kind, count) in kinds {
+        objects.sample(&[("kind", kind.word())], count);
+    }
+    let durable = u8::from(view.store.is_durable());
+    let help = "Whether the configuration in force is stored.";
+    text.single("selvedge_state_durable", Kind::Gauge, help, durable);
+    let failures = match &view.store {
+        StoreState::Durable => 0,
+        StoreState::InMemory { failures, .. } | StoreState::Refusing { failures, .. } => *failures,
+    };
+    let help = "Saves of the state that failed since one last succeeded.";
+    text.single("selvedge_state_save_failures", Kind::Gauge, help, failures);
+    let errors = view.folder.as_ref().map_or(0, |folder| folder.errors.len());
+    let help = "Errors for which the configuration folder is not in force.";
+    text.single("selvedge_folder_errors", Kind::Gauge, help, errors);
+    let help = "Listening ports not taken note of because there were too many.";
+    text.single(
+        "selvedge_unseen_ports_total",
+        Kind::Counter,
+        help,
+        view.unseen_ports,
+    );
+}
+
+fn own(text: &mut Exposition, api: &Api) {
+    let age = api.started.elapsed().as_secs_f64();
+    text.single(
+        "selvedge_agent_age_seconds",
+        Kind::Gauge,
+        "How long the agent has run.",
+        age,
+    );
+    for (name, help, counter) in [
+        (
+            "selvedge_api_requests_total",
+            "Requests to the control API.",
+            &REQUESTS,
+        ),
+        (
+            "selvedge_api_problems_total",
+            "Requests answered with a problem.",
+            &PROBLEMS,
+        ),
+        (
+            "selvedge_api_connections_refused_total",
+            "Connections to the control API that could not be served.",
+            &REFUSED_CONNECTIONS,
+        ),
+        (
+            "selvedge_proxy_hangs_total",
+            "Times the proxy was found to hang.",
+            &HANGS,
+        ),
+        (
+            "selvedge_proxy_offences_total",
+            "Feed connections ended because of what the proxy sent.",
+            &OFFENCES,
+        ),
+    ] {
+        text.single(name, Kind::Counter, help, counter.value());
+    }
+}
+
+fn proxy(text: &mut Exposition, health: &ProxyHealth) {
+    let up = u8::from(health.is_connected);
+    text.single(
+        "selvedge_proxy_up",
+        Kind::Gauge,
+        "Whether the proxy is connected.",
+        up,
+    );
+    if let Some(generation) = health.generation {
+        let help = "Generation in force at the proxy.";
+        text.single("selvedge_proxy_generation", Kind::Gauge, help, generation.0);
+    }
+    let help = "Resources the proxy could not take.";
+    text.single(
+        "selvedge_proxy_refused_resources",
+        Kind::Gauge,
+        help,
+        health.refusals.len(),
+    );
+    let help = "Feed connections of the proxy.";
+    text.single(
+        "selvedge_proxy_connections_total",
+        Kind::Counter,
+        help,
+        health.connections,
+    );
+    for (counter, value) in &health.report.counters {
+        let name = format!("selvedge_{}_total", counter.word());
+        text.single(&name, Kind::Counter, counter.explanation().trim(), value);
+    }
+}
+
+/// One edge with the names of its ends.
+struct Named<'a> {
+    source: String,
+    destination: String,
+    counters: &'a EdgeCounters,
+}
+
+impl Named<'_> {
+    fn labels(&self) -> [(&str, &str); 2] {
+        [("source", &self.source), ("destination", &self.destination)]
+    }
+}
+
+fn edges(text: &mut Exposition, names: &Names, observation: &Observation) {
+    let edges = observation.edges.iter().map(|(edge, counters)| Named {
+        source: names.of_source(edge.source),
+        destination: names.of(edge.destination),
+        counters,
+    });
+    let edges: Vec<_> = edges.collect();
+    let help = "Connections led to an endpoint.";
+    let mut family = text.family("selvedge_connections_total", Kind::Counter, help);
+    for edge in &edges {
+        family.sample(&edge.labels(), edge.counters.connections);
+    }
+    let help = "Connections led to an endpoint that could not be established.";
+    let mut family = text.family("selvedge_connection_failures_total", Kind::Counter, help);
+    for edge in &edges {
+        family.sample(&edge.labels(), edge.counters.failures);
+    }
+    let help = "Connections refused by the mesh, by reason.";
+    let mut family = text.family("selvedge_connections_refused_total", Kind::Counter, help);
+    for edge in &edges {
+        for (reason, count) in &edge.counters.refused {
+            let [source, destination] = edge.labels();
+            family.sample(&[source, destination, ("reason", reason.word())], count);
+        }
+    }
+    let help = "Refusals that belong to no edge, by reason.";
+    let mut family = text.family("selvedge_refusals_total", Kind::Counter, help);
+    for reason in Reason::ALL {
+        let count = observation.refused.get(reason).copied().unwrap_or(0);
+        family.sample(&[("reason", reason.word())], count);
+    }
+    details(text, &edges);
+}
+
+fn details(text: &mut Exposition, edges: &[Named<'_>]) {
+    let detailed = || {
+        let detail = |edge: &'_ Named<'_>| edge.counters.detail.is_some();
+        edges.iter().filter(move |edge| detail(edge))
+    };
+    let mut gauge = |name: &str, kind, help: &str, value: fn(&EdgeDetail) -> u64| {
+        let mut family = text.family(name, kind, help);
+        for edge in detailed() {
+            if let Some(detail) = &edge.counters.detail {
+                family.sample(&edge.labels(), value(detail));
+            }
+        }
+    };
+    let open = "Connections open.";
+    gauge("selvedge_connections_open", Kind::Gauge, open, |detail| {
+        detail.open
+    });
+    let sent = "Bytes from caller to endpoint.";
+    gauge("selvedge_sent_bytes_total", Kind::Counter, sent, |detail| {
+        detail.bytes_sent
+    });
+    let received = "Bytes from endpoint to caller.";
+    gauge(
+        "selvedge_received_bytes_total",
+        Kind::Counter,
+        received,
+        |it| it.bytes_received,
+    );
+    let help = "Time from the first SYN to established.";
+    let mut family = text.family("selvedge_connect_seconds", Kind::Histogram, help);
+    for edge in detailed() {
+        if let Some(detail) = &edge.counters.detail {
+            let times = &detail.connect_time_us;
+            family.histogram(&edge.labels(), times, &CONNECT_BOUNDS_US, 1_000_000);
+        }
+    }
+}
+
+fn kernel(text: &mut Exposition, status: &KernelStatus) {
+    if let Some(generation) = status.generation {
+        let help = "Generation that the kernel's maps hold.";
+        text.single(
+            "selvedge_kernel_generation",
+            Kind::Gauge,
+            help,
+            generation.0,
+        );
+    }
+    let help = "Differences between intent and kernel maps.";
+    text.single(
+        "selvedge_kernel_drift",
+        Kind::Gauge,
+        help,
+        status.drift.len(),
+    );
+    let help = "Whether a feature of the kernel path works: 1 active, 0 degraded or missing.";
+    let mut family = text.family("selvedge_kernel_feature", Kind::Gauge, help);
+    for feature in &status.features {
+        let active = u8::from(feature.state == selvedge_model::FeatureState::Active);
+        family.sample(&[("feature", &feature.name)], active);
+    }
+    type Value = fn(&selvedge_model::MapUsage) -> u64;
+    let columns: [(&str, Kind, &str, Value); 4] = [
+        (
+            "selvedge_map_entries",
+            Kind::Gauge,
+            "Entries in a kernel map.",
+            |map| map.entries,
+        ),
+        (
+            "selvedge_map_capacity",
+            Kind::Gauge,
+            "Entries it has room for.",
+            |map| map.capacity,
+        ),
+        (
+            "selvedge_map_bytes",
+            Kind::Gauge,
+            "Memory of a kernel map.",
+            |map| map.bytes,
+        ),
+        (
+            "selvedge_map_full_total",
+            Kind::Counter,
+            "Insertions that found a kernel map full and were left out.",
+            |map| map.full,
+        ),
+    ];
+    for (name, kind, help, value) in columns {
+        let mut family = text.family(name, kind, help);
+        for map in &status.maps {
+            family.sample(&[("map", &map.name)], value(map));
+        }
+    }
+}

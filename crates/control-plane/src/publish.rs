@@ -1,0 +1,283 @@
+//! One feed connection to the proxy: snapshots out, acknowledgements and reports in, and a probe
+//! that finds out when it hangs.
+//!
+//! Whatever the proxy sends is taken as hostile: frames are bounded and read by closed decoding in
+//! `feed`, and anything out of order ends the connection. It cannot make the agent keep more than
+//! one report and one update. Read next: `feed`'s `publication.rs`, then `status.rs`.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use selvedge_feed::{
+    DecodeError, Decoder, FrameError, MAX_TO_AGENT_BYTES, Publication, Report, Settings, ToAgent,
+    ToProxy, UnexpectedAck, VERSION,
+};
+use selvedge_model::{Generation, Snapshot};
+use selvedge_telemetry::Counter;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+/// How often the proxy is asked whether it lives. It is the agent's only regular wake-up.
+const PROBE_PERIOD: Duration = Duration::from_secs(1);
+/// How long it may take to answer, or to take what it is sent, before it counts as hanging.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Read at once. A report fits into a few.
+const CHUNK: usize = 16 << 10;
+
+/// Connections that ended because the proxy hung.
+pub(crate) static HANGS: Counter = Counter::new();
+/// Connections that ended because of what the proxy sent.
+pub(crate) static OFFENCES: Counter = Counter::new();
+
+/// The proxy as the agent knows it.
+#[derive(Clone, Debug, Default)]
+pub struct ProxyHealth {
+    /// Whether it is connected.
+    pub is_connected: bool,
+    /// Its process id, as it says.
+    pub pid: Option<u32>,
+    /// When this connection began, or the last one ended.
+    pub since: Option<Instant>,
+    /// When it last answered a probe.
+    pub answered: Option<Instant>,
+    /// The generation in force there.
+    pub generation: Option<Generation>,
+    /// What it could not take, and why.
+    pub refusals: Arc<BTreeMap<String, String>>,
+    /// What it last reported.
+    pub report: Arc<Report>,
+    /// Connections so far; each but the first is a restart of the proxy or of its feed.
+    pub connections: u64,
+    /// Why the last connection ended.
+    pub last_end: Option<Arc<str>>,
+}
+
+/// Why a feed connection ended.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FeedEnd {
+    /// The proxy closed it, most likely by ending.
+    #[error("the proxy closed the feed")]
+    Closed,
+    /// The connection failed.
+    #[error("the feed failed")]
+    Io(#[from] io::Error),
+    /// The proxy takes or answers nothing any more.
+    #[error("the proxy hangs: no answer within {PATIENCE:?}")]
+    Hung,
+    /// It sent a frame that is too long.
+    #[error("the proxy sent a frame that is too long")]
+    Frame(#[from] FrameError),
+    /// It sent a message that cannot be read.
+    #[error("the proxy sent a message that cannot be read")]
+    Message(#[from] DecodeError),
+    /// It acknowledged what it was not sent.
+    #[error("the proxy acknowledged what it was not sent")]
+    Ack(#[from] UnexpectedAck),
+    /// It said something out of turn.
+    #[error("the proxy sent {0} out of turn")]
+    OutOfTurn(&'static str),
+    /// It speaks another version.
+    #[error("the proxy speaks feed version {0}, the agent version {VERSION}; restart it")]
+    Version(u32),
+    /// The agent is stopping.
+    #[error("the agent is stopping")]
+    Stopping,
+}
+
+/// What every connection is fed from, and where it tells how it goes.
+#[derive(Clone, Debug)]
+pub struct Publisher {
+    /// The configuration.
+    pub snapshots: watch::Receiver<Arc<Snapshot>>,
+    /// How the proxy behaves towards every workload.
+    pub settings: Settings,
+    /// What is known of the proxy.
+    pub health: watch::Sender<ProxyHealth>,
+}
+
+impl Publisher {
+    /// Serves one connection, from after the sockets were handed over, until it ends. After
+    /// [`FeedEnd::Hung`] the proxy is to be ended.
+    pub async fn serve(&self, stream: UnixStream) -> FeedEnd {
+        self.health.send_modify(|health| {
+            health.is_connected = true;
+            health.pid = None;
+            health.since = Some(Instant::now());
+            health.answered = None;
+            health.generation = None;
+            health.connections += 1;
+        });
+        let end = self
+            .converse(stream)
+            .await
+            .err()
+            .unwrap_or(FeedEnd::Stopping);
+        match end {
+            FeedEnd::Hung => HANGS.increment(),
+            FeedEnd::Closed | FeedEnd::Io(_) | FeedEnd::Stopping => {}
+            _ => OFFENCES.increment(),
+        }
+        self.health.send_modify(|health| {
+            health.is_connected = false;
+            health.since = Some(Instant::now());
+            health.last_end = Some(selvedge_telemetry::log::chain(&end).to_string().into());
+        });
+        end
+    }
+
+    /// Reading and writing go on side by side, so that a proxy which writes before it reads, or the
+    /// other way round, is served all the same.
+    async fn converse(&self, stream: UnixStream) -> Result<(), FeedEnd> {
+        let (reader, writer) = stream.into_split();
+        let (messages, received) = mpsc::channel(1);
+        tokio::select! {
+            end = read(reader, messages) => end,
+            end = self.write(writer, received) => end,
+        }
+    }
+
+    async fn write(
+        &self,
+        mut writer: OwnedWriteHalf,
+        mut received: mpsc::Receiver<ToAgent>,
+    ) -> Result<(), FeedEnd> {
+        let mut snapshots = self.snapshots.clone();
+        let mut session = Session {
+            publication: Publication::new(self.settings.clone()),
+            health: &self.health,
+            has_greeted: false,
+            probe: 0,
+            is_answered: true,
+            unanswered_since: Instant::now(),
+        };
+        session
+            .publication
+            .publish(snapshots.borrow_and_update().clone());
+        let mut probes = interval(PROBE_PERIOD);
+        probes.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            while let Some(frame) = session.publication.poll_transmit() {
+                send(&mut writer, &frame).await?;
+                // What has arrived meanwhile is heard between the parts of a long update.
+                while let Ok(message) = received.try_recv() {
+                    session.on_message(message)?;
+                }
+            }
+            tokio::select! {
+                message = received.recv() => match message {
+                    Some(message) => session.on_message(message)?,
+                    None => return Err(FeedEnd::Closed),
+                },
+                changed = snapshots.changed() => match changed {
+                    Ok(()) => session.publication.publish(snapshots.borrow_and_update().clone()),
+                    Err(_) => return Ok(()),
+                },
+                _ = probes.tick() => {
+                    if let Some(probe) = session.next_probe()? {
+                        send(&mut writer, &probe).await?;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Writes a frame; a proxy that does not take it in time hangs.
+async fn send(writer: &mut OwnedWriteHalf, frame: &[u8]) -> Result<(), FeedEnd> {
+    match timeout(PATIENCE, writer.write_all(frame)).await {
+        Ok(written) => Ok(written?),
+        Err(_) => Err(FeedEnd::Hung),
+    }
+}
+
+/// Cuts the proxy's bytes into messages. Dropping it in the middle loses nothing that counts: the
+/// connection ends then.
+async fn read(mut reader: OwnedReadHalf, messages: mpsc::Sender<ToAgent>) -> Result<(), FeedEnd> {
+    let mut decoder = Decoder::new(MAX_TO_AGENT_BYTES);
+    let mut chunk = vec![0; CHUNK];
+    loop {
+        let length = reader.read(&mut chunk).await?;
+        if length == 0 {
+            return Err(FeedEnd::Closed);
+        }
+        decoder.push(&chunk[..length]);
+        while let Some(message) = decoder.next_message()? {
+            let message = ToAgent::decode(message)?;
+            if messages.send(message).await.is_err() {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// What has been said on a connection so far.
+struct Session<'a> {
+    publication: Publication,
+    health: &'a watch::Sender<ProxyHealth>,
+    has_greeted: bool,
+    probe: u64,
+    is_answered: bool,
+    unanswered_since: Instant,
+}
+
+impl Session<'_> {
+    fn on_message(&mut self, message: ToAgent) -> Result<(), FeedEnd> {
+        match message {
+            ToAgent::Hello { .. } if self.has_greeted => return Err(FeedEnd::OutOfTurn("a hello")),
+            ToAgent::Hello { version, .. } if version != u32::from(VERSION) => {
+                return Err(FeedEnd::Version(version));
+            }
+            ToAgent::Hello { pid, .. } => {
+                self.has_greeted = true;
+                self.health.send_modify(|health| health.pid = Some(pid));
+            }
+            _ if !self.has_greeted => return Err(FeedEnd::OutOfTurn("something before its hello")),
+            ToAgent::Ack(ack) => {
+                self.publication.on_ack(&ack)?;
+                let refusals = Arc::new(self.publication.refusals().clone());
+                self.health.send_modify(|health| {
+                    health.generation = Some(ack.generation);
+                    health.refusals = refusals;
+                });
+            }
+            ToAgent::ProbeReply(nonce) if nonce != self.probe || self.is_answered => {
+                return Err(FeedEnd::OutOfTurn("an answer to no probe"));
+            }
+            ToAgent::ProbeReply(_) => {
+                self.is_answered = true;
+                self.health
+                    .send_modify(|health| health.answered = Some(Instant::now()));
+            }
+            ToAgent::Report(report) => {
+                self.health
+                    .send_modify(|health| health.report = Arc::new(report));
+            }
+        }
+        Ok(())
+    }
+
+    /// The next probe, unless the last one may still be answered.
+    fn next_probe(&mut self) -> Result<Option<Vec<u8>>, FeedEnd> {
+        if !self.is_answered {
+            let is_hung = self.unanswered_since.elapsed() >= PATIENCE;
+            return if is_hung {
+                Err(FeedEnd::Hung)
+            } else {
+                Ok(None)
+            };
+        }
+        self.probe += 1;
+        self.is_answered = false;
+        self.unanswered_since = Instant::now();
+        Ok(Some(ToProxy::Probe(self.probe).encode()))
+    }
+}
+
+#[cfg(test)]
+mod tests;

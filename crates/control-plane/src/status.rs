@@ -1,0 +1,340 @@
+//! How the node is, every part with its age.
+//!
+//! Read from what is known already; nothing is asked of the proxy. Read next: `wire.rs` for the
+//! report's fields.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::time::Instant;
+
+use selvedge_model::{
+    CgroupId, Endpoint, FeatureState, KernelStatus, Listening, Observation, Place, Port, Protocol,
+    Service, ServicePort, Snapshot, Workload,
+};
+
+use crate::api::Api;
+use crate::plane::{StoreState, View};
+use crate::problem::{Finding, Problem};
+use crate::publish::ProxyHealth;
+use crate::wire::{
+    ConfigurationReport, EndpointReport, FeatureReport, FolderReport, KernelReport, MapReport,
+    ProcessReport, ProxyReport, ServicePortReport, ServiceReport, StatusReport, Warning,
+    WorkloadReport,
+};
+
+/// The report at this moment.
+pub(crate) fn report(api: &Api) -> StatusReport {
+    let view = api.plane.view();
+    let health = api.proxy.borrow().clone();
+    let kernel = api.host.kernel();
+    let observed = api.host.observe();
+    let liveness = Liveness::new(observed.as_ref().ok());
+    let mut warnings = warnings(&view, &health, kernel.as_ref().ok());
+    warnings.extend(api.host.hints().into_iter().map(|hint| Warning {
+        about: hint.about,
+        what: hint.what,
+        next: hint.next,
+    }));
+    let services = view.snapshot.services.values();
+    let workloads = view.snapshot.workloads.values();
+    StatusReport {
+        agent: ProcessReport {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            age: api.started.elapsed().as_secs_f64(),
+            memory_kib: memory_kib(std::process::id()),
+        },
+        proxy: proxy_report(&health),
+        configuration: configuration_report(&view),
+        kernel: kernel_report(kernel),
+        services: services
+            .map(|it| service_report(it, &view.snapshot, &liveness))
+            .collect(),
+        workloads: workloads.map(|it| workload_report(it, &liveness)).collect(),
+        refused: observed.as_ref().map(refused).unwrap_or_default(),
+        warnings,
+    }
+}
+
+fn age(since: Instant) -> f64 {
+    since.elapsed().as_secs_f64()
+}
+
+/// Proportional share of memory; readable for root where the kernel has it.
+fn memory_kib(pid: u32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse().ok()
+}
+
+fn proxy_report(health: &ProxyHealth) -> ProxyReport {
+    let pid = health.pid.filter(|_| health.is_connected);
+    let state = match (health.is_connected, health.generation) {
+        (false, _) => "away",
+        (true, None) => "starting",
+        (true, Some(_)) => "serving",
+    };
+    ProxyReport {
+        state: state.to_owned(),
+        pid,
+        age: health.since.map(age),
+        answered_age: health.answered.map(age),
+        memory_kib: pid.and_then(memory_kib),
+        generation: health.generation.map(|generation| generation.0),
+        refusals: BTreeMap::clone(&health.refusals),
+        reconnects: health.connections.saturating_sub(1),
+        last_end: health.last_end.as_deref().map(str::to_owned),
+        shadowed: health.report.shadowed.clone(),
+    }
+}
+
+fn configuration_report(view: &View) -> ConfigurationReport {
+    let since = match &view.store {
+        StoreState::Durable => None,
+        StoreState::InMemory { since, .. } | StoreState::Refusing { since, .. } => Some(*since),
+    };
+    let folder = view.folder.as_ref().map(|folder| FolderReport {
+        path: folder.path.clone(),
+        age: age(folder.read_at),
+        errors: folder.errors.iter().map(Finding::from).collect(),
+    });
+    ConfigurationReport {
+        generation: view.snapshot.generation.0,
+        age: age(view.since),
+        objects: view.objects.iter().count(),
+        is_durable: view.store.is_durable(),
+        store_error: view.store.trouble().as_deref().map(str::to_owned),
+        store_error_age: since.map(age),
+        folder,
+        refused: view.refused.iter().map(Finding::from).collect(),
+    }
+}
+
+fn kernel_report(status: Result<KernelStatus, Problem>) -> KernelReport {
+    let status = match status {
+        Ok(status) => status,
+        Err(problem) => {
+            return KernelReport {
+                error: Some(problem.what.into()),
+                ..KernelReport::default()
+            };
+        }
+    };
+    let features = status.features.into_iter().map(|feature| {
+        let (state, reason) = match feature.state {
+            FeatureState::Active => ("active", String::new()),
+            FeatureState::Degraded { reason } => ("degraded", reason),
+            FeatureState::Missing { reason } => ("missing", reason),
+        };
+        FeatureReport {
+            name: feature.name,
+            state: state.to_owned(),
+            reason,
+        }
+    });
+    let maps = status.maps.into_iter().map(|map| MapReport {
+        name: map.name,
+        entries: map.entries,
+        capacity: map.capacity,
+        bytes: map.bytes,
+        full: map.full,
+    });
+    let drift = status.drift.into_iter();
+    KernelReport {
+        error: None,
+        age: status.age.as_secs_f64(),
+        generation: status.generation.map(|generation| generation.0),
+        features: features.collect(),
+        maps: maps.collect(),
+        drift: drift
+            .map(|drift| format!("{}: {}", drift.place, drift.difference))
+            .collect(),
+    }
+}
+
+/// Which ports are listened on, as the kernel last said; `None` where it could not be asked.
+struct Liveness(Option<BTreeMap<(CgroupId, Protocol, Port), Port>>);
+
+impl Liveness {
+    fn new(observation: Option<&Observation>) -> Self {
+        let listening = |observation: &Observation| {
+            let listening = observation.listening.iter();
+            listening
+                .map(|it: &Listening| ((it.cgroup, it.protocol, it.port), it.bound))
+                .collect()
+        };
+        Self(observation.map(listening))
+    }
+
+    fn bound(&self, cgroup: CgroupId, protocol: Protocol, port: Port) -> Option<Port> {
+        self.0.as_ref()?.get(&(cgroup, protocol, port)).copied()
+    }
+}
+
+fn service_report(service: &Service, snapshot: &Snapshot, liveness: &Liveness) -> ServiceReport {
+    let published = service.published.iter();
+    let ports = service
+        .ports
+        .iter()
+        .map(|port| port_report(port, snapshot, liveness));
+    ServiceReport {
+        name: service.name.name.to_string(),
+        namespace: service.name.namespace.to_string(),
+        address: Some(service.address),
+        ports: ports.collect(),
+        published: published
+            .map(|(port, leads_to)| format!("{port} -> {leads_to}"))
+            .collect(),
+        connection_limit: service.connection_limit,
+    }
+}
+
+fn port_report(port: &ServicePort, snapshot: &Snapshot, liveness: &Liveness) -> ServicePortReport {
+    let endpoints = port
+        .endpoints
+        .iter()
+        .map(|endpoint| endpoint_report(endpoint, port.protocol, snapshot, liveness));
+    ServicePortReport {
+        name: port.name.as_ref().map(ToString::to_string),
+        port: port.port.get(),
+        protocol: port.protocol.to_string(),
+        app_protocol: port
+            .app_protocol
+            .as_ref()
+            .map(|protocol| protocol.0.clone()),
+        endpoints: endpoints.collect(),
+    }
+}
+
+fn endpoint_report(
+    endpoint: &Endpoint,
+    protocol: Protocol,
+    snapshot: &Snapshot,
+    liveness: &Liveness,
+) -> EndpointReport {
+    let mut bound = None;
+    let (place, state) = match endpoint.place {
+        Place::Outside(address) => (
+            address.to_string(),
+            if endpoint.ready { "ready" } else { "not ready" },
+        ),
+        Place::Local(cgroup) => {
+            let workload = snapshot.workloads.get(&cgroup);
+            let name = workload.map(|workload| workload.name.to_string());
+            bound = liveness.bound(cgroup, protocol, endpoint.port);
+            let state = match (&liveness.0, bound) {
+                (None, _) => "unknown",
+                (Some(_), None) => "silent",
+                (Some(_), Some(_)) => "listening",
+            };
+            (name.unwrap_or_else(|| format!("{cgroup:?}")), state)
+        }
+    };
+    EndpointReport {
+        place,
+        port: endpoint.port.get(),
+        bound: bound.filter(|bound| *bound != endpoint.port).map(Port::get),
+        weight: endpoint.weight,
+        state: state.to_owned(),
+    }
+}
+
+fn workload_report(workload: &Workload, liveness: &Liveness) -> WorkloadReport {
+    let all = liveness.0.iter().flatten();
+    let own = all.filter(|((cgroup, _, _), _)| *cgroup == workload.cgroup);
+    WorkloadReport {
+        name: workload.name.name.to_string(),
+        namespace: workload.name.namespace.to_string(),
+        service: workload.service.to_string(),
+        cgroup: workload.cgroup.0,
+        listening: own
+            .map(|((_, protocol, port), _)| format!("{protocol}/{port}"))
+            .collect(),
+    }
+}
+
+fn refused(observation: &Observation) -> BTreeMap<String, u64> {
+    let of_edges = observation
+        .edges
+        .values()
+        .flat_map(|counters| &counters.refused);
+    let mut refused = BTreeMap::new();
+    for (reason, count) in of_edges.chain(&observation.refused) {
+        *refused.entry(reason.to_string()).or_insert(0) += count;
+    }
+    refused
+}
+
+/// What the parts above say between the lines.
+fn warnings(view: &View, health: &ProxyHealth, kernel: Option<&KernelStatus>) -> Vec<Warning> {
+    let mut warnings = Vec::new();
+    let mut warn = |about: String, what: String, next: &str| {
+        let next = next.to_owned();
+        warnings.push(Warning { about, what, next });
+    };
+    if let Some(error) = view.store.trouble() {
+        let what = match view.store.is_durable() {
+            true => format!("changes are refused because they cannot be stored: {error}"),
+            false => format!("the configuration in force is not stored: {error}"),
+        };
+        warn(
+            "state".to_owned(),
+            what,
+            "make room on the disk of the state folder",
+        );
+    }
+    if let Some(folder) = view
+        .folder
+        .as_ref()
+        .filter(|folder| !folder.errors.is_empty())
+    {
+        let what = format!(
+            "{} errors; what was in force before still is",
+            folder.errors.len()
+        );
+        warn(folder.path.clone(), what, "selvedge check -f FOLDER");
+    }
+    if !view.refused.is_empty() {
+        let what = "the stored configuration contradicts itself and is not in force".to_owned();
+        warn(
+            "state".to_owned(),
+            what,
+            "selvedge up with the --virtual-range it was made for",
+        );
+    }
+    for condition in view.conditions.iter() {
+        let what = format!(
+            "{}: {}",
+            condition.diagnostic.path, condition.diagnostic.message
+        );
+        warn(condition.key.to_string(), what, "");
+    }
+    if !health.is_connected {
+        let ended = health
+            .last_end
+            .as_deref()
+            .unwrap_or("it has not come up yet");
+        let next = "mesh names already resolved work on; new ones are retried by programs";
+        warn("proxy".to_owned(), format!("it is away: {ended}"), next);
+    }
+    for (resource, why) in health.refusals.iter() {
+        warn(format!("proxy: {resource}"), why.clone(), "");
+    }
+    for name in BTreeSet::from_iter(&health.report.shadowed) {
+        let what = "this outside name is hidden by a mesh service of the same name".to_owned();
+        let next = "to reach it: a TrafficPolicy with resolver.shadowSearch: false";
+        warn(name.clone(), what, next);
+    }
+    for map in kernel
+        .into_iter()
+        .flat_map(|kernel| &kernel.maps)
+        .filter(|map| map.full > 0)
+    {
+        let what = format!(
+            "was full {} times; what found no room is not counted",
+            map.full
+        );
+        warn(format!("map {}", map.name), what, "");
+    }
+    warnings
+}

@@ -1,0 +1,418 @@
+//! What travels over the API: the twins of our types that have a JSON form.
+//!
+//! `cli` uses the same types, so that both ends agree by construction. Ages are seconds.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::problem::Finding;
+
+/// Asks to create or replace objects.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ApplyRequest {
+    /// The documents.
+    pub files: Vec<ApplyFile>,
+    /// Whether only to judge.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// A file of documents.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApplyFile {
+    /// Its name, for messages.
+    pub name: String,
+    /// What it holds.
+    pub text: String,
+}
+
+/// What an apply did, or would do.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ApplyReply {
+    /// The generation it is part of.
+    pub generation: u64,
+    /// What became of each object.
+    pub changes: Vec<Changed>,
+    /// What was accepted but has no effect.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<Finding>,
+}
+
+/// What became of an object.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Changed {
+    /// The object, as `Service default/cart`.
+    pub object: String,
+    /// `created`, `changed`, `unchanged` or `deleted`.
+    pub action: String,
+}
+
+/// Objects, each in the shape it is written in, with `status`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ObjectList {
+    /// The generation they are of.
+    pub generation: u64,
+    /// The objects, by kind, namespace and name.
+    pub items: Vec<serde_json::Value>,
+}
+
+/// Asks to place the asking process as a replica.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RunRequest {
+    /// The service's own name.
+    pub service: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Ports to serve; empty means those it is seen to listen on.
+    #[serde(default)]
+    pub ports: Vec<RunPort>,
+    /// Ports on which callers outside the mesh reach the service.
+    #[serde(default)]
+    pub publish: Vec<RunPublish>,
+    /// Search suffixes of the program's `resolv.conf`.
+    #[serde(default)]
+    pub search: Vec<String>,
+    /// Name servers of the program's `resolv.conf`.
+    #[serde(default)]
+    pub nameservers: Vec<SocketAddr>,
+    /// Whether it keeps the ports it binds; for programs in another network namespace.
+    #[serde(default)]
+    pub keep_ports: bool,
+}
+
+/// A port to serve.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunPort {
+    /// Its number.
+    pub port: u16,
+    /// Its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// `TCP`, which is meant where nothing is said, or `UDP`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<String>,
+}
+
+/// A TCP port for callers outside the mesh.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RunPublish {
+    /// The port they use.
+    pub port: u16,
+    /// The service's port; where nothing is said the one of the same number, or else its first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_port: Option<u16>,
+}
+
+/// The asking process is placed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RunReply {
+    /// What the replica is called.
+    pub workload: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// The id of its cgroup.
+    pub cgroup: u64,
+    /// The service's virtual address.
+    pub address: Option<Ipv4Addr>,
+    /// The generation it is in.
+    pub generation: u64,
+}
+
+/// Asks to stop the node.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DownRequest {
+    /// What is to become of workloads that run.
+    pub workloads: DownWorkloads,
+}
+
+/// What is to become of workloads that run when the node stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum DownWorkloads {
+    /// They are in the way: the node does not stop, and lists them.
+    Refuse,
+    /// They are ended.
+    Stop,
+    /// They run on, without the mesh.
+    Detach,
+}
+
+/// The node stops.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct DownReply {
+    /// Workloads that were ended.
+    pub stopped: Vec<String>,
+    /// Workloads that run on without the mesh.
+    pub detached: Vec<String>,
+}
+
+/// How the node is.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StatusReport {
+    /// The agent.
+    pub agent: ProcessReport,
+    /// The proxy.
+    pub proxy: ProxyReport,
+    /// The configuration.
+    pub configuration: ConfigurationReport,
+    /// The kernel path.
+    pub kernel: KernelReport,
+    /// Services, by name.
+    pub services: Vec<ServiceReport>,
+    /// Workloads of this host, by name.
+    pub workloads: Vec<WorkloadReport>,
+    /// Refusals so far, by reason, of all edges together.
+    pub refused: BTreeMap<String, u64>,
+    /// What somebody should look at.
+    pub warnings: Vec<Warning>,
+}
+
+/// A process of the node.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProcessReport {
+    /// Its version.
+    pub version: String,
+    /// Its process id.
+    pub pid: u32,
+    /// How long it has run.
+    pub age: f64,
+    /// Its share of memory (PSS) in KiB, where the kernel tells.
+    pub memory_kib: Option<u64>,
+}
+
+/// The proxy as the agent knows it.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProxyReport {
+    /// `serving`, `starting` or `away`.
+    pub state: String,
+    /// Its process id.
+    pub pid: Option<u32>,
+    /// How long it has been in this state.
+    pub age: Option<f64>,
+    /// How long ago it last answered a probe.
+    pub answered_age: Option<f64>,
+    /// Its share of memory (PSS) in KiB, where the kernel tells.
+    pub memory_kib: Option<u64>,
+    /// The generation in force there.
+    pub generation: Option<u64>,
+    /// What it could not take, and why.
+    pub refusals: BTreeMap<String, String>,
+    /// How often it had to reconnect.
+    pub reconnects: u64,
+    /// Why its last connection ended.
+    pub last_end: Option<String>,
+    /// Outside names that are hidden because a mesh name with a search suffix reads the same.
+    pub shadowed: Vec<String>,
+}
+
+/// The configuration in force.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConfigurationReport {
+    /// Its generation.
+    pub generation: u64,
+    /// How long it has been in force.
+    pub age: f64,
+    /// Objects it is made of.
+    pub objects: usize,
+    /// Whether it would be there after a power loss.
+    pub is_durable: bool,
+    /// Why the last save failed, where it did.
+    pub store_error: Option<String>,
+    /// For how long saves have failed.
+    pub store_error_age: Option<f64>,
+    /// The folder given by `--config`.
+    pub folder: Option<FolderReport>,
+    /// Why the stored configuration is not in force.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<Finding>,
+}
+
+/// The configuration folder.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct FolderReport {
+    /// Where it is.
+    pub path: String,
+    /// How long ago it was read.
+    pub age: f64,
+    /// Why its text is not in force; empty where it is.
+    pub errors: Vec<Finding>,
+}
+
+/// The kernel path.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct KernelReport {
+    /// Why nothing of it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// How long ago it was read.
+    pub age: f64,
+    /// The generation its maps hold.
+    pub generation: Option<u64>,
+    /// Its features.
+    pub features: Vec<FeatureReport>,
+    /// Its maps.
+    pub maps: Vec<MapReport>,
+    /// Differences between intent and maps.
+    pub drift: Vec<String>,
+}
+
+/// A feature of the kernel path.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct FeatureReport {
+    /// Its name.
+    pub name: String,
+    /// `active`, `degraded` or `missing`.
+    pub state: String,
+    /// What is missing, why, and what that means.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+}
+
+/// How full a kernel map is.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct MapReport {
+    /// Its name.
+    pub name: String,
+    /// Entries in it.
+    pub entries: u64,
+    /// Entries it has room for.
+    pub capacity: u64,
+    /// Its memory in bytes.
+    pub bytes: u64,
+    /// Insertions that found it full.
+    pub full: u64,
+}
+
+/// A service.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceReport {
+    /// Its own name.
+    pub name: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its virtual address.
+    pub address: Option<Ipv4Addr>,
+    /// Its ports.
+    pub ports: Vec<ServicePortReport>,
+    /// Ports for callers outside the mesh, as `8080 -> 80`.
+    pub published: Vec<String>,
+    /// Most connections open at once.
+    pub connection_limit: Option<u32>,
+}
+
+/// A port of a service.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServicePortReport {
+    /// Its name.
+    pub name: Option<String>,
+    /// Its number.
+    pub port: u16,
+    /// `TCP` or `UDP`.
+    pub protocol: String,
+    /// What is spoken on it.
+    pub app_protocol: Option<String>,
+    /// Who answers.
+    pub endpoints: Vec<EndpointReport>,
+}
+
+/// An endpoint of a service's port.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct EndpointReport {
+    /// The workload, or the address outside.
+    pub place: String,
+    /// The port its program asked for.
+    pub port: u16,
+    /// The port it really has, where that is another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bound: Option<u16>,
+    /// Share of new connections.
+    pub weight: u16,
+    /// `listening`, `silent` (no socket listens), `ready` or `not ready` (outside), or `unknown`.
+    pub state: String,
+}
+
+/// A workload of this host.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct WorkloadReport {
+    /// Its own name.
+    pub name: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// The service it is a replica of.
+    pub service: String,
+    /// The id of its cgroup.
+    pub cgroup: u64,
+    /// Ports its programs listen on, as `TCP/8080`.
+    pub listening: Vec<String>,
+}
+
+/// Something somebody should look at.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Warning {
+    /// What it is about.
+    pub about: String,
+    /// What is the matter.
+    pub what: String,
+    /// What to do.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub next: String,
+}
+
+/// Who calls whom.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct GraphReport {
+    /// How long ago the counters were read.
+    pub age: f64,
+    /// Everybody who calls or is called: `cart.default`, or `outside`.
+    pub nodes: Vec<String>,
+    /// The edges between them.
+    pub edges: Vec<EdgeReport>,
+}
+
+/// What happened between a caller and a called service since the kernel's maps exist.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct EdgeReport {
+    /// Who calls.
+    pub source: String,
+    /// Who is called.
+    pub destination: String,
+    /// Connections led to an endpoint.
+    pub connections: u64,
+    /// Those that could not be established.
+    pub failures: u64,
+    /// Refusals by reason.
+    pub refused: BTreeMap<String, u64>,
+    /// What is counted only where the service asks for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<EdgeDetailReport>,
+}
+
+/// Figures of an edge whose service asks for them.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EdgeDetailReport {
+    /// Connections open now.
+    pub open: u64,
+    /// Bytes from caller to endpoint.
+    pub bytes_sent: u64,
+    /// Bytes from endpoint to caller.
+    pub bytes_received: u64,
+    /// Median of the connect time in microseconds.
+    pub connect_p50_us: Option<u64>,
+    /// 99th percentile of the connect time in microseconds.
+    pub connect_p99_us: Option<u64>,
+}
