@@ -11,16 +11,16 @@ pub struct Problem {
     /// The class of it, for programs.
     pub kind: ProblemKind,
     /// What was not done, and the fact that prevented it.
-    pub what: Box<str>,
+    pub what: String,
     /// The place, where there is one: a file, a socket, an object.
-    #[serde(rename = "where", default, skip_serializing_if = "str::is_empty")]
-    pub place: Box<str>,
+    #[serde(rename = "where", default, skip_serializing_if = "String::is_empty")]
+    pub place: String,
     /// The likely cause, where it is known.
-    #[serde(default, skip_serializing_if = "str::is_empty")]
-    pub cause: Box<str>,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub cause: String,
     /// What to do next.
-    #[serde(default, skip_serializing_if = "str::is_empty")]
-    pub next: Box<str>,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub next: String,
     /// Everything wrong with a set of documents.
     #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
     pub diagnostics: Box<[Finding]>,
@@ -111,26 +111,26 @@ impl Problem {
     pub fn new(kind: ProblemKind, what: impl Into<String>) -> Self {
         Self {
             kind,
-            what: what.into().into(),
+            what: what.into(),
             ..Self::default()
         }
     }
 
     /// Says where.
     pub fn at(mut self, place: impl Into<String>) -> Self {
-        self.place = place.into().into();
+        self.place = place.into();
         self
     }
 
     /// Says the likely cause.
     pub fn because(mut self, cause: impl Into<String>) -> Self {
-        self.cause = cause.into().into();
+        self.cause = cause.into();
         self
     }
 
     /// Says what to do next.
     pub fn try_next(mut self, next: impl Into<String>) -> Self {
-        self.next = next.into().into();
+        self.next = next.into();
         self
     }
 

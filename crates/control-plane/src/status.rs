@@ -115,7 +115,7 @@ fn kernel_report(status: Result<KernelStatus, Problem>) -> KernelReport {
         Ok(status) => status,
         Err(problem) => {
             return KernelReport {
-                error: Some(problem.what.into()),
+                error: Some(problem.what),
                 ..KernelReport::default()
             };
         }
