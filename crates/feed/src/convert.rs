@@ -16,7 +16,8 @@ use selvedge_model::{
 use crate::settings::{Ipv6Answer, Settings};
 use crate::wire;
 
-const MAX_DOMAIN_BYTES: usize = 128;
+/// Leaves room for two labels and `svc` before it within the 255 bytes of a name.
+const MAX_DOMAIN_BYTES: usize = 120;
 const MAX_TTL_S: u32 = 24 * 60 * 60;
 const MAX_FORWARD_TIMEOUT_MS: u32 = 60_000;
 

@@ -43,7 +43,7 @@ counters! {
     Malformed = 6, "dns_malformed";
     /// Queries the kernel has no record of, answered REFUSED.
     Unrecorded = 7, "dns_unrecorded";
-    /// Queries whose server is this proxy itself, answered REFUSED.
+    /// Queries whose server is this proxy itself, answered SERVFAIL.
     Looped = 8, "dns_looped";
     /// Forwarded queries that got no answer in time.
     TimedOut = 9, "dns_timed_out";

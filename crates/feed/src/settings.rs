@@ -8,7 +8,7 @@ use core::time::Duration;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Domain of the full names of services, lower case, without a final dot: labels of letters,
-    /// digits and hyphens, at most 128 characters in all.
+    /// digits and hyphens, at most 120 characters in all.
     pub cluster_domain: String,
     /// How long answers for mesh names may be kept, positive and negative ones. Whole seconds, at
     /// most a day.

@@ -1,1 +1,99 @@
-//! Being written.
+//! The unprivileged process: reads everything that comes from outside. For now that is DNS.
+//!
+//! [`run`] gives up its rights, then serves on two threads: the worker, which has the sockets of the
+//! resolver (`dns`), and the feed thread, which follows the agent (`discovery`) and builds the
+//! [`Table`] that answers come from, so that a large configuration never delays a query. The two
+//! share that table, the counters, and two short queues.
+//!
+//! The proxy holds no key and no capability, opens no file and starts no program; its listening
+//! sockets come from the agent, and without one it goes on with what it has. It never names the
+//! agent's crates. Read next: `worker`, `dns`, then `discovery`.
+#![forbid(unsafe_code)]
+
+mod clock;
+mod confine;
+mod counters;
+mod discovery;
+pub mod dns;
+mod error;
+mod handover;
+mod origin;
+mod table;
+mod worker;
+
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::{Arc, Barrier};
+use std::thread;
+
+use arc_swap::ArcSwapOption;
+use selvedge_feed::Subscription;
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::mpsc;
+
+pub use error::{Error, FilterError};
+pub use origin::{Origin, OriginSource};
+pub use table::Table;
+
+/// How to run the proxy.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The agent's feed socket.
+    pub feed: PathBuf,
+    /// Who knows where queries were meant to go.
+    pub origin: OriginSource,
+}
+
+/// Commands and probes that may wait between the threads.
+const QUEUE: usize = 16;
+
+/// Runs the proxy in this process, which should do nothing else. Returns only when it cannot go on.
+pub fn run(options: Options) -> Result<(), Error> {
+    confine::shed_rights()?;
+    let table = Arc::new(ArcSwapOption::empty());
+    let counters = Arc::new(counters::Counters::default());
+    let (commands, received_commands) = mpsc::channel(QUEUE);
+    let (probes, probed) = mpsc::channel(QUEUE);
+    let discovery = discovery::Discovery {
+        path: options.feed,
+        table: table.clone(),
+        counters: counters.clone(),
+        commands,
+        probed,
+        subscription: Subscription::new(),
+    };
+    let worker = Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default())
+        .map_err(|source| start("worker", source))?;
+    let confined = Arc::new(Barrier::new(2));
+    start_feed_thread(discovery, confined.clone())?;
+    confine::filter_calls()?;
+    confined.wait();
+    worker.block_on(async {
+        let probe = origin::OriginProbe::new(options.origin);
+        let server = Rc::new(dns::Server::new(table, counters, probe));
+        worker::work(server, received_commands, probes).await
+    })
+}
+
+/// Starts the feed thread; it does nothing until `confined`.
+fn start_feed_thread(discovery: discovery::Discovery, confined: Arc<Barrier>) -> Result<(), Error> {
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| start("feed thread", source))?;
+    let follow = move || {
+        confined.wait();
+        runtime.block_on(discovery.follow());
+    };
+    let thread = thread::Builder::new().name("feed".to_owned()).spawn(follow);
+    // Its end closes the command queue, by which the worker notices.
+    thread
+        .map(drop)
+        .map_err(|source| start("feed thread", source))
+}
+
+fn start(what: &'static str, source: std::io::Error) -> Error {
+    Error::Start { what, source }
+}

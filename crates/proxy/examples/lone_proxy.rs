@@ -1,0 +1,45 @@
+//! The proxy as a process of its own, without the kernel programs that tell it who asks: every query
+//! is taken as meant for one server and sent by one workload. For tests and measurements.
+//!
+//! `lone_proxy FEED SERVER CGROUP [ask]`; with `ask` the kernel is asked first all the same.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use selvedge_model::CgroupId;
+use selvedge_proxy::{Options, Origin, OriginSource, run};
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let Some(options) = options(&arguments) else {
+        eprintln!("usage: lone_proxy FEED SERVER CGROUP [ask]");
+        return ExitCode::from(2);
+    };
+    match run(options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("lone_proxy: {error} ({error:?})");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn options(arguments: &[String]) -> Option<Options> {
+    let [feed, server, cgroup, rest @ ..] = arguments else {
+        return None;
+    };
+    let server: SocketAddr = server.parse().ok()?;
+    let origin = Origin {
+        server,
+        workload: CgroupId(cgroup.parse().ok()?),
+    };
+    Some(Options {
+        feed: PathBuf::from(feed),
+        origin: match rest {
+            [] => OriginSource::Fixed(origin),
+            [ask] if ask == "ask" => OriginSource::KernelOr(origin),
+            _ => return None,
+        },
+    })
+}

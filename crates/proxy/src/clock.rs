@@ -1,0 +1,8 @@
+//! The only place that reads the time.
+
+use tokio::time::Instant;
+
+/// Monotonic time, unrelated to the calendar.
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}

@@ -1,0 +1,176 @@
+//! The proxy's end of the feed socket: follows the agent, for ever and over any number of agents.
+//!
+//! A lost connection changes nothing but that: sockets and table stay, and it is tried again after
+//! 20 ms at first, 500 ms at most. Sockets are passed on to the worker only once there is a table,
+//! so that no query is answered from nothing; until then queries wait in the sockets.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use selvedge_feed::{
+    Decoder, FrameError, MAX_TO_PROXY_BYTES, Progress, Report, Subscription, ToAgent, ToProxy,
+    UpdateError, VERSION,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::sync::mpsc;
+
+use crate::counters::Counters;
+use crate::handover::{self, HandoverError, Sockets};
+use crate::table::{SharedTable, Table};
+use crate::worker::Command;
+
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// How often counters are reported, where any has changed.
+const REPORT_EVERY: Duration = Duration::from_secs(5);
+const CHUNK_BYTES: usize = 16 << 10;
+
+/// Follows the agents that listen at one path.
+pub(crate) struct Discovery {
+    pub(crate) path: PathBuf,
+    pub(crate) table: SharedTable,
+    pub(crate) counters: Arc<Counters>,
+    /// To the worker.
+    pub(crate) commands: mpsc::Sender<Command>,
+    /// Numbers of probes that went through the worker.
+    pub(crate) probed: mpsc::Receiver<u64>,
+    pub(crate) subscription: Subscription,
+}
+
+impl Discovery {
+    /// Never ends but with the worker.
+    pub(crate) async fn follow(mut self) {
+        let mut pause = FIRST_PAUSE;
+        while !self.commands.is_closed() {
+            let error = match connect(&self.path).await {
+                Ok((stream, sockets, rest)) => {
+                    pause = FIRST_PAUSE;
+                    eprintln!("selvedge proxy: connected to the agent");
+                    let Err(error) = self.session(stream, sockets, rest).await;
+                    self.subscription.on_disconnect();
+                    Some(error)
+                }
+                // Said once per loss, not once per attempt.
+                Err(error) if pause == FIRST_PAUSE => Some(error),
+                Err(_) => None,
+            };
+            if let Some(error) = error {
+                report(&self.path, &error);
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// One connection, until it breaks.
+    async fn session(
+        &mut self,
+        mut stream: UnixStream,
+        sockets: Sockets,
+        rest: Vec<u8>,
+    ) -> Result<std::convert::Infallible, SessionError> {
+        let hello = ToAgent::Hello {
+            version: VERSION.into(),
+            pid: std::process::id(),
+        };
+        stream.write_all(&hello.encode()).await?;
+        let mut sockets = Some(sockets);
+        self.pass_on(&mut sockets).await;
+        let mut decoder = Decoder::new(MAX_TO_PROXY_BYTES);
+        decoder.push(&rest);
+        let mut chunk = vec![0; CHUNK_BYTES];
+        let mut reported = Report::default();
+        let mut due = tokio::time::interval(REPORT_EVERY);
+        due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            while let Some(message) = decoder.next_message()? {
+                if let Some(answer) = self.on_message(message).await? {
+                    stream.write_all(&answer.encode()).await?;
+                }
+            }
+            self.pass_on(&mut sockets).await;
+            tokio::select! {
+                length = stream.read(&mut chunk) => match length? {
+                    0 => return Err(SessionError::Closed),
+                    length => decoder.push(&chunk[..length]),
+                },
+                Some(nonce) = self.probed.recv() => {
+                    stream.write_all(&ToAgent::ProbeReply(nonce).encode()).await?;
+                }
+                _ = due.tick() => {
+                    let report = self.counters.report();
+                    if report != reported {
+                        reported = report.clone();
+                        stream.write_all(&ToAgent::Report(report).encode()).await?;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn on_message(&mut self, message: &[u8]) -> Result<Option<ToAgent>, SessionError> {
+        match ToProxy::decode(message)? {
+            ToProxy::Probe(nonce) => {
+                // The answer comes from the worker, so that it vouches for both threads.
+                let _ = self.commands.send(Command::Probe(nonce)).await;
+                Ok(None)
+            }
+            ToProxy::Update(update) => match self.subscription.on_update(update)? {
+                Progress::Partial => Ok(None),
+                Progress::Complete(ack) => {
+                    let view = self.subscription.view();
+                    let table = view.map(|view| Arc::new(Table::build(view)));
+                    self.table.store(table);
+                    Ok(Some(ToAgent::Ack(ack)))
+                }
+            },
+        }
+    }
+
+    /// Hands the sockets to the worker, once there is something to answer from.
+    async fn pass_on(&mut self, sockets: &mut Option<Sockets>) {
+        if self.subscription.view().is_some()
+            && let Some(sockets) = sockets.take()
+        {
+            // Only a worker that has ended does not take them, and with it the process ends.
+            let _ = self.commands.send(Command::Serve(sockets)).await;
+        }
+    }
+}
+
+async fn connect(path: &Path) -> Result<(UnixStream, Sockets, Vec<u8>), SessionError> {
+    let stream = UnixStream::connect(path).await?;
+    let (sockets, rest) = handover::receive(&stream).await?;
+    Ok((stream, sockets, rest))
+}
+
+/// One line, with the whole chain of causes.
+fn report(path: &Path, error: &SessionError) {
+    let mut line = format!("selvedge proxy: {}: {error}", path.display());
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        line.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    eprintln!("{line}; trying again, serving on as before");
+}
+
+/// Why a feed connection ended.
+#[derive(Debug, thiserror::Error)]
+enum SessionError {
+    #[error("no connection to the agent")]
+    Io(#[from] io::Error),
+    #[error("the agent has closed the connection")]
+    Closed,
+    #[error("the agent does not speak as it should")]
+    Handover(#[from] HandoverError),
+    #[error("the agent does not speak as it should")]
+    Frame(#[from] FrameError),
+    #[error("the agent does not speak as it should")]
+    Decode(#[from] selvedge_feed::DecodeError),
+    #[error("the update cannot be followed")]
+    Update(#[from] UpdateError),
+}

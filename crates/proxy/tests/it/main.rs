@@ -1,0 +1,6 @@
+//! The proxy through its boundary: messages in, messages out, and as a process of its own.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should fail")]
+
+mod answers;
+mod dialect;
+mod malformed;
