@@ -75,6 +75,16 @@ pub enum StoreError {
 }
 
 impl<F: Files> Store<F> {
+    /// Removes every stored generation, for a node that is to leave nothing behind.
+    pub fn remove_all(files: &mut F) -> std::io::Result<()> {
+        for name in files.list()? {
+            if name == UNFINISHED || (name.starts_with(PREFIX) && name.ends_with(SUFFIX)) {
+                files.remove(&name)?;
+            }
+        }
+        files.sync_folder()
+    }
+
     /// Opens the folder and reads the newest generation in it.
     pub fn open(files: F) -> Result<(Self, Restored), StoreError> {
         let store = Self { files };

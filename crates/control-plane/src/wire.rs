@@ -131,6 +131,9 @@ pub struct RunReply {
 pub struct DownRequest {
     /// What is to become of workloads that run.
     pub workloads: DownWorkloads,
+    /// Whether what was applied is kept for the next start.
+    #[serde(default)]
+    pub keep_state: bool,
 }
 
 /// What is to become of workloads that run when the node stops.
