@@ -6,6 +6,7 @@
 //! (IPv4 as v4-mapped), flow information and scope the lower and upper half of the workload's cgroup
 //! id. See `crates/node/bpf/origin.bpf.c` for the other end.
 
+use std::cell::OnceCell;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
@@ -39,28 +40,31 @@ pub enum OriginSource {
 pub(crate) struct OriginProbe {
     source: OriginSource,
     /// Spare sockets, connected to one sender after the other. `None` where the host lacks the
-    /// family; nobody can then have sent a datagram of it.
-    v4: Option<Socket>,
-    v6: Option<Socket>,
+    /// family; nobody can then have sent a datagram of it. Made at the first query and no sooner:
+    /// the kernel answers sockets made in the proxy's cgroup, and the agent moves this process there
+    /// before it hands over what queries come through.
+    v4: OnceCell<Option<Socket>>,
+    v6: OnceCell<Option<Socket>>,
 }
 
 impl OriginProbe {
     pub(crate) fn new(source: OriginSource) -> Self {
-        let spare = |domain| Socket::new(domain, Type::DGRAM, Some(Protocol::UDP)).ok();
         Self {
             source,
-            v4: spare(Domain::IPV4),
-            v6: spare(Domain::IPV6),
+            v4: OnceCell::new(),
+            v6: OnceCell::new(),
         }
     }
 
     /// Of a datagram from `client`.
     pub(crate) fn of_datagram(&self, client: SocketAddr) -> Option<Origin> {
         self.ask(|| {
-            let spare = match client {
-                SocketAddr::V4(_) => &self.v4,
-                SocketAddr::V6(_) => &self.v6,
+            let (spare, domain) = match client {
+                SocketAddr::V4(_) => (&self.v4, Domain::IPV4),
+                SocketAddr::V6(_) => (&self.v6, Domain::IPV6),
             };
+            let make = || Socket::new(domain, Type::DGRAM, Some(Protocol::UDP)).ok();
+            let spare = spare.get_or_init(make);
             let spare = spare.as_ref().ok_or(io::ErrorKind::Unsupported)?;
             spare.connect(&client.into())?;
             recorded(&SockRef::from(spare))
