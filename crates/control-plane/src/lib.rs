@@ -3,6 +3,7 @@
 
 mod address;
 mod api;
+mod check;
 mod compile;
 mod document;
 mod graph;
@@ -20,6 +21,7 @@ pub mod wire;
 
 pub use address::VirtualRange;
 pub use api::{Api, Down};
+pub use check::check;
 pub use compile::{Compiled, Condition, ConditionReason, Facts, compile};
 pub use document::{
     CgroupRef, Document, EndpointSlice, Kind, Metadata, ObjectKey, Parsed, PolicyTarget, Publish,

@@ -3,7 +3,7 @@
 //! | request | who | what |
 //! |---|---|---|
 //! | `GET /v1/objects?kind=&namespace=&name=` | readers | objects, with status |
-//! | `POST /v1/apply` | root | create or replace objects, or only judge them |
+//! | `POST /v1/apply` | root; readers a dry run | create or replace objects, or only judge them |
 //! | `DELETE /v1/objects?kind=&namespace=&name=` | root | delete one object |
 //! | `GET /v1/status`, `GET /v1/graph`, `GET /metrics` | readers | see |
 //! | `POST /v1/run` | by leave | place the asking process as a replica |
@@ -60,8 +60,11 @@ impl Api {
                 Ok(json(&objects::delete(self, &query).await?))
             }
             (&Method::POST, "/v1/apply") => {
-                check_root(peer, "change the configuration")?;
+                self.check_reader(peer)?;
                 let wanted: ApplyRequest = read(request, MAX_DOCUMENTS).await?;
+                if !wanted.dry_run {
+                    check_root(peer, "change the configuration")?;
+                }
                 Ok(json(&objects::apply(self, wanted).await?))
             }
             (&Method::GET, "/v1/status") => {
