@@ -66,10 +66,13 @@ pub fn run(options: Options) -> Result<(), Error> {
         .enable_all()
         .build_local(LocalOptions::default())
         .map_err(|source| start("worker", source))?;
-    let confined = Arc::new(Barrier::new(2));
-    start_feed_thread(discovery, confined.clone())?;
+    let gate = Arc::new(Barrier::new(2));
+    start_feed_thread(discovery, gate.clone())?;
+    // The C library makes calls of its own in a new thread (rseq, robust futexes), and ends the
+    // process when they fail: the filter comes after them and before anything from outside.
+    gate.wait();
     confine::filter_calls()?;
-    confined.wait();
+    gate.wait();
     worker.block_on(async {
         let probe = origin::OriginProbe::new(options.origin);
         let server = Rc::new(dns::Server::new(table, counters, probe));
@@ -77,14 +80,15 @@ pub fn run(options: Options) -> Result<(), Error> {
     })
 }
 
-/// Starts the feed thread; it does nothing until `confined`.
-fn start_feed_thread(discovery: discovery::Discovery, confined: Arc<Barrier>) -> Result<(), Error> {
+/// Starts the feed thread; it passes `gate` once when it has started and once when it may go on.
+fn start_feed_thread(discovery: discovery::Discovery, gate: Arc<Barrier>) -> Result<(), Error> {
     let runtime = Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|source| start("feed thread", source))?;
     let follow = move || {
-        confined.wait();
+        gate.wait();
+        gate.wait();
         runtime.block_on(discovery.follow());
     };
     let thread = thread::Builder::new().name("feed".to_owned()).spawn(follow);
