@@ -47,7 +47,9 @@ pub(crate) fn delete<T: DeserializeOwned>(run_dir: &Path, path: &str) -> anyhow:
 
 /// Whether this error is that no agent runs.
 pub(crate) fn is_absent(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<Problem>().is_some_and(|problem| problem.what == ABSENT)
+    error
+        .downcast_ref::<Problem>()
+        .is_some_and(|problem| problem.what == ABSENT)
 }
 
 /// What is said of an agent that does not run.
@@ -76,7 +78,9 @@ impl Agent {
     }
 
     fn ask(&self, method: Method, path: &str, body: Vec<u8>) -> Result<Bytes, Problem> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
         let runtime = runtime.map_err(|error| self.broken(&error))?;
         let asked = async {
             let stream = UnixStream::connect(&self.socket).await;
@@ -107,7 +111,9 @@ impl Agent {
         let answer = async {
             let response = sender.send_request(request).await?;
             let status = response.status();
-            let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
+            let body = Limited::new(response.into_body(), MAX_ANSWER)
+                .collect()
+                .await;
             Ok::<_, hyper::Error>((status, body))
         };
         // The connection is driven here beside the request and ends with it.
@@ -146,7 +152,10 @@ impl Agent {
                     .because("it was not started, or it keeps its sockets in another --run-dir")
                     .try_next("sudo selvedge up")
             }
-            _ => Problem::new(ProblemKind::Failed, format!("cannot reach the agent: {error}")),
+            _ => Problem::new(
+                ProblemKind::Failed,
+                format!("cannot reach the agent: {error}"),
+            ),
         };
         problem.at(self.place())
     }

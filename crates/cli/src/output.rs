@@ -77,7 +77,10 @@ fn problem_text(problem: &Problem) -> String {
 
 /// One finding a line, as compilers write them.
 pub(crate) fn findings_text(findings: &[Finding]) -> String {
-    findings.iter().map(|finding| format!("{finding}\n")).collect()
+    findings
+        .iter()
+        .map(|finding| format!("{finding}\n"))
+        .collect()
 }
 
 /// How a cell looks to a person.
@@ -141,7 +144,9 @@ pub(crate) struct Table {
 impl Table {
     /// A table of these columns.
     pub(crate) fn new(heading: &[&str]) -> Self {
-        let heading = heading.iter().map(|title| ((*title).to_owned(), Tone::Title));
+        let heading = heading
+            .iter()
+            .map(|title| ((*title).to_owned(), Tone::Title));
         Self {
             indent: 0,
             rows: vec![heading.collect()],
@@ -176,7 +181,10 @@ impl Table {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let width = |column: usize| {
             let cells = self.rows.iter().filter_map(|row| row.get(column));
-            cells.map(|(cell, _)| cell.chars().count()).max().unwrap_or(0)
+            cells
+                .map(|(cell, _)| cell.chars().count())
+                .max()
+                .unwrap_or(0)
         };
         let widths: Vec<_> = (0..columns).map(width).collect();
         let mut text = String::new();
@@ -242,7 +250,10 @@ mod tests {
     fn figures_are_said_as_people_say_them() {
         let ages = [0.25, 1.0, 119.0, 120.0, 7200.0, 200_000.0].map(age);
         assert_eq!(ages, ["250ms", "1s", "119s", "2m", "2h", "2d"]);
-        assert_eq!([0, 1023, 1024, 1 << 30].map(bytes), ["0 B", "1023 B", "1.0 KiB", "1.0 GiB"]);
+        assert_eq!(
+            [0, 1023, 1024, 1 << 30].map(bytes),
+            ["0 B", "1023 B", "1.0 KiB", "1.0 GiB"]
+        );
     }
 
     #[test]

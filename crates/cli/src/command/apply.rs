@@ -38,7 +38,12 @@ impl FilesArgs {
                 .with_diagnostics(&diagnostics)
         })?;
         let files = files.into_iter();
-        Ok(files.map(|file| ApplyFile { name: file.name, text: file.text }).collect())
+        Ok(files
+            .map(|file| ApplyFile {
+                name: file.name,
+                text: file.text,
+            })
+            .collect())
     }
 }
 
@@ -50,21 +55,29 @@ pub(crate) fn apply(run_dir: &Path, args: &ApplyArgs) -> anyhow::Result<ExitCode
     };
     let reply: ApplyReply = client::post(run_dir, "/v1/apply", &request)?;
     eprint!("{}", warnings_text(&reply));
-    args.output.print(&reply, |reply| changes_text(reply, args.dry_run))?;
+    args.output
+        .print(&reply, |reply| changes_text(reply, args.dry_run))?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// What was accepted but has no effect.
 pub(crate) fn warnings_text(reply: &ApplyReply) -> String {
-    findings_text(&reply.warnings).lines().map(|line| format!("warning: {line}\n")).collect()
+    findings_text(&reply.warnings)
+        .lines()
+        .map(|line| format!("warning: {line}\n"))
+        .collect()
 }
 
 fn changes_text(reply: &ApplyReply, dry_run: bool) -> String {
     let changes = reply.changes.iter();
-    let mut text: String =
-        changes.map(|change| format!("{} {}\n", change.object, change.action)).collect();
+    let mut text: String = changes
+        .map(|change| format!("{} {}\n", change.object, change.action))
+        .collect();
     text.push_str(&match dry_run {
-        true => format!("nothing was changed; this would be generation {}\n", reply.generation),
+        true => format!(
+            "nothing was changed; this would be generation {}\n",
+            reply.generation
+        ),
         false => format!("generation {} is in force\n", reply.generation),
     });
     text

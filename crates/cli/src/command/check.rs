@@ -49,7 +49,10 @@ pub(crate) fn check(run_dir: &Path, args: &CheckArgs) -> anyhow::Result<ExitCode
 }
 
 fn check_alone(files: Vec<ApplyFile>, how: &str) -> Result<(), Problem> {
-    let files = files.into_iter().map(|file| SourceFile { name: file.name, text: file.text });
+    let files = files.into_iter().map(|file| SourceFile {
+        name: file.name,
+        text: file.text,
+    });
     let files: Vec<_> = files.collect();
     let parsed = selvedge_control_plane::check(&files, VirtualRange::DEFAULT);
     let parsed = parsed.map_err(|diagnostics| {
@@ -63,6 +66,10 @@ fn check_alone(files: Vec<ApplyFile>, how: &str) -> Result<(), Problem> {
 }
 
 fn report(objects: usize, how: &str) {
-    let what = if objects == 1 { "1 object is right" } else { "all objects are right" };
+    let what = if objects == 1 {
+        "1 object is right"
+    } else {
+        "all objects are right"
+    };
     print(&format!("{what} ({objects} judged {how})\n"));
 }

@@ -25,7 +25,12 @@ pub(crate) struct DeleteArgs {
     #[arg(short, long, default_value = "default")]
     namespace: String,
     /// Delete every object of these files instead.
-    #[arg(short = 'f', long = "filename", value_name = "PATH", conflicts_with = "kind")]
+    #[arg(
+        short = 'f',
+        long = "filename",
+        value_name = "PATH",
+        conflicts_with = "kind"
+    )]
     paths: Vec<PathBuf>,
 }
 
@@ -58,12 +63,22 @@ pub(crate) fn delete(run_dir: &Path, args: &DeleteArgs) -> anyhow::Result<ExitCo
 fn keys(args: &DeleteArgs) -> Result<Vec<ObjectKey>, Problem> {
     let paths = args.paths.clone();
     let files = FilesArgs { paths }.read()?.into_iter();
-    let files = files.map(|file| SourceFile { name: file.name, text: file.text });
+    let files = files.map(|file| SourceFile {
+        name: file.name,
+        text: file.text,
+    });
     let parsed = parse(&files.collect::<Vec<_>>()).map_err(|diagnostics| {
-        Problem::new(ProblemKind::Invalid, "the documents are wrong; nothing was deleted")
-            .with_diagnostics(&diagnostics)
+        Problem::new(
+            ProblemKind::Invalid,
+            "the documents are wrong; nothing was deleted",
+        )
+        .with_diagnostics(&diagnostics)
     })?;
-    Ok(parsed.documents.into_iter().map(|document| document.key).collect())
+    Ok(parsed
+        .documents
+        .into_iter()
+        .map(|document| document.key)
+        .collect())
 }
 
 fn report(change: &Changed) {

@@ -54,7 +54,7 @@ pub(crate) struct DemoArgs {
 }
 
 /// Plays the demo and removes everything it has made.
-pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn demo(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     if !geteuid().is_root() {
         bail!("the demo loads programs into the kernel, which needs root; try: sudo selvedge demo");
     }

@@ -27,7 +27,11 @@ pub(crate) struct GetArgs {
 
 /// Gets the objects.
 pub(crate) fn get(run_dir: &Path, args: &GetArgs) -> anyhow::Result<ExitCode> {
-    let path = objects_path(args.kind.as_deref(), args.namespace.as_deref(), args.name.as_deref());
+    let path = objects_path(
+        args.kind.as_deref(),
+        args.namespace.as_deref(),
+        args.name.as_deref(),
+    );
     let list: ObjectList = client::get(run_dir, &path)?;
     // One object that was asked for by name is printed as such; everything else as a list, which
     // can be applied again as it is.
@@ -93,12 +97,19 @@ fn says(item: &Value) -> String {
         }
         Some("EndpointSlice") => {
             let endpoints = list(&item["endpoints"], |it| list(&it["addresses"], text));
-            format!("{}: {endpoints}", text(&item["metadata"]["labels"][SERVICE_LABEL]))
+            format!(
+                "{}: {endpoints}",
+                text(&item["metadata"]["labels"][SERVICE_LABEL])
+            )
         }
         Some("Workload") => {
             let place = ["cgroup", "systemdUnit", "address"].map(|field| &spec[field]);
             let place = place.into_iter().find(|place| !place.is_null());
-            format!("{} at {}", text(&spec["service"]), place.map(text).unwrap_or_default())
+            format!(
+                "{} at {}",
+                text(&spec["service"]),
+                place.map(text).unwrap_or_default()
+            )
         }
         Some("TrafficPolicy") => {
             let said = ["balancing", "limits", "counters", "resolver"];
@@ -111,7 +122,11 @@ fn says(item: &Value) -> String {
         }
         _ => String::new(),
     };
-    for condition in item["status"]["conditions"].as_array().into_iter().flatten() {
+    for condition in item["status"]["conditions"]
+        .as_array()
+        .into_iter()
+        .flatten()
+    {
         says.push_str(&format!(" [{}]", text(&condition["type"])));
     }
     says
@@ -157,6 +172,9 @@ mod tests {
         let slice = json!({"kind": "EndpointSlice", "endpoints": (0..6).map(|n| {
             json!({"addresses": [format!("10.0.0.{n}")]})
         }).collect::<Vec<_>>()});
-        assert_eq!(says(&slice), "-: 10.0.0.0, 10.0.0.1, 10.0.0.2, 10.0.0.3, ... 2 more");
+        assert_eq!(
+            says(&slice),
+            "-: 10.0.0.0, 10.0.0.1, 10.0.0.2, 10.0.0.3, ... 2 more"
+        );
     }
 }

@@ -45,7 +45,16 @@ pub(crate) fn graph(run_dir: &Path, args: &GraphArgs) -> anyhow::Result<ExitCode
 
 /// The graph as a table of edges, then services that nobody has called.
 pub(crate) fn text(graph: &GraphReport) -> String {
-    let heading = ["FROM", "TO", "CONNECTIONS", "FAILED", "REFUSED", "OPEN", "BYTES", "CONNECT"];
+    let heading = [
+        "FROM",
+        "TO",
+        "CONNECTIONS",
+        "FAILED",
+        "REFUSED",
+        "OPEN",
+        "BYTES",
+        "CONNECT",
+    ];
     let mut table = Table::new(&heading);
     for edge in &graph.edges {
         let detail = edge.detail.as_ref();
@@ -63,7 +72,10 @@ pub(crate) fn text(graph: &GraphReport) -> String {
     }
     let mut text = table.into_text();
     let idle = graph.nodes.iter().filter(|node| {
-        !graph.edges.iter().any(|edge| edge.source == **node || edge.destination == **node)
+        !graph
+            .edges
+            .iter()
+            .any(|edge| edge.source == **node || edge.destination == **node)
     });
     let idle: Vec<_> = idle.map(String::as_str).collect();
     // Writing to a String does not fail.
@@ -78,7 +90,10 @@ fn refusals(edge: &EdgeReport) -> String {
     if edge.refused.is_empty() {
         return "0".to_owned();
     }
-    let refused = edge.refused.iter().map(|(reason, count)| format!("{count} {reason}"));
+    let refused = edge
+        .refused
+        .iter()
+        .map(|(reason, count)| format!("{count} {reason}"));
     refused.collect::<Vec<_>>().join(", ")
 }
 
@@ -88,7 +103,13 @@ fn dot(graph: &GraphReport) -> String {
         let _ = writeln!(text, "  {node:?};");
     }
     for edge in &graph.edges {
-        let EdgeReport { source, destination, connections, failures, .. } = edge;
+        let EdgeReport {
+            source,
+            destination,
+            connections,
+            failures,
+            ..
+        } = edge;
         let refused: u64 = edge.refused.values().sum();
         let mut label = format!("{connections}");
         if *failures > 0 {
@@ -125,7 +146,9 @@ mod tests {
         };
         GraphReport {
             age: 0.1,
-            nodes: ["cart.default", "outside", "web.default"].map(str::to_owned).to_vec(),
+            nodes: ["cart.default", "outside", "web.default"]
+                .map(str::to_owned)
+                .to_vec(),
             edges: vec![edge],
         }
     }

@@ -25,13 +25,20 @@ pub(crate) struct StatusArgs {
 pub(crate) fn status(run_dir: &Path, args: &StatusArgs) -> anyhow::Result<ExitCode> {
     let report: StatusReport = client::get(run_dir, "/v1/status")?;
     args.output.print(&report, text)?;
-    Ok(if is_well(&report) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if is_well(&report) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// Whether everything works, be it in part.
 fn is_well(report: &StatusReport) -> bool {
     let configuration = &report.configuration;
-    let folder_is_taken = configuration.folder.as_ref().is_none_or(|it| it.errors.is_empty());
+    let folder_is_taken = configuration
+        .folder
+        .as_ref()
+        .is_none_or(|it| it.errors.is_empty());
     report.proxy.state != "away"
         && report.kernel.error.is_none()
         && report.kernel.drift.is_empty()
@@ -90,13 +97,24 @@ fn proxy_notes(text: &mut String, proxy: &ProxyReport) {
         let _ = writeln!(text, "  the proxy last answered {} ago", age(answered));
     }
     if proxy.reconnects > 0 {
-        let end = proxy.last_end.as_deref().unwrap_or("the agent knows no reason");
-        let _ = writeln!(text, "  it reconnected {} times; last: {end}", proxy.reconnects);
+        let end = proxy
+            .last_end
+            .as_deref()
+            .unwrap_or("the agent knows no reason");
+        let _ = writeln!(
+            text,
+            "  it reconnected {} times; last: {end}",
+            proxy.reconnects
+        );
     }
 }
 
 fn configuration(text: &mut String, configuration: &ConfigurationReport) {
-    let durable = if configuration.is_durable { "stored" } else { "NOT STORED" };
+    let durable = if configuration.is_durable {
+        "stored"
+    } else {
+        "NOT STORED"
+    };
     let _ = writeln!(
         text,
         "\n{}: generation {} for {}, {} objects, {durable}",
@@ -110,7 +128,12 @@ fn configuration(text: &mut String, configuration: &ConfigurationReport) {
             0 => "in force".to_owned(),
             count => format!("{count} errors, NOT IN FORCE"),
         };
-        let _ = writeln!(text, "  folder {}: {state}, read {} ago", folder.path, age(folder.age));
+        let _ = writeln!(
+            text,
+            "  folder {}: {state}, read {} ago",
+            folder.path,
+            age(folder.age)
+        );
         indent(text, &findings_text(&folder.errors));
     }
     indent(text, &findings_text(&configuration.refused));
@@ -123,7 +146,9 @@ fn indent(text: &mut String, lines: &str) {
 }
 
 fn kernel(text: &mut String, kernel: &KernelReport) {
-    let generation = kernel.generation.map_or_else(|| "none".to_owned(), |it| it.to_string());
+    let generation = kernel
+        .generation
+        .map_or_else(|| "none".to_owned(), |it| it.to_string());
     let memory: u64 = kernel.maps.iter().map(|map| map.bytes).sum();
     let _ = writeln!(
         text,
@@ -137,13 +162,20 @@ fn kernel(text: &mut String, kernel: &KernelReport) {
     }
     let mut table = Table::new(&["FEATURE", "STATE", ""]).indented(2);
     for feature in &kernel.features {
-        table.row([feature.name.clone(), feature.state.clone(), feature.reason.clone()]);
+        table.row([
+            feature.name.clone(),
+            feature.state.clone(),
+            feature.reason.clone(),
+        ]);
     }
     text.push_str(&table.into_text());
     match kernel.drift.len() {
         0 => text.push_str("  intent and kernel maps agree\n"),
         count => {
-            let _ = writeln!(text, "  {count} differences between intent and kernel maps:");
+            let _ = writeln!(
+                text,
+                "  {count} differences between intent and kernel maps:"
+            );
             indent(text, &kernel.drift.join("\n"));
         }
     }
@@ -156,7 +188,9 @@ fn services(text: &mut String, services: &[ServiceReport]) {
     table = table.indented(2);
     for service in services {
         let name = format!("{}.{}", service.name, service.namespace);
-        let address = service.address.map_or_else(|| "-".to_owned(), |it| it.to_string());
+        let address = service
+            .address
+            .map_or_else(|| "-".to_owned(), |it| it.to_string());
         let mut begin = vec![name, address];
         for port in &service.ports {
             let mut at = format!("{}/{}", port.port, port.protocol);
@@ -185,7 +219,9 @@ fn services(text: &mut String, services: &[ServiceReport]) {
         }
     }
     if table.is_empty() {
-        text.push_str("  none; try: selvedge run hello --port 8080 -- python3 -m http.server 8080\n");
+        text.push_str(
+            "  none; try: selvedge run hello --port 8080 -- python3 -m http.server 8080\n",
+        );
     }
     text.push_str(&table.into_text());
     notes(text, services);
@@ -218,8 +254,15 @@ fn workloads(text: &mut String, report: &StatusReport) {
         text.push_str(&table.into_text());
     }
     if !report.refused.is_empty() {
-        let refused = report.refused.iter().map(|(reason, count)| format!("{count} {reason}"));
-        let _ = writeln!(text, "\nrefused so far: {}", refused.collect::<Vec<_>>().join(", "));
+        let refused = report
+            .refused
+            .iter()
+            .map(|(reason, count)| format!("{count} {reason}"));
+        let _ = writeln!(
+            text,
+            "\nrefused so far: {}",
+            refused.collect::<Vec<_>>().join(", ")
+        );
     }
 }
 
@@ -289,7 +332,10 @@ services
                                     10.0.0.1:8080        not ready
 ";
         assert!(text.contains(services), "{text}");
-        assert!(text.ends_with("to look at\n  host: nscd runs\n    next: stop it\n"), "{text}");
+        assert!(
+            text.ends_with("to look at\n  host: nscd runs\n    next: stop it\n"),
+            "{text}"
+        );
         report.configuration.store_error = Some("disk full".to_owned());
         assert!(!is_well(&report));
     }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};

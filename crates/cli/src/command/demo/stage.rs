@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use selvedge_control_plane::wire::{GraphReport, StatusReport};
 use tempfile::TempDir;
 
-use super::interrupt::Interrupt;
+use super::interrupt::{GLANCE, Interrupt};
 use super::program::Program;
 use super::say;
 
@@ -145,8 +145,10 @@ impl Stage {
 
     /// How the node is.
     pub(super) fn status(&self) -> anyhow::Result<StatusReport> {
-        let text = self.ask(&["status", "-o", "json"])?;
-        serde_json::from_str(&text).context("the status cannot be read")
+        // It fails where something is not well, and says what all the same.
+        let output = self.selvedge(&["status", "-o", "json"]).output();
+        let output = output.context("cannot start this program again")?;
+        serde_json::from_slice(&output.stdout).context("the status cannot be read")
     }
 
     /// Who calls whom.
@@ -166,19 +168,26 @@ impl Stage {
         Ok(())
     }
 
-    /// Waits until `holds`; an error with `what` and what the programs printed, if it never does.
+    /// Waits until `holds`; an error with `what`, or with what a program that has ended printed.
     pub(super) fn await_that(
         &mut self,
         what: &str,
         holds: impl Fn(&Self) -> bool,
     ) -> anyhow::Result<()> {
-        if self.interrupt.until(PATIENCE, || holds(self))? {
-            return Ok(());
+        let end = Instant::now() + PATIENCE;
+        while !holds(self) {
+            for program in &mut self.programs {
+                if program.ended().is_some() {
+                    return Err(program.failure("has ended"));
+                }
+            }
+            ensure!(
+                Instant::now() < end,
+                "waited {PATIENCE:?} in vain for {what}"
+            );
+            self.interrupt.pause(GLANCE)?;
         }
-        match self.programs.iter_mut().find(|it| it.ended().is_some()) {
-            Some(program) => Err(program.failure("has ended")),
-            None => bail!("waited {PATIENCE:?} in vain: {what}"),
-        }
+        Ok(())
     }
 
     /// Ends everything and says what is left, if anything is.

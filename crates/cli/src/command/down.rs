@@ -1,0 +1,98 @@
+//! `selvedge down`: stops the mesh and leaves nothing behind.
+
+use std::fs;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::bail;
+use clap::Args;
+use selvedge_control_plane::wire::{DownReply, DownRequest, DownWorkloads};
+
+use crate::client;
+use crate::command::print_line;
+use crate::stop::{self, Settings};
+
+/// Arguments of `selvedge down`.
+#[derive(Args, Debug)]
+pub(crate) struct DownArgs {
+    /// End the workloads that run.
+    #[arg(long, conflicts_with = "detach")]
+    stop: bool,
+    /// Let the workloads that run go on without the mesh.
+    #[arg(long)]
+    detach: bool,
+    /// Keep what was applied, for the next `up`.
+    #[arg(long)]
+    keep_state: bool,
+}
+
+impl DownArgs {
+    fn request(&self) -> DownRequest {
+        let workloads = match (self.stop, self.detach) {
+            (true, _) => DownWorkloads::Stop,
+            (_, true) => DownWorkloads::Detach,
+            _ => DownWorkloads::Refuse,
+        };
+        DownRequest {
+            workloads,
+            keep_state: self.keep_state,
+        }
+    }
+}
+
+/// Stops the mesh through its agent or, where there is none, in its place.
+pub(crate) fn down(run_dir: &Path, args: &DownArgs) -> anyhow::Result<ExitCode> {
+    let request = args.request();
+    if !rustix::process::geteuid().is_root() {
+        bail!("only root can stop the mesh.\nTry: sudo selvedge down");
+    }
+    let reply = match client::post(run_dir, "/v1/down", &request) {
+        Ok(reply) => {
+            wait_for_agent(run_dir);
+            reply
+        }
+        Err(error) if client::is_absent(&error) => without_agent(run_dir, request)?,
+        Err(error) => return Err(error),
+    };
+    tell(&reply)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn without_agent(run_dir: &Path, request: DownRequest) -> anyhow::Result<DownReply> {
+    let Some(settings) = Settings::read(run_dir)? else {
+        bail!("no mesh is up in {}", run_dir.display());
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let reply = stop::make_way(&settings, request.workloads).await;
+        let reply = reply?;
+        stop::remove(&settings, request.keep_state).await?;
+        let _already_gone = fs::remove_file(run_dir.join("agent.pid"));
+        let _not_empty = fs::remove_dir(run_dir);
+        Ok(reply)
+    })
+}
+
+/// The agent answers just before it ends; its lock goes with it.
+fn wait_for_agent(run_dir: &Path) {
+    let lock = run_dir.join("agent.pid");
+    let Ok(file) = fs::File::open(lock) else {
+        return;
+    };
+    let _gone = rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive);
+}
+
+fn tell(reply: &DownReply) -> anyhow::Result<()> {
+    if !reply.stopped.is_empty() {
+        print_line(&format!("ended: {}", reply.stopped.join(", ")))?;
+    }
+    if !reply.detached.is_empty() {
+        print_line(&format!(
+            "run on without the mesh: {}",
+            reply.detached.join(", ")
+        ))?;
+    }
+    print_line("the mesh is down")
+}

@@ -1,0 +1,202 @@
+//! `selvedge enter`: asks the agent to be placed as a replica, then becomes the program.
+//!
+//! This is what `run` starts for each replica. The agent knows the process by the connection it
+//! asks over, moves it into its cgroup and answers; only then does the program begin.
+
+use std::fs;
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, bail};
+use clap::Args;
+use rustix::process::{Gid, Uid};
+use selvedge_control_plane::wire::{RunPort, RunPublish, RunReply, RunRequest};
+use selvedge_model::ServiceName;
+
+use crate::accounts::{self, Account};
+use crate::client;
+
+/// Arguments of `selvedge enter`.
+#[derive(Args, Debug)]
+pub(crate) struct EnterArgs {
+    /// The service, as NAME.NAMESPACE.
+    service: ServiceName,
+    #[arg(long = "port")]
+    ports: Vec<String>,
+    #[arg(long = "publish")]
+    publish: Vec<String>,
+    #[arg(long)]
+    user: Option<String>,
+    /// Write the replica's name as the first line of output.
+    #[arg(long)]
+    announce: bool,
+    #[arg(last = true, required = true)]
+    command: Vec<String>,
+}
+
+impl EnterArgs {
+    fn request(&self) -> anyhow::Result<RunRequest> {
+        let resolver = Resolver::read(Path::new("/etc/resolv.conf"));
+        let ports = self.ports.iter().map(|text| parse_port(text));
+        let publish = self.publish.iter().map(|text| parse_publish(text));
+        Ok(RunRequest {
+            service: self.service.name.to_string(),
+            namespace: self.service.namespace.to_string(),
+            ports: ports.collect::<anyhow::Result<_>>()?,
+            publish: publish.collect::<anyhow::Result<_>>()?,
+            search: resolver.search,
+            nameservers: resolver.nameservers,
+            keep_ports: false,
+        })
+    }
+}
+
+/// Comes back only when the program could not be started.
+pub(crate) fn enter(run_dir: &Path, args: &EnterArgs) -> anyhow::Result<ExitCode> {
+    let request = args.request()?;
+    let account = args.user.as_deref().map(accounts::find).transpose()?;
+    if account.is_some() && !rustix::process::geteuid().is_root() {
+        bail!("only root can run a program as another user (--user)");
+    }
+    let reply: RunReply = client::post(run_dir, "/v1/run", &request)?;
+    if args.announce {
+        crate::command::print_line(&reply.workload)?;
+    }
+    if let Some(account) = &account {
+        become_user(account)?;
+    }
+    let (program, arguments) = args
+        .command
+        .split_first()
+        .context("there is no program to run")?;
+    let error = Command::new(program).args(arguments).exec();
+    eprintln!("selvedge: could not run `{program}`: {error}");
+    // As shells have it: 127 for a program that is not there, 126 for one that cannot be run.
+    Ok(match error.kind() {
+        std::io::ErrorKind::NotFound => ExitCode::from(127),
+        _ => ExitCode::from(126),
+    })
+}
+
+fn parse_port(text: &str) -> anyhow::Result<RunPort> {
+    let (number, name) = match text.split_once(':') {
+        Some((number, name)) => (number, Some(name.to_owned())),
+        None => (text, None),
+    };
+    let (number, protocol) = match number.split_once('/') {
+        Some((number, protocol)) => (number, Some(protocol.to_ascii_uppercase())),
+        None => (number, None),
+    };
+    let port = number
+        .parse()
+        .with_context(|| format!("`{text}` is not a port (N[/udp][:NAME])"))?;
+    Ok(RunPort {
+        port,
+        name,
+        protocol,
+    })
+}
+
+fn parse_publish(text: &str) -> anyhow::Result<RunPublish> {
+    let number = |text: &str| text.parse::<u16>();
+    let parsed = match text.split_once(':') {
+        Some((outside, inside)) => number(outside).and_then(|port| {
+            Ok(RunPublish {
+                port,
+                service_port: Some(number(inside)?),
+            })
+        }),
+        None => number(text).map(|port| RunPublish {
+            port,
+            service_port: None,
+        }),
+    };
+    parsed.with_context(|| format!("`{text}` is not a port to publish (N[:PORT])"))
+}
+
+/// What of resolv.conf(5) the resolver needs to know.
+#[derive(Debug, Default, PartialEq)]
+struct Resolver {
+    search: Vec<String>,
+    nameservers: Vec<SocketAddr>,
+}
+
+impl Resolver {
+    fn read(path: &Path) -> Self {
+        fs::read_to_string(path)
+            .map(|text| Self::parse(&text))
+            .unwrap_or_default()
+    }
+
+    fn parse(text: &str) -> Self {
+        let mut resolver = Self::default();
+        for line in text.lines() {
+            let mut words = line.split_whitespace();
+            match words.next() {
+                // The last of several counts.
+                Some("search" | "domain") => resolver.search = words.map(suffix).collect(),
+                Some("nameserver") => {
+                    let address = words.next().and_then(|word| word.parse::<IpAddr>().ok());
+                    resolver
+                        .nameservers
+                        .extend(address.map(|ip| SocketAddr::new(ip, 53)));
+                }
+                _ => {}
+            }
+        }
+        resolver.search.retain(|suffix| !suffix.is_empty());
+        resolver
+    }
+}
+
+fn suffix(word: &str) -> String {
+    word.trim_end_matches('.').to_ascii_lowercase()
+}
+
+/// Gives up root for good: groups first, then group and user, real, effective and saved.
+fn become_user(account: &Account) -> anyhow::Result<()> {
+    let gid = Gid::from_raw(account.gid);
+    let uid = Uid::from_raw(account.uid);
+    let groups: Vec<Gid> = account
+        .groups
+        .iter()
+        .map(|gid| Gid::from_raw(*gid))
+        .collect();
+    rustix::thread::set_thread_groups(&groups)
+        .and_then(|()| rustix::thread::set_thread_res_gid(gid, gid, gid))
+        .and_then(|()| rustix::thread::set_thread_res_uid(uid, uid, uid))
+        .with_context(|| format!("could not become user {}", account.name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_are_read_in_every_form() {
+        let port = parse_port("8080").unwrap();
+        assert_eq!((port.port, port.name, port.protocol), (8080, None, None));
+        let port = parse_port("53/udp:dns").unwrap();
+        assert_eq!(
+            (port.port, port.name.as_deref(), port.protocol.as_deref()),
+            (53, Some("dns"), Some("UDP"))
+        );
+        for wrong in ["", "http", "70000", ":http"] {
+            assert!(parse_port(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(parse_publish("80:8080").unwrap().service_port, Some(8080));
+        assert!(parse_publish("80:").is_err());
+    }
+
+    #[test]
+    fn resolv_conf_is_read_as_the_c_library_does() {
+        let text = "# a comment\nsearch old\ndomain example\nsearch a.Example. b.example\n\
+                    nameserver 127.0.0.53\nnameserver ::1\nnameserver nonsense\noptions ndots:5\n";
+        let resolver = Resolver::parse(text);
+        assert_eq!(resolver.search, ["a.example", "b.example"]);
+        let servers = ["127.0.0.53:53", "[::1]:53"].map(|text| text.parse().unwrap());
+        assert_eq!(resolver.nameservers, servers);
+    }
+}

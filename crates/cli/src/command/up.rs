@@ -1,0 +1,289 @@
+//! `selvedge up`: the agent, in the foreground.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Write};
+use std::net::Ipv4Addr;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use rustix::fs::{FlockOperation, flock};
+use selvedge_control_plane::{Api, Down, VirtualRange};
+use selvedge_node::{ProxyOptions, living_proxy};
+use selvedge_telemetry::{info, log, warn};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use crate::accounts;
+use crate::agent::{Agent, Options};
+use crate::stop::{self, Settings};
+
+/// Arguments of `selvedge up`.
+#[derive(Args, Debug)]
+pub(crate) struct UpArgs {
+    /// Folder of the mesh's state.
+    #[arg(long, env = "SELVEDGE_STATE_DIR", default_value = "/var/lib/selvedge")]
+    state_dir: PathBuf,
+    /// Folder of configuration files, which is watched. What is in it belongs to it: `apply` and
+    /// `delete` leave it alone.
+    #[arg(long, value_name = "DIR")]
+    config: Option<PathBuf>,
+    /// Name of the mesh's cgroup, below the root of the cgroup2 file system.
+    #[arg(long, default_value = "selvedge")]
+    cgroup: String,
+    /// Range of virtual addresses.
+    #[arg(long, value_name = "ADDRESS/PREFIX", default_value = "127.96.0.0/12")]
+    virtual_range: String,
+    /// Private ports for replicas, outside net.ipv4.ip_local_port_range.
+    #[arg(long, value_name = "FIRST-LAST", default_value = "61000-65499")]
+    private_ports: String,
+    /// What to log: error, warn, info or debug.
+    #[arg(long, default_value = "info")]
+    log: log::Level,
+}
+
+impl UpArgs {
+    fn virtual_range(&self) -> anyhow::Result<VirtualRange> {
+        let parse = || {
+            let (address, prefix) = self.virtual_range.split_once('/')?;
+            VirtualRange::new(address.parse::<Ipv4Addr>().ok()?, prefix.parse().ok()?)
+        };
+        parse().with_context(|| {
+            format!(
+                "`{}` is not a range of addresses like 127.96.0.0/12",
+                self.virtual_range
+            )
+        })
+    }
+
+    fn private_ports(&self) -> anyhow::Result<(u16, u16)> {
+        let parse = || {
+            let (first, last) = self.private_ports.split_once('-')?;
+            let (first, last) = (first.parse::<u16>().ok()?, last.parse::<u16>().ok()?);
+            let count = last.checked_sub(first)?.checked_add(1)?;
+            (first >= 1024).then_some((first, count))
+        };
+        let ports = parse().with_context(|| {
+            format!(
+                "`{}` is not a range of ports like 61000-65499",
+                self.private_ports
+            )
+        })?;
+        warn_of_local_ports(ports);
+        Ok(ports)
+    }
+}
+
+/// Runs the agent until it is told to stop.
+pub(crate) fn up(run_dir: &Path, args: &UpArgs) -> anyhow::Result<ExitCode> {
+    log::set_up(args.log, "agent");
+    if !rustix::process::geteuid().is_root() {
+        bail!(
+            "the agent needs root: it loads kernel programs and makes cgroups.\n\
+             Try: sudo selvedge up"
+        );
+    }
+    let node = selvedge_node::Options {
+        run_dir: run_dir.to_owned(),
+        cgroup: args.cgroup.clone(),
+        private_ports: args.private_ports()?,
+    };
+    let virtual_range = args.virtual_range()?;
+    fs::create_dir_all(run_dir)
+        .with_context(|| format!("could not create the folder {}", run_dir.display()))?;
+    let lock = Lock::take(run_dir)?;
+    let settings = Settings {
+        node: node.clone(),
+        state_dir: args.state_dir.clone(),
+    };
+    settings.write()?;
+    let pid_file = run_dir.join("proxy.pid");
+    let user = match living_proxy(&pid_file) {
+        Some((_, user)) => user,
+        None => accounts::proxy_user()?,
+    };
+    let command = ["/proc/self/exe", "proxy", "--feed"]
+        .map(str::to_owned)
+        .to_vec();
+    let proxy = ProxyOptions {
+        command,
+        user,
+        feed: run_dir.join("feed.sock"),
+        pid_file,
+    };
+    let options = Options {
+        node,
+        proxy,
+        state_dir: args.state_dir.clone(),
+        virtual_range,
+        config: args.config.clone(),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let code = runtime.block_on(serve(run_dir, options, settings))?;
+    // Tasks that wait in another thread (a slow disk) are not waited for for ever.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    drop(lock);
+    Ok(code)
+}
+
+async fn serve(run_dir: &Path, options: Options, settings: Settings) -> anyhow::Result<ExitCode> {
+    // Before anything is set up: a signal from now on is one to stop.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let started = Instant::now();
+    let mut agent = Agent::start(options).await?;
+    let readers = accounts::group("selvedge");
+    let listener = listen(&run_dir.join("api.sock"), readers)?;
+    let (down, mut asked_down) = mpsc::channel::<Down>(1);
+    let api = Api {
+        plane: agent.plane.clone(),
+        host: agent.host.clone(),
+        proxy: agent.health.clone(),
+        down,
+        readers,
+        started,
+    };
+    agent
+        .tasks
+        .spawn(async move { Ok(api.serve(listener).await?) });
+    agent.wait_for_proxy().await;
+    info!("the mesh is up; its sockets are in {}", run_dir.display());
+    tell_systemd("READY=1");
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            Some(asked) = asked_down.recv() => {
+                match stop::make_way(&settings, asked.request.workloads).await {
+                    Ok(reply) => {
+                        agent.stop().await;
+                        let done = stop::remove(&settings, asked.request.keep_state).await;
+                        let answer = done.map(|()| reply).map_err(|error| stop::problem(&error));
+                        let failed = answer.is_err();
+                        let _asker_gone = asked.reply.send(answer);
+                        // The answer travels on a connection that ends with this process.
+                        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                        return Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS });
+                    }
+                    Err(problem) => drop(asked.reply.send(Err(problem))),
+                }
+            }
+            Some(ended) = agent.tasks.join_next() => {
+                ended.context("a part of the agent ended early")??;
+                bail!("a part of the agent ended early");
+            }
+        }
+    }
+    tell_systemd("STOPPING=1");
+    let running = settings.remains()?.running()?;
+    if running.is_empty() {
+        agent.stop().await;
+        stop::remove_runtime(&settings).await?;
+        info!("stopped; no workload was running, so nothing is left but the state");
+    } else {
+        // The proxy and the kernel path serve on; the next `up` adopts them.
+        warn!(
+            "stopped; {} workloads run on, and so does what serves them",
+            running.len()
+        );
+        fs::remove_file(run_dir.join("api.sock")).context("could not remove the API's socket")?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The API's socket: root's, readable for the group `selvedge` where there is one.
+fn listen(path: &Path, readers: Option<u32>) -> anyhow::Result<UnixListener> {
+    if path.exists() {
+        fs::remove_file(path).with_context(|| format!("could not remove {}", path.display()))?;
+    }
+    let listener = UnixListener::bind(path)
+        .with_context(|| format!("could not listen on {}", path.display()))?;
+    if readers.is_some() {
+        chown(path, None, readers)
+            .with_context(|| format!("could not give away {}", path.display()))?;
+    }
+    // Anybody may connect: who may what is decided for each request by who asks. Running by leave
+    // is open to users who may not read.
+    fs::set_permissions(path, fs::Permissions::from_mode(0o666))
+        .with_context(|| format!("could not set the permissions of {}", path.display()))?;
+    Ok(listener)
+}
+
+/// A replica's port must not be taken by an outgoing connection.
+fn warn_of_local_ports((first, count): (u16, u16)) {
+    let path = "/proc/sys/net/ipv4/ip_local_port_range";
+    let text = fs::read_to_string(path).unwrap_or_default();
+    let mut bounds = text
+        .split_whitespace()
+        .filter_map(|word| word.parse::<u32>().ok());
+    let (Some(low), Some(high)) = (bounds.next(), bounds.next()) else {
+        return;
+    };
+    let (first, last) = (u32::from(first), u32::from(first) + u32::from(count) - 1);
+    if first <= high && low <= last {
+        warn!(
+            "private ports {first}-{last} overlap net.ipv4.ip_local_port_range {low}-{high}: a replica \
+             may find its port taken by an outgoing connection; choose others with --private-ports"
+        );
+    }
+}
+
+/// sd_notify(3): one datagram to the socket that systemd names, if it does.
+fn tell_systemd(state: &str) {
+    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else {
+        return;
+    };
+    let told = UnixDatagram::unbound().and_then(|socket| socket.send_to(state.as_bytes(), &path));
+    if let Err(error) = told {
+        warn!("systemd could not be told `{state}`: {error}");
+    }
+}
+
+/// Held while an agent runs on a run folder.
+#[derive(Debug)]
+struct Lock {
+    _file: File,
+    path: PathBuf,
+}
+
+impl Lock {
+    fn take(run_dir: &Path) -> anyhow::Result<Self> {
+        let path = run_dir.join("agent.pid");
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .with_context(|| format!("could not open {}", path.display()))?;
+        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+            let mut holder = String::new();
+            file.read_to_string(&mut holder).ok();
+            bail!(
+                "selvedge runs here already: process {} has {}.\n\
+                 Look at it with `selvedge status`, or stop it with `selvedge down`.",
+                holder.trim(),
+                run_dir.display()
+            );
+        }
+        file.set_len(0)?;
+        writeln!(file, "{}", std::process::id())?;
+        Ok(Self { _file: file, path })
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // The folder goes with the last file in it, if `down` has left it empty.
+        let _already_gone = fs::remove_file(&self.path);
+        if let Some(folder) = self.path.parent() {
+            let _not_empty = fs::remove_dir(folder);
+        }
+    }
+}

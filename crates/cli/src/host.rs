@@ -1,0 +1,333 @@
+//! The node as the control plane's API sees it, and the proxy's sockets as its supervisor does.
+
+use std::fs;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use selvedge_control_plane::{
+    CgroupRef, Hint, Host, HostPlacement, Peer, PlacedCgroup, Problem, ProblemKind,
+};
+use selvedge_feed::SocketKind;
+use selvedge_model::{Generation, KernelStatus, Observation, Port, Snapshot, WorkloadName};
+use selvedge_node::{Node, Sockets};
+use selvedge_telemetry::log;
+use socket2::{Domain, Socket, Type};
+use tokio::sync::watch;
+
+/// The node, shared by those who ask it. Every use is short.
+#[derive(Clone)]
+pub(crate) struct SharedNode(Arc<Mutex<Node>>);
+
+impl SharedNode {
+    pub(crate) fn new(node: Node) -> Self {
+        Self(Arc::new(Mutex::new(node)))
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Node> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The node itself, once nobody else has it.
+    pub(crate) fn into_inner(self) -> Option<Node> {
+        Some(
+            Arc::into_inner(self.0)?
+                .into_inner()
+                .unwrap_or_else(PoisonError::into_inner),
+        )
+    }
+}
+
+/// See [`Host`].
+pub(crate) struct NodeHost {
+    pub(crate) node: SharedNode,
+    pub(crate) applied: watch::Receiver<Generation>,
+    pub(crate) snapshots: watch::Receiver<Arc<Snapshot>>,
+}
+
+impl Host for NodeHost {
+    fn place(&self, placement: &HostPlacement<'_>) -> Result<PlacedCgroup, Problem> {
+        let node = self.node.lock();
+        for port in placement.publish {
+            self.refuse_taken(&node, *port, placement.name)?;
+        }
+        let id = node
+            .add_workload(placement.name)
+            .map_err(|error| failed(&error))?;
+        let placed = is_connected(placement.peer)
+            .and_then(|()| {
+                node.place(placement.peer.pid, placement.name)
+                    .map_err(|e| failed(&e))
+            })
+            // The process that was moved is the peer only if the peer has not ended meanwhile: its
+            // number could have become another's.
+            .and_then(|()| is_connected(placement.peer));
+        match placed {
+            Ok(()) => {
+                let reference = CgroupRef::Path(node.workload_path(placement.name));
+                Ok(PlacedCgroup { reference, id })
+            }
+            Err(problem) => {
+                drop(node);
+                self.abandon(placement.name);
+                Err(problem)
+            }
+        }
+    }
+
+    fn abandon(&self, name: &WorkloadName) {
+        // Where the process has not ended yet, the cgroup goes when it becomes empty.
+        if let Err(error) = self.node.lock().remove_workload(name) {
+            log::write(log::Level::Debug, format_args!("{}", log::chain(&error)));
+        }
+    }
+
+    fn limits_of(&self, peer: &Peer) -> Result<Vec<String>, Problem> {
+        limits_of(peer.pid, &self.node.lock().cgroup_file_system()).map_err(|error| Problem {
+            kind: ProblemKind::Failed,
+            what: format!("the cgroup of process {} cannot be read: {error}", peer.pid),
+            ..Problem::default()
+        })
+    }
+
+    fn kernel(&self) -> Result<KernelStatus, Problem> {
+        self.node.lock().status().map_err(|error| failed(&error))
+    }
+
+    fn observe(&self) -> Result<Observation, Problem> {
+        self.node.lock().observe().map_err(|error| failed(&error))
+    }
+
+    fn applied(&self) -> watch::Receiver<Generation> {
+        self.applied.clone()
+    }
+
+    fn hints(&self) -> Vec<Hint> {
+        hints(Path::new("/"))
+    }
+}
+
+impl NodeHost {
+    /// A published port must be free, or be the real port of a replica of the same service.
+    fn refuse_taken(&self, node: &Node, port: Port, name: &WorkloadName) -> Result<(), Problem> {
+        let Err(error) = bind_for_a_moment(port) else {
+            return Ok(());
+        };
+        if error.kind() != io::ErrorKind::AddrInUse {
+            return Ok(());
+        }
+        let observation = node.observe().map_err(|error| failed(&error))?;
+        let snapshot = self.snapshots.borrow();
+        let service = |name: &WorkloadName| {
+            let stem = name
+                .name
+                .as_str()
+                .rsplit_once('-')
+                .map(|(stem, _)| stem.to_owned());
+            (name.namespace.clone(), stem)
+        };
+        let is_sibling = observation
+            .listening
+            .iter()
+            .filter(|it| it.bound == port)
+            .any(|it| {
+                let holder = snapshot.workloads.get(&it.cgroup);
+                holder.is_some_and(|holder| service(&holder.name) == service(name))
+            });
+        if is_sibling {
+            return Ok(());
+        }
+        Err(Problem {
+            kind: ProblemKind::Conflict,
+            what: format!("port {port} cannot be published: somebody listens on it already"),
+            next: format!(
+                "publish another port, or stop what listens there (ss -ltnp 'sport = :{port}')"
+            ),
+            ..Problem::default()
+        })
+    }
+}
+
+/// Binds the port on every address and lets it go again.
+fn bind_for_a_moment(port: Port) -> io::Result<()> {
+    for address in [
+        SocketAddr::from((Ipv4Addr::UNSPECIFIED, port.get())),
+        SocketAddr::from((Ipv6Addr::UNSPECIFIED, port.get())),
+    ] {
+        let socket = match Socket::new(Domain::for_address(address), Type::STREAM, None) {
+            // A host without IPv6 has no listeners there.
+            Err(_) if address.is_ipv6() => continue,
+            other => other?,
+        };
+        if address.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        socket.set_reuse_address(true)?;
+        socket.bind(&address.into())?;
+    }
+    Ok(())
+}
+
+/// Whether the peer still holds its end, so that its process number still means it.
+fn is_connected(peer: &Peer) -> Result<(), Problem> {
+    let mut polled = [PollFd::new(&*peer.connection, PollFlags::RDHUP)];
+    let at_once = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    let polled_fine = poll(&mut polled, Some(&at_once)).is_ok();
+    let gone = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
+    if polled_fine && !polled[0].revents().intersects(gone) {
+        return Ok(());
+    }
+    Err(Problem {
+        kind: ProblemKind::Conflict,
+        what: format!("process {} has ended before it was placed", peer.pid),
+        ..Problem::default()
+    })
+}
+
+fn failed(error: &selvedge_node::Error) -> Problem {
+    let what = log::chain(error).to_string();
+    Problem {
+        kind: ProblemKind::Failed,
+        what,
+        ..Problem::default()
+    }
+}
+
+/// Limits of the cgroup2 controllers that hold for the process where it is.
+fn limits_of(pid: i32, file_system: &Path) -> io::Result<Vec<String>> {
+    let table = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
+    let path = table
+        .lines()
+        .find_map(|line| line.strip_prefix("0::"))
+        .unwrap_or("/");
+    let mut limits = Vec::new();
+    for ancestor in Path::new(path).ancestors() {
+        let relative = ancestor.strip_prefix("/").unwrap_or(ancestor);
+        for file in ["memory.max", "memory.high", "pids.max", "cpu.max"] {
+            let Ok(value) = fs::read_to_string(file_system.join(relative).join(file)) else {
+                continue;
+            };
+            let value = value.trim();
+            if !value.starts_with("max") {
+                limits.push(format!("{file} {value} in {}", ancestor.display()));
+            }
+        }
+    }
+    Ok(limits)
+}
+
+/// Look-ups that never touch a socket of the program cannot be led to the resolver.
+fn hints(root: &Path) -> Vec<Hint> {
+    let mut hints = Vec::new();
+    if ["run/nscd/socket", "var/run/nscd/socket"]
+        .iter()
+        .any(|path| root.join(path).exists())
+    {
+        hints.push(Hint {
+            about: "host".to_owned(),
+            what: "nscd answers look-ups over its own socket, where mesh names cannot be led"
+                .to_owned(),
+            next: "stop nscd, or set `enable-cache hosts no` in /etc/nscd.conf".to_owned(),
+        });
+    }
+    let switch = fs::read_to_string(root.join("etc/nsswitch.conf")).unwrap_or_default();
+    let asks_resolved = switch
+        .lines()
+        .filter_map(|line| line.trim_start().strip_prefix("hosts:"))
+        .any(|sources| sources.split_whitespace().any(|word| word == "resolve"));
+    if asks_resolved && root.join("run/systemd/resolve/io.systemd.Resolve").exists() {
+        hints.push(Hint {
+            about: "host".to_owned(),
+            what: "nss-resolve asks systemd-resolved over its own socket, where mesh names cannot be led"
+                .to_owned(),
+            next: "put `dns` before `resolve` in the hosts line of /etc/nsswitch.conf".to_owned(),
+        });
+    }
+    hints
+}
+
+/// The resolver's sockets: see [`Sockets`].
+pub(crate) struct ResolverSockets {
+    node: SharedNode,
+    program: PathBuf,
+    open: Vec<(SocketKind, OwnedFd)>,
+}
+
+impl ResolverSockets {
+    pub(crate) fn new(node: SharedNode) -> Self {
+        Self {
+            node,
+            program: PathBuf::from("/proc/self/exe"),
+            open: Vec::new(),
+        }
+    }
+}
+
+impl Sockets for ResolverSockets {
+    fn hand_over(&mut self, stream: &UnixStream) -> Result<(), selvedge_node::Error> {
+        if self.open.is_empty() {
+            let mut maker = Command::new(&self.program);
+            maker.arg("make-sockets");
+            self.open = self.node.lock().open_resolver(maker)?;
+        }
+        Node::hand_over(stream, &self.open)
+    }
+
+    fn close(&mut self) {
+        self.open.clear();
+    }
+
+    fn adopt(&mut self, pid: i32) -> Result<(), selvedge_node::Error> {
+        self.node.lock().place_proxy(pid)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_that_answer_look_ups_elsewhere_are_named() {
+        let root = tempfile::tempdir().unwrap();
+        assert_eq!(hints(root.path()), []);
+        let write = |path: &str, text: &str| {
+            let path = root.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        write("run/nscd/socket", "");
+        write(
+            "etc/nsswitch.conf",
+            "passwd: files\nhosts: files resolve [!UNAVAIL=return] dns\n",
+        );
+        assert_eq!(hints(root.path()).len(), 1);
+        write("run/systemd/resolve/io.systemd.Resolve", "");
+        let found = hints(root.path());
+        assert_eq!(found.len(), 2);
+        assert!(found.iter().all(|hint| !hint.next.is_empty()));
+    }
+
+    #[test]
+    fn limits_are_read_up_to_the_root() {
+        let root = tempfile::tempdir().unwrap();
+        let table = fs::read_to_string("/proc/self/cgroup").unwrap();
+        let own = table
+            .lines()
+            .find_map(|line| line.strip_prefix("0::"))
+            .unwrap();
+        let folder = root.path().join(own.trim_start_matches('/'));
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("memory.max"), "max\n").unwrap();
+        fs::write(folder.join("pids.max"), "33\n").unwrap();
+        let limits = limits_of(std::process::id() as i32, root.path()).unwrap();
+        assert_eq!(limits, [format!("pids.max 33 in {own}")]);
+    }
+}
