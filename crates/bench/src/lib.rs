@@ -1,1 +1,29 @@
-//! Being written.
+//! `selvedge bench`: what the mesh costs and what it survives, measured on this machine, in one run,
+//! against no mesh and against the programs a user would pick instead.
+//!
+//! It drives the built binary as a user does (`selvedge up`, `run`, `apply`) and never links another
+//! plane. Every ratio is of two figures taken moments apart on the same CPU, in random order; what
+//! could not be measured is said, never left out. The programs that carry the load are this same
+//! binary as `selvedge bench-worker`: they know nothing of a mesh. Read next: `measure.rs` (what is
+//! measured), `crew.rs` (how workers are driven), `report.rs` (how a figure is judged).
+#![forbid(unsafe_code)]
+
+mod clock;
+mod crew;
+mod interrupt;
+mod measure;
+mod mesh;
+mod options;
+mod process;
+mod program_time;
+mod protocol;
+mod provenance;
+mod random;
+mod report;
+mod rivals;
+mod spread;
+mod worker;
+
+pub use measure::run;
+pub use options::{BenchOptions, Measure, UnknownMeasure};
+pub use worker::run as run_worker;

@@ -1,0 +1,232 @@
+//! Processes that the bench started, and what the kernel says of processes.
+//!
+//! Every one is ended by its own pid, when its owner goes.
+
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, anyhow};
+use rustix::process::{Pid, Signal, kill_process};
+use rustix::thread::{CpuSet, sched_setaffinity};
+
+/// How often an ending process is looked at.
+const GLANCE: Duration = Duration::from_millis(2);
+/// How long one may take to end by itself before it is killed.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A child process; it is ended when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Process {
+    name: String,
+    log: PathBuf,
+    child: Child,
+}
+
+impl Process {
+    /// Starts a command with what it prints appended to `log`. It is in a process group of its own,
+    /// so that a Ctrl-C meant for the bench does not reach it first.
+    pub(crate) fn start(name: &str, command: &mut Command, log: PathBuf) -> anyhow::Result<Self> {
+        let open = || {
+            let file = fs::OpenOptions::new().create(true).append(true).open(&log);
+            file.with_context(|| format!("cannot open {}", log.display()))
+        };
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(open()?)
+            .stderr(open()?)
+            .process_group(0)
+            .spawn()
+            .with_context(|| format!("cannot start {name} ({command:?})"))?;
+        let name = name.to_owned();
+        Ok(Self { name, log, child })
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// An error, with the last it said, when it has ended.
+    pub(crate) fn check(&mut self) -> anyhow::Result<()> {
+        match self.child.try_wait().context("cannot wait for a child")? {
+            None => Ok(()),
+            Some(status) => Err(anyhow!(
+                "{} ended: {status}{}",
+                self.name,
+                self.last_words()
+            )),
+        }
+    }
+
+    /// The last it printed, for messages.
+    pub(crate) fn last_words(&self) -> String {
+        let text = fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        let last = &lines[lines.len().saturating_sub(8)..];
+        last.iter().map(|line| format!("\n    {line}")).collect()
+    }
+
+    /// Waits until it has ended by itself, and kills it when that takes too long.
+    pub(crate) fn wait(&mut self) -> anyhow::Result<ExitStatus> {
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status);
+            }
+            thread::sleep(GLANCE);
+        }
+        self.kill()
+    }
+
+    /// Kills it and waits until it is gone.
+    pub(crate) fn kill(&mut self) -> anyhow::Result<ExitStatus> {
+        self.child
+            .kill()
+            .with_context(|| format!("cannot kill {}", self.name))?;
+        Ok(self.child.wait()?)
+    }
+
+    /// Asks it to end.
+    pub(crate) fn terminate(&self) {
+        // Gone already is as good.
+        let _gone = signal(self.pid(), Signal::TERM);
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Both fail only where it is gone already.
+        let _gone = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+/// Sends a signal to a process that the caller knows to be its own.
+pub(crate) fn signal(pid: u32, signal: Signal) -> anyhow::Result<()> {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    Ok(kill_process(pid.context("not a process id")?, signal)?)
+}
+
+/// Whether a process is there and has not ended (a zombie has).
+pub(crate) fn is_alive(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The name, in parentheses, may hold anything; the state follows (proc_pid_stat(5)).
+    let state = stat
+        .rsplit_once(") ")
+        .and_then(|(_, rest)| rest.chars().next());
+    state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
+}
+
+/// Ties every thread of a process to one CPU; threads made later follow their maker.
+pub(crate) fn pin(pid: u32, cpu: usize) -> anyhow::Result<()> {
+    let mut set = CpuSet::new();
+    set.set(cpu);
+    for thread in threads(pid)? {
+        sched_setaffinity(Some(thread), &set)
+            .with_context(|| format!("cannot pin process {pid}"))?;
+    }
+    Ok(())
+}
+
+/// Lets every thread of a process run on any of these CPUs again.
+pub(crate) fn unpin(pid: u32, cpus: &[usize]) -> anyhow::Result<()> {
+    let mut set = CpuSet::new();
+    cpus.iter().for_each(|cpu| set.set(*cpu));
+    for thread in threads(pid)? {
+        sched_setaffinity(Some(thread), &set)?;
+    }
+    Ok(())
+}
+
+/// CPU time of a process's present threads, in nanoseconds (scheduler statistics: the exact
+/// run-time, where /proc/PID/stat counts ticks of 10 ms).
+pub(crate) fn cpu_ns(pid: u32) -> anyhow::Result<u64> {
+    let mut total = 0;
+    for thread in threads(pid)? {
+        let path = format!("/proc/{pid}/task/{}/schedstat", thread.as_raw_nonzero());
+        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+        let first = text.split_whitespace().next().unwrap_or_default();
+        total += first
+            .parse::<u64>()
+            .with_context(|| format!("no number in {path}"))?;
+    }
+    Ok(total)
+}
+
+/// Proportional set size in bytes: pages shared by n processes count 1/n.
+pub(crate) fn proportional_bytes(pid: u32) -> anyhow::Result<u64> {
+    let path = format!("/proc/{pid}/smaps_rollup");
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    let kib = sum_of_fields(&text, &["Pss"]);
+    Ok(kib * 1024)
+}
+
+/// How often the threads of a process were switched in again so far: each wake-up ends in a
+/// voluntary switch, each preemption in another.
+pub(crate) fn wake_ups(pid: u32) -> anyhow::Result<u64> {
+    let mut total = 0;
+    for thread in threads(pid)? {
+        let path = format!("/proc/{pid}/task/{}/status", thread.as_raw_nonzero());
+        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+        total += sum_of_fields(&text, &["voluntary_ctxt_switches"]);
+    }
+    Ok(total)
+}
+
+fn threads(pid: u32) -> anyhow::Result<Vec<Pid>> {
+    let folder = format!("/proc/{pid}/task");
+    let entries = fs::read_dir(&folder).with_context(|| format!("cannot list {folder}"))?;
+    let numbers = entries.flatten().filter_map(|entry| {
+        let number: i32 = entry.file_name().to_str()?.parse().ok()?;
+        Pid::from_raw(number)
+    });
+    Ok(numbers.collect())
+}
+
+fn sum_of_fields(text: &str, wanted: &[&str]) -> u64 {
+    let fields = text.lines().filter_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        let number: u64 = value.split_whitespace().next()?.parse().ok()?;
+        wanted.contains(&name).then_some(number)
+    });
+    fields.sum()
+}
+
+/// Whether a program can be found on the path, and where.
+pub(crate) fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let more = ["/usr/sbin", "/sbin"].map(Path::new).map(Path::to_path_buf);
+    let folders = std::env::split_paths(&path).chain(more);
+    folders
+        .map(|folder| folder.join(program))
+        .find(|path| path.is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_summed_by_their_whole_name() {
+        let text = "voluntary_ctxt_switches:\t12\nnonvoluntary_ctxt_switches:\t30\nPss:  7 kB\n";
+        assert_eq!(sum_of_fields(text, &["voluntary_ctxt_switches"]), 12);
+        assert_eq!(sum_of_fields(text, &["Pss", "Swap"]), 7);
+    }
+
+    #[test]
+    fn this_process_is_alive_and_uses_cpu() {
+        let own = std::process::id();
+        assert!(is_alive(own));
+        let before = cpu_ns(own).unwrap();
+        let mut random = crate::random::Random::new(1);
+        let deadline = Instant::now() + Duration::from_millis(100);
+        while Instant::now() < deadline {
+            random.next();
+        }
+        assert!(cpu_ns(own).unwrap() > before);
+        assert!(proportional_bytes(own).unwrap() > 0);
+    }
+}
