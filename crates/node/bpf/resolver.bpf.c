@@ -50,10 +50,10 @@ static __always_inline bool resolver_there(struct bpf_sock_addr *ctx, __u16 port
 }
 
 /*
- * Whether this look-up is to be led to the resolver; if so, the server that the program meant is
- * noted on the socket. A DNS server that is itself a service of the mesh is reached as one.
+ * The resolver's port if this look-up is to be led there, else 0. The server that the program meant
+ * is noted on the socket. A DNS server that is itself a service of the mesh is reached as one.
  */
-static __always_inline bool lead(struct bpf_sock_addr *ctx, const struct sv_address *server)
+static __always_inline __u16 lead(struct bpf_sock_addr *ctx, const struct sv_address *server)
 {
 	struct sv_service_key key = { .address = *server, .port = DNS_PORT, .protocol = ctx->protocol };
 	const struct sv_config *cfg = configuration();
@@ -62,18 +62,18 @@ static __always_inline bool lead(struct bpf_sock_addr *ctx, const struct sv_addr
 	struct caller caller;
 
 	if (!cfg || !cfg->resolver_port || !socket)
-		return false;
+		return 0;
 	caller = caller_of(kernel_socket(socket));
 	if (!(caller.flags & SV_WORKLOAD_RESOLVER) || bpf_map_lookup_elem(&services, &key))
-		return false;
+		return 0;
 	if (!resolver_there(ctx, cfg->resolver_port, !is_mapped(server))) {
 		count(SV_RESOLVER_BYPASSED);
-		return false;
+		return 0;
 	}
 	record = bpf_sk_storage_get(&sockets, socket, 0, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!record) {
 		count(SV_RECORDS_FAILED);
-		return false;
+		return 0;
 	}
 	forget(record);
 	record->peer = *server;
@@ -83,26 +83,29 @@ static __always_inline bool lead(struct bpf_sock_addr *ctx, const struct sv_addr
 	record->destination = 0;
 	record->flags = SV_ROUTED | SV_RESOLVER | SV_LOCAL;
 	count(SV_RESOLVER_LED);
-	return true;
+	return cfg->resolver_port;
 }
 
 static __always_inline int lead4(struct bpf_sock_addr *ctx)
 {
 	struct sv_address server;
+	__u16 port;
 
 	if (ctx->user_port != DNS_PORT)
 		return 1;
 	server = mapped(ctx->user_ip4);
-	if (!lead(ctx, &server))
+	port = lead(ctx, &server);
+	if (!port)
 		return 1;
 	ctx->user_ip4 = LOOPBACK4;
-	ctx->user_port = configuration() ? configuration()->resolver_port : DNS_PORT;
+	ctx->user_port = port;
 	return 1;
 }
 
 static __always_inline int lead6(struct bpf_sock_addr *ctx)
 {
 	struct sv_address server;
+	__u16 port;
 
 	if (ctx->user_port != DNS_PORT)
 		return 1;
@@ -110,13 +113,14 @@ static __always_inline int lead6(struct bpf_sock_addr *ctx)
 	server.word[1] = ctx->user_ip6[1];
 	server.word[2] = ctx->user_ip6[2];
 	server.word[3] = ctx->user_ip6[3];
-	if (!lead(ctx, &server))
+	port = lead(ctx, &server);
+	if (!port)
 		return 1;
 	ctx->user_ip6[0] = 0;
 	ctx->user_ip6[1] = 0;
 	ctx->user_ip6[2] = is_mapped(&server) ? V4_MAPPED : 0;
 	ctx->user_ip6[3] = is_mapped(&server) ? LOOPBACK4 : LOOPBACK6;
-	ctx->user_port = configuration() ? configuration()->resolver_port : DNS_PORT;
+	ctx->user_port = port;
 	return 1;
 }
 
@@ -248,7 +252,7 @@ static long hash_byte(__u32 index, void *context)
 static __always_inline bool asks_for_mesh_name(struct __sk_buff *skb, __u32 question)
 {
 	struct name name = { .hash = 0xcbf29ce484222325ULL };
-	__u32 left;
+	__u64 left;
 
 	if (skb->len <= question)
 		return false;
@@ -256,8 +260,11 @@ static __always_inline bool asks_for_mesh_name(struct __sk_buff *skb, __u32 ques
 	if (left > LONGEST_NAME)
 		left = LONGEST_NAME;
 	name.length = left;
-	/* The verifier wants to see that the length is neither zero nor too large. */
-	if (left < 1 || left > LONGEST_NAME || bpf_skb_load_bytes(skb, question, name.bytes, left))
+	/* Linux 6.1's verifier forgets what the comparisons say: 1 .. 256 by arithmetic that it follows,
+	 * kept from the compiler, which knows that nothing changes. */
+	asm volatile("" : "+r"(left));
+	left = ((left - 1) & LONGEST_NAME) + 1;
+	if (bpf_skb_load_bytes(skb, question, name.bytes, left))
 		return false;
 	bpf_loop(LONGEST_NAME, hash_byte, &name, 0);
 	return name.whole && bpf_map_lookup_elem(&mesh_names, &name.hash);

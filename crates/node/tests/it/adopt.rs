@@ -2,9 +2,17 @@
 
 use std::fs;
 
-use selvedge_model::{Protocol, Reason};
+use selvedge_model::{FeatureState, Protocol, Reason};
 
 use crate::testbed::{Testbed, local};
+
+#[test]
+fn every_feature_is_had() {
+    let Some(mut bed) = Testbed::new("features") else { return };
+    for feature in bed.node().status().unwrap().features {
+        assert_eq!(feature.state, FeatureState::Active, "{}", feature.name);
+    }
+}
 
 #[test]
 fn connections_and_counters_live_on_without_the_agent() {
