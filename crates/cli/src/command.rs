@@ -1,6 +1,7 @@
 //! The subcommands, one module each.
 
 pub(crate) mod apply;
+pub(crate) mod bench;
 pub(crate) mod check;
 pub(crate) mod delete;
 pub(crate) mod demo;

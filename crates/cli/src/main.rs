@@ -55,6 +55,8 @@ enum Command {
     Graph(command::graph::GraphArgs),
     /// Show a mesh carrying real traffic between unmodified programs.
     Demo(command::demo::DemoArgs),
+    /// Measure what the mesh costs on this machine, and what it survives.
+    Bench(command::bench::BenchArgs),
     /// Print completions for a shell.
     Completions {
         /// Which shell.
@@ -69,6 +71,14 @@ enum Command {
         /// Socket on which the agent listens for the proxy.
         #[arg(long)]
         feed: PathBuf,
+    },
+    /// Be a client or server that is measured (what `bench` starts).
+    #[command(hide = true)]
+    BenchWorker {
+        /// Socket on which the bench listens for its workers.
+        control: PathBuf,
+        /// The worker's name.
+        name: String,
     },
     /// Make the resolver's sockets (what the agent starts).
     #[command(hide = true)]
@@ -89,6 +99,8 @@ fn main() -> ExitCode {
         Command::Status(args) => command::status::status(run_dir, args),
         Command::Graph(args) => command::graph::graph(run_dir, args),
         Command::Demo(args) => command::demo::demo(args),
+        Command::Bench(args) => command::bench::bench(args),
+        Command::BenchWorker { control, name } => command::bench::worker(control, name),
         Command::Enter(args) => command::enter::enter(run_dir, args),
         Command::Completions { shell } => {
             clap_complete::generate(

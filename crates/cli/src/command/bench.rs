@@ -1,0 +1,47 @@
+//! `selvedge bench`: measures the mesh on this machine. The work is done in the crate `bench`.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Args;
+use selvedge_bench::{BenchOptions, Measure};
+
+/// Arguments of `selvedge bench`.
+#[derive(Args, Debug)]
+pub(crate) struct BenchArgs {
+    /// What to measure: direct, names, replicas, restart, limit, scale, idle; all without any.
+    #[arg(value_name = "MEASURE")]
+    measures: Vec<Measure>,
+    /// Interleaved rounds of each comparison.
+    #[arg(long, default_value_t = BenchOptions::ROUNDS, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: u32,
+    /// Only show, in seconds, that each measure works; the figures mean nothing.
+    #[arg(long)]
+    quick: bool,
+    /// Write the figures as JSON too.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Decides every random order; drawn where it is not given, and reported.
+    #[arg(long)]
+    seed: Option<u64>,
+}
+
+/// Measures, and prints what was found. A missed bar is printed as such and is no failure.
+pub(crate) fn bench(args: &BenchArgs) -> anyhow::Result<ExitCode> {
+    let options = BenchOptions {
+        measures: args.measures.clone(),
+        rounds: args.rounds,
+        quick: args.quick,
+        json: args.json.clone(),
+        seed: args.seed,
+        program: None,
+    };
+    selvedge_bench::run(&options)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Is a worker of a bench.
+pub(crate) fn worker(control: &Path, name: &str) -> anyhow::Result<ExitCode> {
+    selvedge_bench::run_worker(control, name)?;
+    Ok(ExitCode::SUCCESS)
+}
