@@ -8,10 +8,8 @@ CARGO_FLAGS ?= --locked
 ARGS ?=
 
 binary = target/release/selvedge
-bindir = $(PREFIX)/bin
-completions = bash:$(PREFIX)/share/bash-completion/completions/selvedge \
-	zsh:$(PREFIX)/share/zsh/site-functions/_selvedge \
-	fish:$(PREFIX)/share/fish/vendor_completions.d/selvedge.fish
+to = $(DESTDIR)$(PREFIX)
+completions = target/completions
 
 .PHONY: help demo test test-kernels bench build install uninstall deb fmt lint codegen clean
 .DEFAULT_GOAL := help
@@ -37,30 +35,32 @@ bench: ## measure against no mesh and against rivals (as root)
 	$(CARGO) build $(CARGO_FLAGS) --release --package selvedge-cli
 	$(binary) bench $(ARGS)
 
-build: ## build the binary
+build: ## build the binary and its completions
 	@scripts/setup build
 	$(CARGO) build $(CARGO_FLAGS) --release --package selvedge-cli
-
-install: build ## install binary, systemd unit and completions (PREFIX, DESTDIR)
-	install -D -m 755 $(binary) $(DESTDIR)$(bindir)/selvedge
-	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
-	sed 's|@bindir@|$(bindir)|g' packaging/selvedge.service >$(DESTDIR)$(PREFIX)/lib/systemd/system/selvedge.service
-	chmod 644 $(DESTDIR)$(PREFIX)/lib/systemd/system/selvedge.service
-	install -D -m 644 packaging/selvedge.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/selvedge.conf
-	set -e; for pair in $(completions); do \
-		file=$(DESTDIR)$${pair#*:}; install -d "$${file%/*}"; \
-		$(binary) completions "$${pair%%:*}" >"$$file"; chmod 644 "$$file"; \
+	@mkdir -p $(completions)
+	@set -e; for shell in bash zsh fish; do \
+		$(binary) completions $$shell >$(completions)/selvedge.$$shell; \
 	done
+
+install: build ## put binary, systemd unit and completions in place (PREFIX, DESTDIR)
+	install -D -m 755 $(binary) $(to)/bin/selvedge
+	install -D -m 644 packaging/selvedge.service $(to)/lib/systemd/system/selvedge.service
+	sed -i 's|/usr/bin/selvedge|$(PREFIX)/bin/selvedge|' $(to)/lib/systemd/system/selvedge.service
+	install -D -m 644 packaging/selvedge.sysusers $(to)/lib/sysusers.d/selvedge.conf
+	install -D -m 644 $(completions)/selvedge.bash $(to)/share/bash-completion/completions/selvedge
+	install -D -m 644 $(completions)/selvedge.zsh $(to)/share/zsh/site-functions/_selvedge
+	install -D -m 644 $(completions)/selvedge.fish $(to)/share/fish/vendor_completions.d/selvedge.fish
 	@test -n "$(DESTDIR)" || packaging/after-install
 
 uninstall: ## remove what install put in place
-	rm -f $(DESTDIR)$(bindir)/selvedge $(DESTDIR)$(PREFIX)/lib/systemd/system/selvedge.service \
-		$(DESTDIR)$(PREFIX)/lib/sysusers.d/selvedge.conf \
-		$(foreach pair,$(completions),$(DESTDIR)$(lastword $(subst :, ,$(pair))))
+	rm -f $(to)/bin/selvedge $(to)/lib/systemd/system/selvedge.service $(to)/lib/sysusers.d/selvedge.conf \
+		$(to)/share/bash-completion/completions/selvedge $(to)/share/zsh/site-functions/_selvedge \
+		$(to)/share/fish/vendor_completions.d/selvedge.fish
 
-deb: ## build a Debian package under target/debian
-	@scripts/setup build deb
-	PATH="$$PATH:$${CARGO_HOME:-$$HOME/.cargo}/bin" $(CARGO) deb $(CARGO_FLAGS) --package selvedge-cli
+deb: build ## build a Debian package under target/debian
+	@scripts/setup deb
+	PATH="$$PATH:$${CARGO_HOME:-$$HOME/.cargo}/bin" $(CARGO) deb --no-build --package selvedge-cli
 
 fmt: ## format the source
 	$(CARGO) fmt --all
