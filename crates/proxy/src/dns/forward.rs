@@ -23,6 +23,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
+use rustix::net::SendFlags;
 use selvedge_feed::Counter;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
@@ -253,6 +254,13 @@ impl Flight {
     /// The task that reads the socket; it ends with the flight.
     pub(super) fn set_task(&self, task: AbortHandle) {
         self.task.replace(Some(task));
+    }
+
+    /// Sends at once or not at all; the runtime is not asked, since it knows nothing of a socket that
+    /// was opened just now.
+    pub(super) fn send(&self, message: &[u8]) -> io::Result<()> {
+        rustix::net::send(&self.socket, message, SendFlags::DONTWAIT)?;
+        Ok(())
     }
 
     /// The exchange that `message` answers: id and question must be those that were sent. A server

@@ -158,8 +158,8 @@ impl Server {
         self.flights
             .borrow_mut()
             .board(now, &flight, client, message);
-        match flight.socket.try_send(message) {
-            Ok(_) => {}
+        match flight.send(message) {
+            Ok(()) => {}
             // As if the network had lost it.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.counters.count(Counter::Unsent);
@@ -230,8 +230,8 @@ impl Server {
         };
         let sent = socket
             .as_ref()
-            .map(|socket| socket.try_send_to(message, client));
-        if !matches!(sent, Some(Ok(_))) {
+            .map(|socket| udp::send_to(socket, message, client));
+        if !matches!(sent, Some(Ok(()))) {
             self.counters.count(Counter::Unsent);
         }
     }

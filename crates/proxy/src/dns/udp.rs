@@ -7,6 +7,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
+use rustix::net::SendFlags;
+use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::sync::oneshot;
 
@@ -70,14 +72,37 @@ fn take_queries(server: &Rc<Server>, socket: &UdpSocket) -> io::Result<Drained> 
     Ok(Drained::More)
 }
 
+/// Sends at once or not at all.
+pub(super) fn send_to(socket: &UdpSocket, message: &[u8], client: SocketAddr) -> io::Result<()> {
+    rustix::net::sendto(socket, message, SendFlags::DONTWAIT, &client)?;
+    Ok(())
+}
+
 /// Reads the answers that come in on a flight until it is closed.
 pub(super) async fn listen(server: Rc<Server>, flight: Rc<Flight>) {
+    let interest = Interest::READABLE | Interest::ERROR;
     loop {
-        let ready = flight.socket.readable().await;
-        if let Err(error) = ready.and_then(|()| take_answers(&server, &flight)) {
+        let ready = flight.socket.ready(interest).await;
+        let taken = ready.and_then(|ready| match ready.is_error() {
+            true => take_error(&flight.socket),
+            false => take_answers(&server, &flight),
+        });
+        if let Err(error) = taken {
             server.on_flight_failure(&flight, &error);
             return;
         }
+    }
+}
+
+/// What ICMP said; nothing where the last send was told already.
+fn take_error(socket: &UdpSocket) -> io::Result<()> {
+    let told = socket.try_io(Interest::ERROR, || match socket.take_error()? {
+        Some(error) => Err(error),
+        None => Err(io::ErrorKind::WouldBlock.into()),
+    });
+    match told {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+        other => other,
     }
 }
 

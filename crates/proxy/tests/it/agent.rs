@@ -1,0 +1,318 @@
+//! An agent and a proxy for tests: the real process, fed over a real socket.
+
+use std::io::{self, IoSlice, Read, Write};
+use std::mem::MaybeUninit;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use selvedge_feed::{
+    Decoder, MAX_TO_AGENT_BYTES, Publication, Report, Settings, SocketKind, SocketList, ToAgent,
+    ToProxy,
+};
+use selvedge_model::{CgroupId, Snapshot};
+use socket2::{Domain, Socket, Type};
+use tempfile::TempDir;
+
+/// How long a test waits for what must happen.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+
+/// The resolver's sockets, as the agent holds them.
+pub(crate) struct Sockets {
+    pub(crate) udp: UdpSocket,
+    pub(crate) udp6: UdpSocket,
+    pub(crate) tcp: TcpListener,
+    pub(crate) tcp6: TcpListener,
+}
+
+impl Sockets {
+    pub(crate) fn new() -> Self {
+        let any = |ip: std::net::IpAddr| SocketAddr::new(ip, 0);
+        let (v4, v6) = (Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into());
+        Self::at(any(v4), any(v6), any(v4), any(v6))
+    }
+
+    /// New ones beside these, at the same addresses.
+    pub(crate) fn beside(&self) -> Self {
+        Self::at(
+            self.udp.local_addr().unwrap(),
+            self.udp6.local_addr().unwrap(),
+            self.tcp.local_addr().unwrap(),
+            self.tcp6.local_addr().unwrap(),
+        )
+    }
+
+    fn at(udp: SocketAddr, udp6: SocketAddr, tcp: SocketAddr, tcp6: SocketAddr) -> Self {
+        let open = |address: SocketAddr, kind| {
+            let socket = Socket::new(Domain::for_address(address), kind, None).unwrap();
+            socket.set_reuse_port(true).unwrap();
+            socket.bind(&address.into()).unwrap();
+            if kind == Type::STREAM {
+                socket.listen(128).unwrap();
+            }
+            socket
+        };
+        Self {
+            udp: open(udp, Type::DGRAM).into(),
+            udp6: open(udp6, Type::DGRAM).into(),
+            tcp: open(tcp, Type::STREAM).into(),
+            tcp6: open(tcp6, Type::STREAM).into(),
+        }
+    }
+
+    fn hand_over(&self, stream: &UnixStream) {
+        let list = SocketList::new(SocketKind::ALL);
+        let descriptors: [BorrowedFd<'_>; 4] = [
+            self.udp.as_fd(),
+            self.udp6.as_fd(),
+            self.tcp.as_fd(),
+            self.tcp6.as_fd(),
+        ];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        assert!(ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)));
+        let bytes = list.encode();
+        let sent = sendmsg(
+            stream,
+            &[IoSlice::new(&bytes)],
+            &mut ancillary,
+            SendFlags::empty(),
+        );
+        assert_eq!(sent.unwrap(), bytes.len());
+    }
+}
+
+/// Listens for proxies.
+pub(crate) struct Agent {
+    folder: TempDir,
+    listener: UnixListener,
+}
+
+impl Agent {
+    pub(crate) fn new() -> Self {
+        let folder = TempDir::new().unwrap();
+        let listener = UnixListener::bind(folder.path().join("feed.sock")).unwrap();
+        Self { folder, listener }
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        self.folder.path().join("feed.sock")
+    }
+
+    /// Dies, and another begins to listen where it did.
+    pub(crate) fn replace(self) -> Self {
+        let Self { folder, listener } = self;
+        drop(listener);
+        let path = folder.path().join("feed.sock");
+        std::fs::remove_file(&path).unwrap();
+        let listener = UnixListener::bind(path).unwrap();
+        Self { folder, listener }
+    }
+
+    /// Waits for a proxy, hands it `sockets` and hears its hello.
+    pub(crate) fn accept(&self, sockets: &Sockets) -> Feed {
+        self.listener.set_nonblocking(true).unwrap();
+        let stream = until("a proxy to connect", || match self.listener.accept() {
+            Ok((stream, _)) => Some(stream),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            Err(error) => panic!("{error}"),
+        });
+        stream.set_nonblocking(false).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        sockets.hand_over(&stream);
+        let mut feed = Feed {
+            stream,
+            decoder: Decoder::new(MAX_TO_AGENT_BYTES),
+            publication: Publication::new(Settings::default()),
+            pid: 0,
+        };
+        let ToAgent::Hello { version: 1, pid } = feed.next() else {
+            panic!("the first message is a hello");
+        };
+        feed.pid = pid;
+        feed
+    }
+}
+
+/// A connection to a proxy.
+pub(crate) struct Feed {
+    stream: UnixStream,
+    decoder: Decoder,
+    publication: Publication,
+    pub(crate) pid: u32,
+}
+
+impl Feed {
+    /// Publishes, and waits until it is in force.
+    pub(crate) fn publish(&mut self, snapshot: Snapshot) {
+        self.publication.publish(Arc::new(snapshot));
+        while let Some(frame) = self.publication.poll_transmit() {
+            self.stream.write_all(&frame).unwrap();
+            loop {
+                if let ToAgent::Ack(ack) = self.next() {
+                    self.publication.on_ack(&ack).unwrap();
+                    break;
+                }
+            }
+        }
+    }
+
+    pub(crate) fn set_settings(&mut self, settings: Settings) {
+        self.publication.set_settings(settings);
+    }
+
+    /// Asks whether it lives, and waits for the answer.
+    pub(crate) fn probe(&mut self, nonce: u64) {
+        let probe = ToProxy::Probe(nonce).encode();
+        self.stream.write_all(&probe).unwrap();
+        while self.next() != ToAgent::ProbeReply(nonce) {}
+    }
+
+    /// Waits for a report that `wanted` likes.
+    pub(crate) fn report(&mut self, wanted: impl Fn(&Report) -> bool) -> Report {
+        let end = Instant::now() + DEADLINE;
+        while Instant::now() < end {
+            match self.next() {
+                ToAgent::Report(report) if wanted(&report) => return report,
+                ToAgent::Report(report) => eprintln!("{report:?}"),
+                _ => {}
+            }
+        }
+        panic!("no such report");
+    }
+
+    fn next(&mut self) -> ToAgent {
+        let mut chunk = [0; 4096];
+        loop {
+            if let Some(message) = self.decoder.next_message().unwrap() {
+                return ToAgent::decode(message).unwrap();
+            }
+            let length = self.stream.read(&mut chunk).unwrap();
+            assert!(length > 0, "the proxy hung up");
+            self.decoder.push(&chunk[..length]);
+        }
+    }
+}
+
+/// The proxy as a process; killed when dropped.
+pub(crate) struct Proxy {
+    child: Child,
+}
+
+impl Proxy {
+    /// Whatever it is asked counts as meant for `server` and sent by `workload`.
+    pub(crate) fn start(feed: &Path, server: SocketAddr, workload: CgroupId) -> Self {
+        let tests = std::env::current_exe().unwrap();
+        let target = tests.parent().and_then(Path::parent).unwrap();
+        let program = target.join("examples/lone_proxy");
+        let child = Command::new(&program)
+            .arg(feed)
+            .args([server.to_string(), workload.0.to_string()])
+            .spawn()
+            .unwrap_or_else(|error| {
+                panic!(
+                    "{}: {error}; `cargo build --examples` makes it",
+                    program.display()
+                )
+            });
+        Self { child }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        // It may be dead already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Everything at once, serving.
+pub(crate) struct Mesh {
+    pub(crate) agent: Agent,
+    pub(crate) sockets: Sockets,
+    pub(crate) feed: Feed,
+    pub(crate) proxy: Proxy,
+}
+
+impl Mesh {
+    pub(crate) fn start(server: SocketAddr) -> Self {
+        let mut mesh = Self::start_empty(server);
+        mesh.feed.publish(crate::answers::snapshot(1));
+        mesh
+    }
+
+    /// Nothing is published so far.
+    pub(crate) fn start_empty(server: SocketAddr) -> Self {
+        Self::start_with(server, Sockets::new())
+    }
+
+    pub(crate) fn start_with(server: SocketAddr, sockets: Sockets) -> Self {
+        let agent = Agent::new();
+        let proxy = Proxy::start(&agent.path(), server, crate::answers::SHOPPER);
+        let feed = agent.accept(&sockets);
+        Self {
+            agent,
+            sockets,
+            feed,
+            proxy,
+        }
+    }
+
+    /// A program's socket, connected to the resolver.
+    pub(crate) fn client(&self) -> UdpSocket {
+        client(self.sockets.udp.local_addr().unwrap())
+    }
+}
+
+/// A program's socket, connected to `resolver`.
+pub(crate) fn client(resolver: SocketAddr) -> UdpSocket {
+    let local: SocketAddr = match resolver {
+        SocketAddr::V4(_) => (Ipv4Addr::LOCALHOST, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::LOCALHOST, 0).into(),
+    };
+    let socket = UdpSocket::bind(local).unwrap();
+    socket.connect(resolver).unwrap();
+    socket.set_read_timeout(Some(DEADLINE)).unwrap();
+    socket
+}
+
+/// The next datagram.
+pub(crate) fn receive(socket: &UdpSocket) -> Vec<u8> {
+    let mut buffer = vec![0; 65_535];
+    let length = socket.recv(&mut buffer).expect("an answer in time");
+    buffer.truncate(length);
+    buffer
+}
+
+pub(crate) fn ask(socket: &UdpSocket, message: &[u8]) -> Vec<u8> {
+    socket.send(message).unwrap();
+    receive(socket)
+}
+
+/// Waits for a condition.
+pub(crate) fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + DEADLINE;
+    loop {
+        if let Some(value) = condition() {
+            return value;
+        }
+        assert!(Instant::now() < end, "waited in vain for {what}");
+        std::thread::park_timeout(Duration::from_millis(2));
+    }
+}
