@@ -154,7 +154,7 @@ impl Publisher {
             has_greeted: false,
             probe: 0,
             is_answered: true,
-            unanswered_since: Instant::now(),
+            probed: tokio::time::Instant::now(),
         };
         session
             .publication
@@ -223,7 +223,7 @@ struct Session<'a> {
     has_greeted: bool,
     probe: u64,
     is_answered: bool,
-    unanswered_since: Instant,
+    probed: tokio::time::Instant,
 }
 
 impl Session<'_> {
@@ -265,7 +265,7 @@ impl Session<'_> {
     /// The next probe, unless the last one may still be answered.
     fn next_probe(&mut self) -> Result<Option<Vec<u8>>, FeedEnd> {
         if !self.is_answered {
-            let is_hung = self.unanswered_since.elapsed() >= PATIENCE;
+            let is_hung = self.probed.elapsed() >= PATIENCE;
             return if is_hung {
                 Err(FeedEnd::Hung)
             } else {
@@ -274,7 +274,7 @@ impl Session<'_> {
         }
         self.probe += 1;
         self.is_answered = false;
-        self.unanswered_since = Instant::now();
+        self.probed = tokio::time::Instant::now();
         Ok(Some(ToProxy::Probe(self.probe).encode()))
     }
 }

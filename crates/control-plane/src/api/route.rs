@@ -9,8 +9,10 @@
 //! | `POST /v1/run` | by leave | place the asking process as a replica |
 //! | `POST /v1/down` | root | stop the node |
 
+use std::error::Error;
+
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::body::{Bytes, Incoming};
+use hyper::body::{Body, Bytes};
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use serde::Serialize;
@@ -34,7 +36,11 @@ pub(super) type Answer = Response<Full<Bytes>>;
 
 impl Api {
     /// Serves one request.
-    pub(super) async fn respond(&self, peer: &Peer, request: Request<Incoming>) -> Answer {
+    pub(super) async fn respond<B>(&self, peer: &Peer, request: Request<B>) -> Answer
+    where
+        B: Body<Data = Bytes>,
+        B::Error: Into<Box<dyn Error + Send + Sync>>,
+    {
         match self.route(peer, request).await {
             Ok(answer) => answer,
             Err(problem) => {
@@ -47,7 +53,11 @@ impl Api {
         }
     }
 
-    async fn route(&self, peer: &Peer, request: Request<Incoming>) -> Result<Answer, Problem> {
+    async fn route<B>(&self, peer: &Peer, request: Request<B>) -> Result<Answer, Problem>
+    where
+        B: Body<Data = Bytes>,
+        B::Error: Into<Box<dyn Error + Send + Sync>>,
+    {
         let path = request.uri().path().to_owned();
         let query = request.uri().query().unwrap_or_default().to_owned();
         match (request.method(), path.as_str()) {
@@ -138,7 +148,12 @@ fn unknown(method: &Method, path: &str) -> Problem {
 }
 
 /// Reads a JSON body within its bound.
-async fn read<T: DeserializeOwned>(request: Request<Incoming>, max: usize) -> Result<T, Problem> {
+async fn read<T, B>(request: Request<B>, max: usize) -> Result<T, Problem>
+where
+    T: DeserializeOwned,
+    B: Body<Data = Bytes>,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
     let body = Limited::new(request.into_body(), max).collect();
     let collected = timeout(PATIENCE, body).await.map_err(|_| {
         Problem::new(

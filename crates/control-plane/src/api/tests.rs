@@ -1,1 +1,492 @@
+//! Claims: every resource answers what its peer may see and do; problems say what to do next; a
+//! replica that cannot be placed leaves nothing behind; a peer cannot make the agent keep more than
+//! its bounds.
+use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::sync::Mutex;
 
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Bytes;
+use hyper::{Method, Request};
+use selvedge_model::{
+    CgroupId, Edge, EdgeCounters, EdgeDetail, Generation, KernelStatus, Listening, Observation,
+    Port, Protocol, Reason, WorkloadName,
+};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::*;
+use crate::address::VirtualRange;
+use crate::document::CgroupRef;
+use crate::host::{Hint, HostPlacement, PlacedCgroup};
+use crate::plane::{Options, start};
+use crate::problem::ProblemKind;
+use crate::store::{Disk, Store};
+
+/// A node that only remembers.
+struct FakeHost {
+    placed: Mutex<BTreeMap<WorkloadName, CgroupId>>,
+    refuses: bool,
+    limits: Vec<String>,
+    applied: watch::Receiver<Generation>,
+    observation: Mutex<Observation>,
+}
+
+impl Host for FakeHost {
+    fn place(&self, placement: &HostPlacement<'_>) -> Result<PlacedCgroup, Problem> {
+        if self.refuses {
+            return Err(Problem::new(ProblemKind::Conflict, "the port is taken"));
+        }
+        let mut placed = self.placed.lock().unwrap();
+        let id = CgroupId(100 + placed.len() as u64);
+        placed.insert(placement.name.clone(), id);
+        let reference = CgroupRef::Path(format!("/selvedge/{}", placement.name));
+        Ok(PlacedCgroup { reference, id })
+    }
+
+    fn abandon(&self, name: &WorkloadName) {
+        self.placed.lock().unwrap().remove(name);
+    }
+
+    fn limits_of(&self, _: &Peer) -> Result<Vec<String>, Problem> {
+        Ok(self.limits.clone())
+    }
+
+    fn kernel(&self) -> Result<KernelStatus, Problem> {
+        Ok(KernelStatus::default())
+    }
+
+    fn observe(&self) -> Result<Observation, Problem> {
+        Ok(self.observation.lock().unwrap().clone())
+    }
+
+    fn applied(&self) -> watch::Receiver<Generation> {
+        self.applied.clone()
+    }
+
+    fn hints(&self) -> Vec<Hint> {
+        Vec::new()
+    }
+}
+
+struct Bench {
+    api: Api,
+    host: Arc<FakeHost>,
+    kernel: watch::Sender<Generation>,
+    _state: TempDir,
+    _proxy: watch::Sender<ProxyHealth>,
+    stops: mpsc::Receiver<Down>,
+}
+
+/// A user of no group that reads.
+const NOBODY: u32 = 65_534;
+
+fn begin_with(refuses: bool, limits: &[&str]) -> Bench {
+    let state = tempfile::tempdir().unwrap();
+    let (store, restored) = Store::open(Disk::open(state.path()).unwrap()).unwrap();
+    let options = Options {
+        virtual_range: VirtualRange::DEFAULT,
+        floor: Generation(0),
+    };
+    let (plane, task) = start(store, restored, options);
+    tokio::spawn(task);
+    let (kernel, applied) = watch::channel(Generation(u64::MAX));
+    let (proxy, health) = watch::channel(ProxyHealth::default());
+    let (down, stops) = mpsc::channel(1);
+    let host = Arc::new(FakeHost {
+        placed: Mutex::default(),
+        refuses,
+        limits: limits.iter().map(|limit| (*limit).to_owned()).collect(),
+        applied,
+        observation: Mutex::default(),
+    });
+    let api = Api {
+        plane,
+        host: host.clone(),
+        proxy: health,
+        down,
+        readers: Some(4_242),
+        started: Instant::now(),
+    };
+    Bench {
+        api,
+        host,
+        kernel,
+        _state: state,
+        _proxy: proxy,
+        stops,
+    }
+}
+
+fn begin() -> Bench {
+    begin_with(false, &[])
+}
+
+fn peer(uid: u32, gid: u32) -> Peer {
+    let (one, _) = std::os::unix::net::UnixStream::pair().unwrap();
+    Peer {
+        uid,
+        gid,
+        pid: 1,
+        connection: Arc::new(OwnedFd::from(one)),
+    }
+}
+
+impl Bench {
+    async fn ask_as(&self, peer: Peer, method: Method, path: &str, body: &Value) -> (u16, Value) {
+        let body = Full::new(Bytes::from(body.to_string()));
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .body(body)
+            .unwrap();
+        let answer = self.api.respond(&peer, request).await;
+        let status = answer.status().as_u16();
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        (status, serde_json::from_slice(&body).unwrap_or(Value::Null))
+    }
+
+    async fn ask(&self, method: Method, path: &str, body: Value) -> (u16, Value) {
+        self.ask_as(peer(0, 0), method, path, &body).await
+    }
+
+    async fn apply(&self, text: &str) -> (u16, Value) {
+        let body = json!({"files": [{"name": "f.yaml", "text": text}]});
+        self.ask(Method::POST, "/v1/apply", body).await
+    }
+}
+
+const CART: &str =
+    "apiVersion: v1\nkind: Service\nmetadata: {name: cart}\nspec: {ports: [{port: 80}]}\n";
+const RUN: &str = "/v1/run";
+
+fn cart() -> Value {
+    json!({"service": "cart", "namespace": "default"})
+}
+
+#[tokio::test]
+async fn objects_are_applied_read_and_deleted() {
+    let bench = begin();
+    let (status, reply) = bench.apply(CART).await;
+    assert_eq!(
+        (status, &reply["changes"][0]["action"]),
+        (200, &json!("created"))
+    );
+    let path = "/v1/objects?kind=svc&name=cart";
+    let (_, list) = bench.ask(Method::GET, path, Value::Null).await;
+    let object = &list["items"][0];
+    assert_eq!(object["status"]["owner"], "api");
+    assert_eq!(
+        object["metadata"]["resourceVersion"],
+        reply["generation"].to_string()
+    );
+    // What was read can be applied as it is.
+    let (status, reply) = bench.apply(&object.to_string()).await;
+    assert_eq!(
+        (status, &reply["changes"][0]["action"]),
+        (200, &json!("unchanged")),
+        "{reply}"
+    );
+    let (status, _) = bench.ask(Method::DELETE, path, Value::Null).await;
+    assert_eq!(status, 200);
+    let (status, problem) = bench.ask(Method::DELETE, path, Value::Null).await;
+    assert_eq!((status, &problem["kind"]), (404, &json!("notFound")));
+}
+
+#[tokio::test]
+async fn problems_are_whole() {
+    let bench = begin();
+    let (status, problem) = bench.apply(&CART.replace("port:", "prot:")).await;
+    assert_eq!(status, 400);
+    assert_eq!(problem["diagnostics"].as_array().unwrap().len(), 2);
+    assert_eq!(problem["diagnostics"][0]["line"], 4);
+    for (method, path, body, status) in [
+        (Method::GET, "/v2/objects", Value::Null, 404),
+        (Method::GET, "/v1/objects?kind=Pod", Value::Null, 404),
+        (Method::GET, "/v1/objects?colour=red", Value::Null, 400),
+        (Method::DELETE, "/v1/objects?kind=Service", Value::Null, 400),
+        (Method::POST, "/v1/apply", json!({"file": []}), 400),
+        (
+            Method::POST,
+            RUN,
+            json!({"service": "Cart", "namespace": "default"}),
+            400,
+        ),
+        (
+            Method::POST,
+            RUN,
+            json!({"service": "x".repeat(300_000), "namespace": "d"}),
+            413,
+        ),
+    ] {
+        let (found, problem) = bench.ask(method.clone(), path, body).await;
+        assert_eq!(found, status, "{method} {path}: {problem}");
+        assert!(problem["what"].is_string());
+    }
+}
+
+#[tokio::test]
+async fn peers_may_do_what_their_verb_allows() {
+    let bench = begin();
+    let nobody = || peer(NOBODY, NOBODY);
+    let reader = || peer(NOBODY, 4_242);
+    let dry_run = json!({"files": [], "dryRun": true});
+    let apply = json!({"files": []});
+    let down = json!({"workloads": "stop"});
+    for (method, path, body, seen, read) in [
+        (Method::GET, "/v1/objects", &Value::Null, 403, 200),
+        (Method::GET, "/v1/status", &Value::Null, 403, 200),
+        (Method::GET, "/v1/graph", &Value::Null, 403, 200),
+        (Method::GET, "/metrics", &Value::Null, 403, 200),
+        (Method::POST, "/v1/apply", &dry_run, 403, 200),
+        (Method::POST, "/v1/apply", &apply, 403, 403),
+        (
+            Method::DELETE,
+            "/v1/objects?kind=svc&name=x",
+            &Value::Null,
+            403,
+            403,
+        ),
+        (Method::POST, "/v1/down", &down, 403, 403),
+        (Method::POST, RUN, &cart(), 403, 403),
+    ] {
+        for (peer, want) in [(nobody(), seen), (reader(), read)] {
+            let (found, problem) = bench.ask_as(peer, method.clone(), path, body).await;
+            assert_eq!(found, want, "{method} {path}: {problem}");
+            assert!(
+                found == 200 || problem["next"].is_string(),
+                "{method} {path}: {problem}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn leave_to_run_is_given_by_the_permission() {
+    let bench = begin_with(false, &["memory.max 1G in /user.slice"]);
+    let permission = |shed: &str| {
+        format!(
+            "apiVersion: selvedge.dev/v1alpha1\nkind: RunPermission\nmetadata: {{name: default}}\n\
+             spec: {{rules: [{{subjects: [{{uid: {NOBODY}}}], services: [{{name: cart}}]{shed}}}]}}"
+        )
+    };
+    let run = async |body: Value| {
+        bench
+            .ask_as(peer(NOBODY, NOBODY), Method::POST, RUN, &body)
+            .await
+    };
+    bench.apply(&permission("")).await;
+    let (status, problem) = run(cart()).await;
+    assert_eq!(status, 403);
+    assert!(
+        problem["what"].as_str().unwrap().contains("memory.max 1G"),
+        "{problem}"
+    );
+    bench.apply(&permission(", shedLimits: true")).await;
+    let (status, reply) = run(cart()).await;
+    assert_eq!(
+        (status, &reply["workload"]),
+        (200, &json!("cart-0")),
+        "{reply}"
+    );
+    let (status, _) = run(json!({"service": "shop", "namespace": "default"})).await;
+    assert_eq!(status, 403);
+    let mut low = cart();
+    low["publish"] = json!([{"port": 80}]);
+    assert_eq!(run(low).await.0, 403, "only root publishes port 80");
+}
+
+#[tokio::test]
+async fn a_replica_is_answered_when_the_kernel_knows_it() {
+    let bench = begin();
+    bench.kernel.send_replace(Generation(0));
+    let api = bench.api.clone();
+    let asked = tokio::spawn(async move {
+        let body = Full::new(Bytes::from(cart().to_string()));
+        let request = Request::post(RUN).body(body).unwrap();
+        api.respond(&peer(0, 0), request).await.status().as_u16()
+    });
+    let mut snapshots = bench.api.plane.snapshots();
+    let placed = snapshots
+        .wait_for(|snapshot| !snapshot.workloads.is_empty())
+        .await;
+    let generation = placed.unwrap().generation;
+    tokio::task::yield_now().await;
+    assert!(!asked.is_finished());
+    bench.kernel.send_replace(generation);
+    assert_eq!(asked.await.unwrap(), 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_the_kernel_does_not_take_leaves_nothing() {
+    let bench = begin();
+    bench.kernel.send_replace(Generation(0));
+    let (status, problem) = bench.ask(Method::POST, RUN, cart()).await;
+    assert_eq!(status, 503, "{problem}");
+    assert!(bench.host.placed.lock().unwrap().is_empty());
+    let mut snapshots = bench.api.plane.snapshots();
+    snapshots
+        .wait_for(|snapshot| snapshot.workloads.is_empty())
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_replica_the_host_refuses_leaves_its_name() {
+    let bench = begin_with(true, &[]);
+    for _ in 0..3 {
+        let (status, problem) = bench.ask(Method::POST, RUN, cart()).await;
+        assert_eq!(
+            (status, &problem["what"]),
+            (409, &json!("the port is taken"))
+        );
+    }
+    let name = bench
+        .api
+        .plane
+        .reserve("cart".parse().unwrap())
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(name.to_string(), "cart-0.default");
+    assert_eq!(bench.api.plane.view().objects.iter().count(), 0);
+}
+
+#[tokio::test]
+async fn status_graph_and_metrics_tell_what_was_seen() {
+    let bench = begin();
+    bench.apply(CART).await;
+    let (_, placed) = bench.ask(Method::POST, RUN, cart()).await;
+    let address = placed["address"].as_str().unwrap().parse().unwrap();
+    let port = Port::new(80).unwrap();
+    let mut times = selvedge_model::Histogram::new();
+    times.record(40);
+    let counters = EdgeCounters {
+        connections: 9,
+        failures: 2,
+        refused: [(Reason::NoEndpoint, 4)].into(),
+        detail: Some(EdgeDetail {
+            bytes_sent: 10,
+            bytes_received: 20,
+            open: 1,
+            connect_time_us: times,
+        }),
+    };
+    *bench.host.observation.lock().unwrap() = Observation {
+        edges: [(
+            Edge {
+                source: None,
+                destination: address,
+            },
+            counters,
+        )]
+        .into(),
+        refused: [(Reason::NoSuchService, 1)].into(),
+        listening: vec![Listening {
+            cgroup: CgroupId(placed["cgroup"].as_u64().unwrap()),
+            protocol: Protocol::Tcp,
+            port,
+            bound: Port::new(61_000).unwrap(),
+        }],
+        ..Observation::default()
+    };
+    let (_, status) = bench.ask(Method::GET, "/v1/status", Value::Null).await;
+    let endpoint = &status["services"][0]["ports"][0]["endpoints"][0];
+    let want = json!({
+        "place": "cart-0.default", "port": 80, "bound": 61_000, "weight": 1, "state": "listening",
+    });
+    assert_eq!(*endpoint, want);
+    assert_eq!(
+        status["refused"],
+        json!({"no_endpoint": 4, "no_such_service": 1})
+    );
+    assert_eq!(status["proxy"]["state"], "away");
+    assert_eq!(status["warnings"][0]["about"], "proxy");
+    let (_, graph) = bench.ask(Method::GET, "/v1/graph", Value::Null).await;
+    assert_eq!(graph["nodes"], json!(["cart.default", "outside"]));
+    // The end of the bucket that 40 us are in.
+    assert_eq!(graph["edges"][0]["detail"]["connectP50Us"], 43);
+    let metrics = crate::metrics::exposition(&bench.api);
+    let edge = "{source=\"outside\",destination=\"cart.default\"";
+    for line in [
+        format!("selvedge_connections_total{edge}}} 9"),
+        format!("selvedge_connections_refused_total{edge},reason=\"no_endpoint\"}} 4"),
+        "selvedge_refusals_total{reason=\"no_such_service\"} 1".to_owned(),
+        format!("selvedge_connect_seconds_count{edge}}} 1"),
+        "selvedge_objects{kind=\"Service\"} 1".to_owned(),
+        "selvedge_proxy_up 0".to_owned(),
+    ] {
+        assert!(
+            metrics.lines().any(|found| found == line),
+            "{line}\n{metrics}"
+        );
+    }
+    check_families(&metrics);
+}
+
+/// Every family is described once, and every sample belongs to the family above it.
+fn check_families(metrics: &str) {
+    let mut seen = std::collections::BTreeSet::new();
+    let mut family = "";
+    for line in metrics.lines() {
+        if let Some(rest) = line.strip_prefix("# HELP ") {
+            family = rest.split(' ').next().unwrap();
+            assert!(seen.insert(family), "{family} twice");
+        } else if !line.starts_with('#') {
+            assert!(line.starts_with(family), "{line} below {family}");
+            line.rsplit(' ').next().unwrap().parse::<f64>().unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn down_is_handed_to_the_wiring() {
+    let mut bench = begin();
+    let api = bench.api.clone();
+    let asked = tokio::spawn(async move {
+        let body = Full::new(Bytes::from(r#"{"workloads":"stop"}"#));
+        let request = Request::post("/v1/down").body(body).unwrap();
+        api.respond(&peer(0, 0), request).await.status().as_u16()
+    });
+    let stop = bench.stops.recv().await.unwrap();
+    let what = "workloads run: cart-0.default";
+    stop.reply
+        .send(Err(Problem::new(ProblemKind::Conflict, what)))
+        .unwrap();
+    assert_eq!(asked.await.unwrap(), 409);
+}
+
+/// Over a real socket: this process is the peer, and heads have a bound.
+#[tokio::test]
+async fn the_socket_serves_whoever_the_kernel_says_it_is() {
+    let bench = begin();
+    let socket = bench._state.path().join("api.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let serving = tokio::spawn(bench.api.clone().serve(listener));
+    let exchange = move |request: String| {
+        let mut stream = std::os::unix::net::UnixStream::connect(&socket).unwrap();
+        // The other end may stop reading a head that is too long.
+        let _ = stream.write_all(request.as_bytes());
+        let mut answer = String::new();
+        let _ = stream.read_to_string(&mut answer);
+        answer
+    };
+    let head = |more: &str| {
+        format!("GET /v1/objects HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{more}\r\n")
+    };
+    let (short, long) = (
+        head(""),
+        head(&format!("x: {}\r\n", "y".repeat(2 * MAX_HEAD))),
+    );
+    let asked = tokio::task::spawn_blocking(move || (exchange(short), exchange(long)));
+    let (short, long) = asked.await.unwrap();
+    let want = if rustix::process::geteuid().is_root() {
+        "200"
+    } else {
+        "403"
+    };
+    assert!(short.starts_with(&format!("HTTP/1.1 {want}")), "{short}");
+    assert!(!long.starts_with("HTTP/1.1 200"), "{long}");
+    serving.abort();
+}

@@ -181,6 +181,11 @@ impl ControlPlane {
         self.views.borrow().clone()
     }
 
+    /// Everything to be read, whenever any of it changes.
+    pub fn views(&self) -> watch::Receiver<Arc<View>> {
+        self.views.clone()
+    }
+
     /// Creates or replaces objects, all or none.
     pub async fn apply(
         &self,

@@ -1,1 +1,203 @@
+//! Claims: a proxy gets every snapshot and its acknowledgement, report and liveness are known; one
+//! that hangs is found out; whatever is out of order ends the connection.
+use selvedge_feed::{Counter as Count, Subscription};
+use tokio::task::JoinHandle;
 
+use super::*;
+use crate::address::VirtualRange;
+
+struct Bench {
+    snapshots: watch::Sender<Arc<Snapshot>>,
+    health: watch::Receiver<ProxyHealth>,
+    proxy: UnixStream,
+    served: JoinHandle<FeedEnd>,
+}
+
+fn begin() -> Bench {
+    let (snapshots, receiver) = watch::channel(Arc::new(snapshot(1)));
+    let (health, known) = watch::channel(ProxyHealth::default());
+    let publisher = Publisher {
+        snapshots: receiver,
+        settings: Settings::default(),
+        health,
+    };
+    let (near, proxy) = UnixStream::pair().unwrap();
+    Bench {
+        snapshots,
+        health: known,
+        proxy,
+        served: tokio::spawn(async move { publisher.serve(near).await }),
+    }
+}
+
+/// A snapshot with as many services as its generation.
+fn snapshot(generation: u64) -> Snapshot {
+    let mut snapshot = Snapshot::empty();
+    snapshot.generation = Generation(generation);
+    let mut taken = std::collections::BTreeSet::new();
+    for number in 0..generation {
+        let name: selvedge_model::ServiceName = format!("s{number}").parse().unwrap();
+        let address = VirtualRange::DEFAULT.choose(&name, &taken).unwrap();
+        taken.insert(address);
+        let service = selvedge_model::Service {
+            name: name.clone(),
+            address,
+            ports: Vec::new(),
+            published: Vec::new(),
+            connection_limit: None,
+            detailed_counters: false,
+        };
+        snapshot.services.insert(name, service);
+    }
+    snapshot
+}
+
+impl Bench {
+    async fn tell(&mut self, message: ToAgent) {
+        self.proxy.write_all(&message.encode()).await.unwrap();
+    }
+
+    async fn hello(&mut self) {
+        let version = u32::from(VERSION);
+        self.tell(ToAgent::Hello { version, pid: 7 }).await;
+    }
+
+    /// Reads messages until one is wanted.
+    async fn hear<T>(&mut self, mut wanted: impl FnMut(ToProxy) -> Option<T>) -> T {
+        let mut decoder = Decoder::new(selvedge_feed::MAX_TO_PROXY_BYTES);
+        let mut byte = [0];
+        loop {
+            while let Some(message) = decoder.next_message().unwrap() {
+                if let Some(found) = wanted(ToProxy::decode(message).unwrap()) {
+                    return found;
+                }
+            }
+            self.proxy.read_exact(&mut byte).await.unwrap();
+            decoder.push(&byte);
+        }
+    }
+
+    /// Takes updates until one completes a generation, and acknowledges it.
+    async fn follow(&mut self, subscription: &mut Subscription) -> Generation {
+        let ack = self.hear(|message| match message {
+            ToProxy::Update(update) => match subscription.on_update(update).unwrap() {
+                selvedge_feed::Progress::Complete(ack) => Some(ack),
+                selvedge_feed::Progress::Partial => None,
+            },
+            ToProxy::Probe(_) => None,
+        });
+        let ack = ack.await;
+        let generation = ack.generation;
+        self.tell(ToAgent::Ack(ack)).await;
+        generation
+    }
+
+    async fn health(&mut self, wanted: impl FnMut(&ProxyHealth) -> bool) -> ProxyHealth {
+        let found = timeout(Duration::from_secs(10), self.health.wait_for(wanted)).await;
+        found.expect("in time").unwrap().clone()
+    }
+}
+
+#[tokio::test]
+async fn a_proxy_follows_the_configuration_and_is_known() {
+    let mut bench = begin();
+    let mut subscription = Subscription::new();
+    bench.hello().await;
+    assert_eq!(bench.follow(&mut subscription).await, Generation(1));
+    let health = bench.health(|health| health.generation.is_some()).await;
+    assert_eq!((health.pid, health.connections), (Some(7), 1));
+    bench.snapshots.send_replace(Arc::new(snapshot(3)));
+    assert_eq!(bench.follow(&mut subscription).await, Generation(3));
+    assert_eq!(subscription.view().unwrap().snapshot, snapshot(3));
+    let report = Report {
+        counters: [(Count::Queries, 5)].into(),
+        shadowed: vec!["cart.example".to_owned()],
+    };
+    bench.tell(ToAgent::Report(report.clone())).await;
+    bench.health(|health| *health.report == report).await;
+    let nonce = bench.hear(|message| match message {
+        ToProxy::Probe(nonce) => Some(nonce),
+        ToProxy::Update(_) => None,
+    });
+    let nonce = nonce.await;
+    bench.tell(ToAgent::ProbeReply(nonce)).await;
+    bench.health(|health| health.answered.is_some()).await;
+    let Bench {
+        proxy,
+        served,
+        mut health,
+        ..
+    } = bench;
+    drop(proxy);
+    assert!(matches!(served.await.unwrap(), FeedEnd::Closed));
+    assert!(!health.borrow_and_update().is_connected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_proxy_that_answers_no_probe_hangs() {
+    let mut bench = begin();
+    bench.hello().await;
+    let begun = tokio::time::Instant::now();
+    assert!(matches!((&mut bench.served).await.unwrap(), FeedEnd::Hung));
+    assert!(
+        begun.elapsed() <= PATIENCE + 2 * PROBE_PERIOD,
+        "{:?}",
+        begun.elapsed()
+    );
+    assert!(!bench.health.borrow().is_connected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_proxy_that_takes_nothing_hangs() {
+    let mut bench = begin();
+    bench.hello().await;
+    bench.snapshots.send_replace(Arc::new(snapshot(20_000)));
+    assert!(matches!((&mut bench.served).await.unwrap(), FeedEnd::Hung));
+}
+
+#[tokio::test]
+async fn what_is_out_of_order_ends_the_connection() {
+    let hello = |version| ToAgent::Hello { version, pid: 1 }.encode();
+    let good = || hello(u32::from(VERSION));
+    let ack = selvedge_feed::Ack {
+        generation: Generation(99),
+        ..selvedge_feed::Ack::default()
+    };
+    type Judge = fn(&FeedEnd) -> bool;
+    let cases: [(&str, Vec<u8>, Judge); 7] = [
+        ("a long frame", vec![0xff; 8], |end| {
+            matches!(end, FeedEnd::Frame(_))
+        }),
+        (
+            "garbage",
+            [good(), vec![0, 0, 0, 3, 0xff, 0xff, 0xff]].concat(),
+            |end| matches!(end, FeedEnd::Message(_)),
+        ),
+        ("another version", hello(99), |end| {
+            matches!(end, FeedEnd::Version(99))
+        }),
+        ("two hellos", [good(), good()].concat(), |end| {
+            matches!(end, FeedEnd::OutOfTurn(_))
+        }),
+        ("no hello", ToAgent::ProbeReply(1).encode(), |end| {
+            matches!(end, FeedEnd::OutOfTurn(_))
+        }),
+        (
+            "an unasked answer",
+            [good(), ToAgent::ProbeReply(9).encode()].concat(),
+            |end| matches!(end, FeedEnd::OutOfTurn(_)),
+        ),
+        (
+            "an unasked ack",
+            [good(), ToAgent::Ack(ack).encode()].concat(),
+            |end| matches!(end, FeedEnd::Ack(_)),
+        ),
+    ];
+    for (what, bytes, is_right) in cases {
+        let mut bench = begin();
+        bench.proxy.write_all(&bytes).await.unwrap();
+        let end = bench.served.await.unwrap();
+        assert!(is_right(&end), "{what}: {end:?}");
+        assert!(bench.health.borrow().last_end.is_some(), "{what}");
+    }
+}
