@@ -2,7 +2,7 @@
 //! the tree to findings, and each family shows on small bad examples that its rules do find something.
 //!
 //! A rule says what to do about it in its message. Taste is not held here, only what would rot the house:
-//! arrows between crates, purity, the place of `unsafe`, reasons for exceptions, and links that lead nowhere.
+//! arrows between crates, purity, the absence of `unsafe`, reasons for exceptions, and links that lead nowhere.
 
 mod agreement;
 mod floors;

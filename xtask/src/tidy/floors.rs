@@ -27,9 +27,6 @@ const PURE: [&str; 2] = ["selvedge-model", "selvedge-feed"];
 /// What a pure crate may depend on beside pure crates: nothing that does IO.
 const PURE_MAY_NAME: [&str; 4] = ["bytes", "libm", "prost", "thiserror"];
 
-/// The one crate that may hold unsafe code (and only in one folder: see the `source` rules).
-const UNSAFE_CRATE: &str = "selvedge-node";
-
 /// A crate of the workspace as its manifest tells.
 #[derive(Debug, Default)]
 pub(crate) struct Crate {
@@ -101,9 +98,7 @@ pub(crate) fn findings(crates: &[Crate], tree: &Tree) -> Vec<Finding> {
         if PURE.contains(&this.name.as_str()) {
             found.extend(impurities(this, tree));
         }
-        if this.name != UNSAFE_CRATE {
-            found.extend(missing_attribute(this, tree, "#![forbid(unsafe_code)]"));
-        }
+        found.extend(missing_attribute(this, tree, "#![forbid(unsafe_code)]"));
     }
     found
 }
@@ -215,9 +210,8 @@ mod tests {
     }
 
     #[test]
-    fn unsafe_is_forbidden_everywhere_but_in_one_crate() {
-        assert_eq!(check("selvedge-bench", &[], "").len(), 1);
-        assert!(check("selvedge-node", &[], "").is_empty());
+    fn a_crate_that_does_not_forbid_unsafe_is_found() {
+        assert_eq!(check("selvedge-node", &[], "").len(), 1);
     }
 
     #[test]
