@@ -34,7 +34,6 @@ pub(crate) struct Options {
 
 /// A running agent.
 pub(crate) struct Agent {
-    pub(crate) node: SharedNode,
     pub(crate) plane: ControlPlane,
     pub(crate) host: Arc<NodeHost>,
     pub(crate) health: watch::Receiver<ProxyHealth>,
@@ -102,7 +101,6 @@ impl Agent {
             snapshots: plane.snapshots(),
         });
         Ok(Self {
-            node,
             plane,
             host,
             health: healthy,
@@ -180,7 +178,8 @@ async fn report_listening(node: &SharedNode, plane: &ControlPlane) -> anyhow::Re
     Ok(())
 }
 
-/// How often named cgroups that were not there are looked for again.
+/// How often it is looked whether cgroups that Workloads name are there: they come and go with the
+/// units and containers that they belong to. No wake-up where none is named.
 const SEARCH_PERIOD: Duration = Duration::from_secs(5);
 
 /// Brings every new generation to the kernel, and looks for the cgroups it names.
@@ -192,9 +191,9 @@ async fn follow_snapshots(
 ) -> anyhow::Result<()> {
     let mut known = BTreeMap::new();
     loop {
-        let is_complete = report_named(&node, &plane, &mut known).await?;
+        let names_any = report_named(&node, &plane, &mut known).await?;
         let changed = snapshots.changed();
-        if is_complete {
+        if !names_any {
             changed.await?;
         } else if let Ok(changed) = tokio::time::timeout(SEARCH_PERIOD, changed).await {
             changed?;
@@ -214,8 +213,8 @@ async fn follow_snapshots(
     }
 }
 
-/// Reports changes among the cgroups outside the mesh that Workloads name; false while one of them
-/// is not there.
+/// Reports changes among the cgroups outside the mesh that Workloads name; false where none is
+/// named.
 async fn report_named(
     node: &SharedNode,
     plane: &ControlPlane,
@@ -242,10 +241,10 @@ async fn report_named(
             .filter(|(_, id)| id.is_none())
             .map(|(it, _)| it.clone())
             .collect();
-        *known = now.clone();
+        *known = now;
         plane.set_cgroups(found, gone).await?;
     }
-    Ok(now.values().all(Option::is_some))
+    Ok(!known.is_empty())
 }
 
 /// Tells the control plane what the kernel sees.

@@ -32,15 +32,6 @@ impl SharedNode {
     pub(crate) fn lock(&self) -> MutexGuard<'_, Node> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    /// The node itself, once nobody else has it.
-    pub(crate) fn into_inner(self) -> Option<Node> {
-        Some(
-            Arc::into_inner(self.0)?
-                .into_inner()
-                .unwrap_or_else(PoisonError::into_inner),
-        )
-    }
 }
 
 /// See [`Host`].

@@ -167,7 +167,6 @@ impl Node {
             let is_new = !attached.remove(&place);
             if is_new || !self.current.contains(&place) {
                 self.kernel.attach(Scope::Joined, &place, &open(folder)?)?;
-                self.watches.add(*cgroup, folder.clone())?;
                 self.current.insert(place);
                 seeded = false;
             }

@@ -9,7 +9,7 @@ fn replicas_on_one_port_all_run_and_see_it() {
     let Some(mut bed) = Testbed::new("replicas on one port") else {
         return;
     };
-    let web = bed.service("web", 80, Protocol::Tcp);
+    let web = bed.service("web", 18089, Protocol::Tcp);
     let mut replicas: Vec<Program> = (0..3)
         .map(|i| bed.program("web", &format!("web-{i}")))
         .collect();
@@ -44,7 +44,7 @@ fn replicas_on_one_port_all_run_and_see_it() {
             .starts_with(&format!("{first} "))
     );
     // ... and no virtual address works for it.
-    assert_eq!(outside.tell(&format!("ask {web}:80")), "error ECONNREFUSED");
+    assert_eq!(outside.tell(&format!("ask {web}:18089")), "error ECONNREFUSED");
 
     // The port goes with its holder and comes back with the next.
     replicas[0].kill();
