@@ -60,6 +60,13 @@ static __always_inline int route(struct bpf_sock_addr *ctx, const struct request
 	if (!service && !virtual && !is_self(&ask->key.address))
 		return 1;
 
+	/* The C library connects UDP sockets, of which it sends nothing, to find out which addresses can be
+	 * reached (RFC 6724 sorting). It is told yes; what is sent all the same finds nobody on port 0. */
+	if (!service && virtual && ask->key.protocol == IPPROTO_UDP) {
+		to->address = ask->key.address;
+		*led = true;
+		return 1;
+	}
 	caller = caller_of(kernel_socket(socket));
 	if (!service) {
 		if (virtual)

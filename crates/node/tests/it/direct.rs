@@ -145,6 +145,13 @@ fn datagrams_go_both_ways_connected_or_not() {
         caller.tell(&format!("sendto {echo}:7")),
         "error ECONNREFUSED"
     );
+    // A port that the service does not have: an error at once or with the first answer.
+    for how in ["send", "sendto"] {
+        assert_eq!(
+            caller.tell(&format!("{how} {echo}:8")),
+            "error ECONNREFUSED"
+        );
+    }
     assert_eq!(server.tell("answer a 0.0.0.0:18082"), "0.0.0.0:18082");
     for how in ["send", "sendto"] {
         let answer = caller.tell(&format!("{how} {echo}:7"));
