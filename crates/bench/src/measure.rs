@@ -148,7 +148,7 @@ impl<'a> Bench<'a> {
         };
         interrupt::check()?;
         if let Err(error) = &done {
-            section.not_had("the rest of this measure", format!("{error:#}"), Some(0.0));
+            section.incomplete(format!("{error:#}"));
         }
         Ok((section, done.is_ok()))
     }

@@ -13,8 +13,8 @@ use crate::options::BenchOptions;
 /// What made the figures.
 #[derive(Debug, Serialize)]
 pub(crate) struct Provenance {
-    /// Seconds since 1970 at the start.
-    pub(crate) started_unix_s: u64,
+    /// When the run began, in UTC (RFC 3339).
+    pub(crate) started: String,
     pub(crate) version: String,
     /// The commit the binary's source tree is at now, and whether it has changes; absent where the
     /// binary does not lie in one.
@@ -40,7 +40,7 @@ impl Provenance {
         let system = rustix::system::uname();
         let kernel = [system.release(), system.version(), system.machine()];
         Self {
-            started_unix_s: since.map_or(0, |since| since.as_secs()),
+            started: date(since.map_or(0, |since| since.as_secs())),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             commit: commit_of(program),
             profile: if cfg!(debug_assertions) {
@@ -85,8 +85,8 @@ impl Provenance {
         };
         writeln!(
             out,
-            "started {} s after 1970, {} rounds, seed {}{quick}\n",
-            self.started_unix_s, self.rounds, self.seed
+            "{}, {} rounds, seed {}{quick}\n",
+            self.started, self.rounds, self.seed
         )
     }
 }
@@ -116,6 +116,25 @@ fn commit_of(program: &Path) -> Option<String> {
     Some(commit + mark)
 }
 
+/// Seconds since 1970 as a date and time (RFC 3339). Years are counted from March, so that the day
+/// that leap years add is their last: each month then begins 30.6 days, rounded, after the last.
+fn date(unix_s: u64) -> String {
+    let (days, second) = (unix_s / 86_400 + 719_468, unix_s % 86_400);
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let from_march = (5 * day + 2) / 153;
+    let day = day - (153 * from_march + 2) / 5 + 1;
+    let month = if from_march < 10 {
+        from_march + 3
+    } else {
+        from_march - 9
+    };
+    let year = era * 400 + year + u64::from(month <= 2);
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
 /// The value of the first `key : value` line, empty where there is none.
 fn field(path: &str, key: &str) -> String {
     let text = fs::read_to_string(path).unwrap_or_default();
@@ -138,4 +157,18 @@ fn first_word(path: &str) -> String {
 fn number(text: &str) -> u64 {
     let digits = text.split_whitespace().next().unwrap_or_default();
     digits.parse().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_right_around_leap_days() {
+        assert_eq!(date(0), "1970-01-01T00:00:00Z");
+        assert_eq!(date(951_782_399), "2000-02-28T23:59:59Z");
+        assert_eq!(date(951_782_400), "2000-02-29T00:00:00Z");
+        assert_eq!(date(4_107_542_400), "2100-03-01T00:00:00Z");
+        assert_eq!(date(1_798_761_599), "2026-12-31T23:59:59Z");
+    }
 }

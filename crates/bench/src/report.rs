@@ -148,6 +148,13 @@ impl Section {
         self.push(name, Figure::NotHad { reason }, at_most, verdict);
     }
 
+    /// The measure ended before its time.
+    pub(crate) fn incomplete(&mut self, reason: impl Into<String>) {
+        let reason = reason.into();
+        let figure = Figure::NotHad { reason };
+        self.push("the rest of this measure", figure, None, Verdict::NotHad);
+    }
+
     pub(crate) fn note(&mut self, note: impl Into<String>) {
         self.notes.push(note.into());
     }
@@ -209,35 +216,36 @@ pub(crate) fn write_totals(report: &Report, out: &mut impl Write) -> io::Result<
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:<44} ", self.name)?;
-        match &self.figure {
+        let figure = match &self.figure {
             Figure::Ratio {
                 unit,
                 base,
                 treated,
                 ratio,
             } => {
-                let pair = format!(
-                    "{} -> {}",
-                    unit.show(base.median),
-                    unit.show(treated.median)
-                );
-                let Spread {
-                    min, median, max, ..
-                } = ratio;
-                write!(f, "{pair:<24} {min:.3}/{median:.3}/{max:.3}x")?;
+                let (base, treated) = (unit.show(base.median), unit.show(treated.median));
+                let (min, median, max) = (ratio.min, ratio.median, ratio.max);
+                format!("{base:>10} -> {treated:<10} {min:.3}/{median:.3}/{max:.3}x")
             }
-            Figure::Amount { unit, value } => write!(f, "{:<24}", unit.show(*value))?,
-            Figure::NotHad { reason } => write!(f, "not had: {reason}")?,
+            Figure::Amount { unit, value } => format!("{:>10}", unit.show(*value)),
+            Figure::NotHad { reason } => format!("not had: {reason}"),
+        };
+        let unit = match &self.figure {
+            Figure::Amount { unit, .. } => Some(*unit),
+            Figure::Ratio { .. } | Figure::NotHad { .. } => None,
+        };
+        let bar = self.at_most.map(|bar| match unit {
+            Some(unit) => format!("bar {}: ", unit.show(bar)),
+            None => format!("bar {bar}: "),
+        });
+        let is_judged = self.at_most.is_some() || self.verdict == Verdict::NotHad;
+        match is_judged {
+            true => {
+                let bar = bar.unwrap_or_default();
+                write!(f, "{:<40} {figure:<43} {bar}{}", self.name, self.verdict)
+            }
+            false => write!(f, "{:<40} {figure}", self.name),
         }
-        if let Some(bar) = self.at_most {
-            let bar = match &self.figure {
-                Figure::Amount { unit, .. } => unit.show(bar),
-                Figure::Ratio { .. } | Figure::NotHad { .. } => format!("{bar}"),
-            };
-            write!(f, "  bar {bar}: {}", self.verdict)?;
-        }
-        Ok(())
     }
 }
 
@@ -298,8 +306,8 @@ mod tests {
         let verdicts: Vec<_> = section.findings.iter().map(|it| it.verdict).collect();
         assert_eq!(verdicts, [Verdict::Met, Verdict::Missed, Verdict::NotHad]);
         let text = text(&section);
-        assert!(text.contains("1.00 us -> 1.02 us"), "{text}");
-        assert!(text.contains("1.000/1.020/1.500x  bar 1.03: met"), "{text}");
+        let line = "1.00 us -> 1.02 us    1.000/1.020/1.500x bar 1.03: met";
+        assert!(text.contains(line), "{text}");
     }
 
     #[test]

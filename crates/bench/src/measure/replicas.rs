@@ -112,11 +112,8 @@ fn judge(report: &LoadReport, deaths: &[Death], section: &mut Section) {
         .filter(|failure| !is_explained(failure, deaths));
     let unexplained = unexplained.count() as u64 + untold;
     section.count("failures that no death explains", unexplained, Some(0));
-    let latest = report
-        .failures
-        .iter()
-        .filter_map(|failure| begun_after(failure, deaths))
-        .max();
+    let late = |failure: &Failure| begun_after(failure, deaths);
+    let latest = report.failures.iter().filter_map(late).max();
     let latest = latest.unwrap_or(0) as f64;
     section.amount(
         "latest failed connect, after the death",
@@ -133,8 +130,13 @@ fn is_explained(failure: &Failure, deaths: &[Death]) -> bool {
     })
 }
 
-/// How long after the last death before it a connection was begun that failed.
+/// How long after a death a connection was begun that failed, where nothing else explains it: it was
+/// not under way when a replica died, and not open to that replica.
 fn begun_after(failure: &Failure, deaths: &[Death]) -> Option<u64> {
+    let met = |death: &Death| (failure.began_ns..=failure.ended_ns).contains(&death.at_ns);
+    if failure.server.is_some() || deaths.iter().any(met) {
+        return None;
+    }
     let since = |death: &Death| failure.began_ns.checked_sub(death.at_ns);
     deaths.iter().filter_map(since).min()
 }
