@@ -203,6 +203,12 @@ impl Table {
     }
 }
 
+/// A number of things: `1 error`, `3 errors`.
+pub(crate) fn count(number: usize, thing: &str) -> String {
+    let ending = if number == 1 { "" } else { "s" };
+    format!("{number} {thing}{ending}")
+}
+
 /// An age as people say it: `340ms`, `12s`, `5m`, `3h`, `9d`.
 pub(crate) fn age(seconds: f64) -> String {
     // Ages are positive and small enough for any integer.
@@ -248,6 +254,10 @@ mod tests {
 
     #[test]
     fn figures_are_said_as_people_say_them() {
+        assert_eq!(
+            [count(1, "error"), count(0, "error")],
+            ["1 error", "0 errors"]
+        );
         let ages = [0.25, 1.0, 119.0, 120.0, 7200.0, 200_000.0].map(age);
         assert_eq!(ages, ["250ms", "1s", "119s", "2m", "2h", "2d"]);
         assert_eq!(

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use selvedge_control_plane::{
-    Disk, DryRun, Options, SourceFile, Store, VirtualRange, parse, start,
+    Disk, Effect, Options, SourceFile, Store, VirtualRange, parse, start,
 };
 use selvedge_model::Generation;
 
@@ -47,7 +47,7 @@ async fn measure(
         let name = "generated".to_owned();
         let parsed = parse(&[SourceFile { name, text }]).map_err(|it| it[0].to_string())?;
         let read = begun.elapsed();
-        plane.apply(parsed.documents, DryRun::No).await?;
+        plane.apply(parsed.documents, Effect::Change).await?;
         report(&what, read, begun.elapsed());
     }
     drop(plane);

@@ -69,6 +69,19 @@ pub enum ConditionReason {
 }
 
 impl ConditionReason {
+    /// What to do about it.
+    pub const fn next_step(self) -> &'static str {
+        match self {
+            Self::ServiceMissing => "apply a Service of that name, or delete this object",
+            Self::CgroupAbsent => "start what runs there; it is found when it appears",
+            Self::PortMissing => "give the port that name where it is listed, or use its number",
+            Self::WeightUnused => "compare the name with `selvedge get workload`",
+            Self::BalancedPerConnection => {
+                "clients that reconnect now and then, or have several connections, even it out"
+            }
+        }
+    }
+
     /// The word in an object's status.
     pub const fn word(self) -> &'static str {
         match self {

@@ -25,6 +25,8 @@ pub use service::{ServiceSpec, ServiceSpecPort, TargetPort};
 pub use traffic_policy::{PolicyTarget, TrafficPolicy, Weight};
 pub use workload::{CgroupRef, Publish, ResolverSpec, WorkloadPlace, WorkloadPort, WorkloadSpec};
 
+pub(crate) use workload::search_suffix;
+
 use cursor::{Cursor, Fields, Findings, nearest};
 use text::{Node, Value};
 
@@ -296,9 +298,10 @@ pub(crate) fn from_json(file: &str, value: serde_json::Value) -> Result<Document
     let mut documents = Vec::new();
     let cursor = Cursor::root(&node, &findings);
     read_object(&cursor, file, &mut documents);
+    let (errors, _) = findings.into_parts();
     match documents.pop() {
-        Some(document) if documents.is_empty() => Ok(document),
-        _ => Err(findings.into_parts().0),
+        Some(document) if documents.is_empty() && errors.is_empty() => Ok(document),
+        _ => Err(errors),
     }
 }
 

@@ -33,7 +33,7 @@ pub use host::{Hint, Host, HostPlacement, Peer, PlacedCgroup};
 pub use objects::{Action, Change, DeleteError, Object, Objects, Owner, PlaceError, PlaceRequest};
 pub use permission::{Identity, Leave};
 pub use plane::{
-    Applied, ApplyError, ControlPlane, DryRun, FolderState, Gone, Options, Placed, StoreState,
+    Applied, ApplyError, ControlPlane, Effect, FolderState, Gone, Options, Placed, StoreState,
     View, start,
 };
 pub use problem::{Finding, Problem, ProblemKind};

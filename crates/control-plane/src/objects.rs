@@ -108,6 +108,17 @@ impl Objects {
         self.accept(documents, Owner::Api, generation, range, errors)
     }
 
+    /// As [`Self::apply`], but as if nobody owned anything.
+    pub(crate) fn judge(
+        &mut self,
+        documents: Vec<Document>,
+        generation: Generation,
+        range: VirtualRange,
+    ) -> Result<Vec<Change>, Vec<Diagnostic>> {
+        let errors = refuse_doubles(&documents);
+        self.accept(documents, Owner::Api, generation, range, errors)
+    }
+
     /// Makes the folder's objects exactly these, all or none. Objects that the API made before the
     /// folder had them become the folder's.
     pub fn replace_folder(

@@ -25,7 +25,7 @@ use crate::store::{Disk, Restored, Store, StoreError};
 
 use configuration::Configuration;
 use handle::Command;
-pub use handle::{Applied, ApplyError, ControlPlane, DryRun, Gone, Placed};
+pub use handle::{Applied, ApplyError, ControlPlane, Effect, Gone, Placed};
 pub use view::{FolderState, StoreState, View};
 
 /// Commands that may wait; callers wait for room beyond it.
@@ -52,8 +52,8 @@ pub fn start(
     restored: Restored,
     options: Options,
 ) -> (ControlPlane, impl Future<Output = ()> + Send + 'static) {
-    for error in &restored.passed_over {
-        warn!("a stored generation is passed over: {}", log::chain(error));
+    for error in &restored.left_out {
+        warn!("part of the state is left out: {}", log::chain(error));
     }
     let generation = Generation(restored.generation.0.max(options.floor.0) + 1);
     let range = options.virtual_range;

@@ -8,8 +8,8 @@ use std::fs;
 use std::time::Instant;
 
 use selvedge_model::{
-    CgroupId, Endpoint, FeatureState, KernelStatus, Listening, Observation, Place, Port, Protocol,
-    Service, ServicePort, Snapshot, Workload,
+    CgroupId, Diagnostic, Endpoint, FeatureState, KernelStatus, Listening, Observation, Place,
+    Port, Protocol, Service, ServicePort, Snapshot, Workload,
 };
 
 use crate::api::Api;
@@ -303,11 +303,13 @@ fn warnings(view: &View, health: &ProxyHealth, kernel: Option<&KernelStatus>) ->
         );
     }
     for condition in view.conditions.iter() {
-        let what = format!(
-            "{}: {}",
-            condition.diagnostic.path, condition.diagnostic.message
+        let Diagnostic { path, message, .. } = &condition.diagnostic;
+        let next = condition.reason.next_step();
+        warn(
+            condition.key.to_string(),
+            format!("{path}: {message}"),
+            next,
         );
-        warn(condition.key.to_string(), what, "");
     }
     if !health.is_connected {
         let ended = health

@@ -38,8 +38,8 @@ pub struct Restored {
     pub generation: Generation,
     /// Its objects.
     pub objects: Objects,
-    /// Newer files that could not be read, and why.
-    pub passed_over: Vec<StoreError>,
+    /// Newer files that are damaged, and objects that are not understood.
+    pub left_out: Vec<StoreError>,
 }
 
 /// What went wrong with the state folder.
@@ -87,19 +87,35 @@ impl<F: Files> Store<F> {
 
     /// Opens the folder and reads the newest generation in it.
     pub fn open(files: F) -> Result<(Self, Restored), StoreError> {
-        let store = Self { files };
+        let mut store = Self { files };
         let mut restored = Restored::default();
         for (generation, file) in store.generations()? {
             match store.read(generation, &file) {
-                Ok(objects) => {
+                Ok(read) => {
+                    store.set_aside(&file, &read)?;
                     restored.generation = generation;
-                    restored.objects = objects;
+                    restored.objects = Objects::restored(read.objects);
+                    restored.left_out.extend(read.not_understood);
                     break;
                 }
-                Err(error) => restored.passed_over.push(error),
+                Err(error) => restored.left_out.push(error),
             }
         }
         Ok((store, restored))
+    }
+
+    /// Keeps a file that holds more than this version understands: the next generations are without
+    /// it, and the version that wrote it may come back.
+    fn set_aside(&mut self, file: &str, read: &Decoded) -> Result<(), StoreError> {
+        if read.not_understood.is_empty() {
+            return Ok(());
+        }
+        let bytes = self.files.read(file).map_err(failed("read", file))?;
+        let aside = format!("{file}.aside");
+        self.files
+            .write(&aside, &bytes)
+            .map_err(failed("write", &aside))?;
+        self.files.sync(&aside).map_err(failed("sync", &aside))
     }
 
     /// Makes a generation durable. After an error the one before is still the newest.
@@ -161,7 +177,7 @@ impl<F: Files> Store<F> {
         Ok(generations)
     }
 
-    fn read(&self, generation: Generation, file: &str) -> Result<Objects, StoreError> {
+    fn read(&self, generation: Generation, file: &str) -> Result<Decoded, StoreError> {
         let bytes = self.files.read(file).map_err(failed("read", file))?;
         decode(file, generation, &bytes)
     }
@@ -202,7 +218,7 @@ fn header(generation: Generation, body: &[u8]) -> String {
     format!("{MAGIC} {generation} {} {checksum:08x}\n", body.len())
 }
 
-fn decode(file: &str, generation: Generation, bytes: &[u8]) -> Result<Objects, StoreError> {
+fn decode(file: &str, generation: Generation, bytes: &[u8]) -> Result<Decoded, StoreError> {
     let damaged = |what| StoreError::Damaged {
         file: file.to_owned(),
         what,
@@ -218,8 +234,22 @@ fn decode(file: &str, generation: Generation, bytes: &[u8]) -> Result<Objects, S
     let lines = body
         .split(|byte| *byte == b'\n')
         .filter(|line| !line.is_empty());
-    let objects = lines.map(|line| decode_object(file, line));
-    Ok(Objects::restored(objects.collect::<Result<Vec<_>, _>>()?))
+    let mut read = Decoded::default();
+    for line in lines {
+        match decode_object(file, line) {
+            Ok(object) => read.objects.push(object),
+            Err(error) => read.not_understood.push(error),
+        }
+    }
+    Ok(read)
+}
+
+/// What an undamaged file holds.
+#[derive(Debug, Default)]
+struct Decoded {
+    objects: Vec<Object>,
+    /// Objects of another version of this program.
+    not_understood: Vec<StoreError>,
 }
 
 fn decode_object(file: &str, line: &[u8]) -> Result<Object, StoreError> {

@@ -15,9 +15,23 @@ use crate::problem::Finding;
 pub struct ApplyRequest {
     /// The documents.
     pub files: Vec<ApplyFile>,
-    /// Whether only to judge.
+    /// What to do with them.
     #[serde(default)]
-    pub dry_run: bool,
+    pub mode: ApplyMode,
+}
+
+/// What to do with documents.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ApplyMode {
+    /// Put them into force.
+    #[default]
+    Apply,
+    /// Say what that would do.
+    DryRun,
+    /// Judge them beside what is in force, whoever owns it: a configuration folder can be checked
+    /// before it is put in place.
+    Check,
 }
 
 /// A file of documents.

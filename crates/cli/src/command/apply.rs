@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use selvedge_control_plane::wire::{ApplyFile, ApplyReply, ApplyRequest};
+use selvedge_control_plane::wire::{ApplyFile, ApplyMode, ApplyReply, ApplyRequest};
 use selvedge_control_plane::{Problem, ProblemKind, read_files};
 
 use crate::client;
@@ -51,7 +51,11 @@ impl FilesArgs {
 pub(crate) fn apply(run_dir: &Path, args: &ApplyArgs) -> anyhow::Result<ExitCode> {
     let request = ApplyRequest {
         files: args.files.read()?,
-        dry_run: args.dry_run,
+        mode: if args.dry_run {
+            ApplyMode::DryRun
+        } else {
+            ApplyMode::Apply
+        },
     };
     let reply: ApplyReply = client::post(run_dir, "/v1/apply", &request)?;
     eprint!("{}", warnings_text(&reply));

@@ -7,12 +7,12 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Args;
-use selvedge_control_plane::wire::{ApplyFile, ApplyReply, ApplyRequest};
+use selvedge_control_plane::wire::{ApplyFile, ApplyMode, ApplyReply, ApplyRequest};
 use selvedge_control_plane::{Problem, ProblemKind, SourceFile, VirtualRange};
 
 use super::apply::{FilesArgs, warnings_text};
 use crate::client;
-use crate::output::{findings_text, print};
+use crate::output::{count, findings_text, print};
 
 /// Arguments of `selvedge check`.
 #[derive(Args, Debug)]
@@ -33,7 +33,7 @@ pub(crate) fn check(run_dir: &Path, args: &CheckArgs) -> anyhow::Result<ExitCode
     }
     let request = ApplyRequest {
         files,
-        dry_run: true,
+        mode: ApplyMode::Check,
     };
     match client::post::<ApplyReply>(run_dir, "/v1/apply", &request) {
         Ok(reply) => {
@@ -56,7 +56,7 @@ fn check_alone(files: Vec<ApplyFile>, how: &str) -> Result<(), Problem> {
     let files: Vec<_> = files.collect();
     let parsed = selvedge_control_plane::check(&files, VirtualRange::DEFAULT);
     let parsed = parsed.map_err(|diagnostics| {
-        let what = format!("{} errors", diagnostics.len());
+        let what = count(diagnostics.len(), "error");
         Problem::new(ProblemKind::Invalid, what).with_diagnostics(&diagnostics)
     })?;
     let warnings: Vec<_> = parsed.warnings.iter().map(Into::into).collect();

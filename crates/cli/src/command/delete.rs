@@ -11,7 +11,7 @@ use selvedge_control_plane::{ObjectKey, Problem, ProblemKind, SourceFile, parse}
 use super::apply::FilesArgs;
 use super::get::objects_path;
 use crate::client;
-use crate::output::print;
+use crate::output::{count, print};
 
 /// Arguments of `selvedge delete`.
 #[derive(Args, Debug)]
@@ -55,7 +55,7 @@ pub(crate) fn delete(run_dir: &Path, args: &DeleteArgs) -> anyhow::Result<ExitCo
         }
     }
     if failures > 0 {
-        bail!("{failures} objects were not deleted");
+        bail!("{} could not be deleted", count(failures, "object"));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -12,7 +12,7 @@ use selvedge_control_plane::wire::{
 };
 
 use crate::client;
-use crate::output::{OutputArgs, Table, Tone, age, bytes, findings_text, toned};
+use crate::output::{OutputArgs, Table, Tone, age, bytes, count, findings_text, toned};
 
 /// Arguments of `selvedge status`.
 #[derive(Args, Debug)]
@@ -117,16 +117,16 @@ fn configuration(text: &mut String, configuration: &ConfigurationReport) {
     };
     let _ = writeln!(
         text,
-        "\n{}: generation {} for {}, {} objects, {durable}",
+        "\n{}: generation {} for {}, {}, {durable}",
         toned("configuration", Tone::Title),
         configuration.generation,
         age(configuration.age),
-        configuration.objects,
+        count(configuration.objects, "object"),
     );
     if let Some(folder) = &configuration.folder {
         let state = match folder.errors.len() {
             0 => "in force".to_owned(),
-            count => format!("{count} errors, NOT IN FORCE"),
+            errors => format!("{}, NOT IN FORCE", count(errors, "error")),
         };
         let _ = writeln!(
             text,

@@ -6,9 +6,9 @@ use super::Api;
 use crate::compile::Condition;
 use crate::document::{Kind, ObjectKey, SourceFile, parse};
 use crate::objects::{DeleteError, Object, Owner};
-use crate::plane::{ApplyError, DryRun, View};
+use crate::plane::{ApplyError, Effect, View};
 use crate::problem::{Finding, Problem, ProblemKind};
-use crate::wire::{ApplyReply, ApplyRequest, Changed, ObjectList};
+use crate::wire::{ApplyMode, ApplyReply, ApplyRequest, Changed, ObjectList};
 use selvedge_model::Label;
 
 /// What a request selects by.
@@ -131,14 +131,14 @@ pub(super) async fn apply(api: &Api, request: ApplyRequest) -> Result<ApplyReply
     let parsed = tokio::task::spawn_blocking(move || parse(&files)).await;
     let parsed = parsed.map_err(|panic| Problem::new(ProblemKind::Failed, panic.to_string()))?;
     let parsed = parsed.map_err(|errors| refused(ApplyError::Refused(errors)))?;
-    let dry_run = if request.dry_run {
-        DryRun::Yes
-    } else {
-        DryRun::No
+    let effect = match request.mode {
+        ApplyMode::Apply => Effect::Change,
+        ApplyMode::DryRun => Effect::Judge,
+        ApplyMode::Check => Effect::JudgeUnowned,
     };
     let applied = api
         .plane
-        .apply(parsed.documents, dry_run)
+        .apply(parsed.documents, effect)
         .await
         .map_err(refused)?;
     let changes = applied.changes.iter().map(|change| Changed {

@@ -23,7 +23,7 @@ use tokio::time::timeout;
 use super::{Api, Down, PATIENCE, PROBLEMS, identity, objects, run};
 use crate::host::Peer;
 use crate::problem::{Problem, ProblemKind};
-use crate::wire::{ApplyRequest, DownRequest, RunRequest};
+use crate::wire::{ApplyMode, ApplyRequest, DownRequest, RunRequest};
 use crate::{graph, metrics, status};
 
 /// Longest body of an apply: a set of documents.
@@ -72,7 +72,7 @@ impl Api {
             (&Method::POST, "/v1/apply") => {
                 self.check_reader(peer)?;
                 let wanted: ApplyRequest = read(request, MAX_DOCUMENTS).await?;
-                if !wanted.dry_run {
+                if wanted.mode == ApplyMode::Apply {
                     check_root(peer, "change the configuration")?;
                 }
                 Ok(json(&objects::apply(self, wanted).await?))

@@ -12,7 +12,7 @@ use selvedge_telemetry::info;
 use tokio::time::timeout;
 
 use super::{Api, identity};
-use crate::document::{Publish, ResolverSpec, WorkloadPort};
+use crate::document::{Publish, ResolverSpec, WorkloadPort, search_suffix};
 use crate::host::{HostPlacement, Peer};
 use crate::objects::{PlaceError, PlaceRequest};
 use crate::permission::Leave;
@@ -62,10 +62,11 @@ fn read(wanted: &RunRequest) -> Result<PlaceRequest, Problem> {
             service_port: publish.service_port.map(read_port).transpose()?,
         })
     });
+    // What is no domain name in a resolv.conf has no effect there either.
     let search = wanted
         .search
         .iter()
-        .map(|suffix| suffix.to_ascii_lowercase());
+        .filter_map(|suffix| search_suffix(suffix));
     Ok(PlaceRequest {
         service,
         ports,

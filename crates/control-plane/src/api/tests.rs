@@ -231,7 +231,7 @@ async fn peers_may_do_what_their_verb_allows() {
     let bench = begin();
     let nobody = || peer(NOBODY, NOBODY);
     let reader = || peer(NOBODY, 4_242);
-    let dry_run = json!({"files": [], "dryRun": true});
+    let dry_run = json!({"files": [], "mode": "dryRun"});
     let apply = json!({"files": []});
     let down = json!({"workloads": "stop"});
     for (method, path, body, seen, read) in [

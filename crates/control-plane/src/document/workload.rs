@@ -219,14 +219,23 @@ fn read_resolver(cursor: &Cursor<'_>) -> Option<ResolverSpec> {
 }
 
 fn read_suffix(cursor: &Cursor<'_>) -> Option<String> {
-    let text = cursor.text()?.to_ascii_lowercase();
-    let text = text.strip_suffix('.').unwrap_or(&text);
-    let fits = |label: &str| (1..=Label::MAX_BYTES).contains(&label.len());
-    if text.len() > 253 || !text.split('.').all(fits) {
+    let suffix = search_suffix(&cursor.text()?);
+    if suffix.is_none() {
         cursor.error("expected a domain name");
-        return None;
     }
-    Some(text.to_owned())
+    suffix
+}
+
+/// A search suffix as it is kept: lower case, without a final dot. `None` for what is no domain
+/// name, and for the root, which systemd-resolved writes where there is nothing to search.
+pub(crate) fn search_suffix(text: &str) -> Option<String> {
+    let text = text.to_ascii_lowercase();
+    let text = text.strip_suffix('.').unwrap_or(&text);
+    let fits = |label: &str| {
+        (1..=Label::MAX_BYTES).contains(&label.len())
+            && label.bytes().all(|it| it.is_ascii_graphic())
+    };
+    (text.len() <= 253 && text.split('.').all(fits)).then(|| text.to_owned())
 }
 
 /// `1.2.3.4`, `1.2.3.4:53`, `fe80::1` or `[fe80::1]:53`.

@@ -13,7 +13,7 @@ use selvedge_model::{
 use super::{Action, Change, Objects, Owner};
 use crate::address::VirtualRange;
 use crate::document::{
-    CgroupRef, Document, Kind, Metadata, ObjectKey, Publish, ResolverSpec, ServiceSpec,
+    self, CgroupRef, Document, Kind, Metadata, ObjectKey, Publish, ResolverSpec, ServiceSpec,
     ServiceSpecPort, Spec, TargetPort, WorkloadPlace, WorkloadPort, WorkloadSpec,
 };
 
@@ -112,7 +112,8 @@ impl Objects {
         let made = Metadata::made_by_run();
         let mut documents = vec![Document::made(ORIGIN, key, made, Spec::Workload(spec))];
         documents.extend(self.service_for(request));
-        let accepted = self.accept(documents, Owner::Api, generation, range, Vec::new());
+        let errors = documents.iter().flat_map(unreadable).collect();
+        let accepted = self.accept(documents, Owner::Api, generation, range, errors);
         accepted.map_err(|diagnostics| PlaceError::Refused {
             service: request.service.clone(),
             diagnostics,
@@ -205,8 +206,19 @@ impl Objects {
             port,
             protocol,
         });
+        if !unreadable(&document).is_empty() {
+            return None;
+        }
         Some(self.put(document, Owner::Api, generation))
     }
+}
+
+/// What would be wrong with a made object if somebody had written it: it is stored in that form, and
+/// people read it back and change it.
+fn unreadable(document: &Document) -> Vec<Diagnostic> {
+    document::from_json(ORIGIN, document.to_json())
+        .err()
+        .unwrap_or_default()
 }
 
 impl ServiceSpec {

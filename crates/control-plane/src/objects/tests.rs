@@ -172,3 +172,31 @@ fn declared_ports_are_the_only_ones() {
     );
     assert_eq!(port_numbers(&objects), [8080]);
 }
+
+#[test]
+fn what_run_makes_is_judged_like_what_people_write() {
+    let port = |number: u16| WorkloadPort {
+        name: Some(Label::new("http").unwrap()),
+        port: Port::new(number).unwrap(),
+        protocol: Protocol::Tcp,
+    };
+    let request = PlaceRequest {
+        service: "web".parse().unwrap(),
+        ports: vec![port(80), port(81)],
+        publish: Vec::new(),
+        resolver: ResolverSpec::default(),
+        port_mode: PortMode::Shared,
+    };
+    let mut objects = Objects::default();
+    let name = objects
+        .free_replica_name(&request.service, |_| false)
+        .unwrap();
+    let cgroup = CgroupRef::Path("/selvedge/web-0".to_owned());
+    let error = objects
+        .place(&request, &name, &cgroup, Generation(1), RANGE)
+        .unwrap_err();
+    let PlaceError::Refused { diagnostics, .. } = error else {
+        panic!("{error}")
+    };
+    assert!(diagnostics[0].message.contains("twice"), "{diagnostics:?}");
+}

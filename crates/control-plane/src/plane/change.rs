@@ -11,7 +11,7 @@ use selvedge_telemetry::{info, warn};
 
 use super::Plane;
 use super::configuration::Configuration;
-use super::handle::{Applied, ApplyError, Command, DryRun, Placed, Placement, Reply};
+use super::handle::{Applied, ApplyError, Command, Effect, Placed, Placement, Reply};
 use super::view::FolderState;
 use crate::document::{CgroupRef, Document};
 use crate::objects::{Action, Change, DeleteError, Objects, PlaceError};
@@ -24,8 +24,8 @@ impl Plane {
     /// Carries out a command; what is to be answered comes back.
     pub(super) fn handle(&mut self, command: Command) -> Option<Reply> {
         match command {
-            Command::Apply(documents, dry_run, reply) => {
-                Some(Reply::Apply(self.apply(documents, dry_run), reply))
+            Command::Apply(documents, effect, reply) => {
+                Some(Reply::Apply(self.apply(documents, effect), reply))
             }
             Command::Delete(key, reply) => Some(Reply::Delete(self.delete(&key), reply)),
             Command::Reserve(service, reply) => {
@@ -84,14 +84,16 @@ impl Plane {
         Generation(self.view.snapshot.generation.0 + 1)
     }
 
-    fn apply(&mut self, documents: Vec<Document>, dry_run: DryRun) -> Result<Applied, ApplyError> {
+    fn apply(&mut self, documents: Vec<Document>, effect: Effect) -> Result<Applied, ApplyError> {
         let keys: Vec<_> = documents
             .iter()
             .map(|document| document.key.clone())
             .collect();
         let range = self.range;
-        let (changes, next) =
-            self.attempt(|objects, _, generation| objects.apply(documents, generation, range))?;
+        let (changes, next) = self.attempt(|objects, _, generation| match effect {
+            Effect::JudgeUnowned => objects.judge(documents, generation, range),
+            Effect::Change | Effect::Judge => objects.apply(documents, generation, range),
+        })?;
         // What refers to nothing is a mistake in what is applied now, though not in what is there.
         let dangling = next.conditions.iter().filter(|condition| {
             condition.reason == ConditionReason::ServiceMissing && keys.contains(&condition.key)
@@ -103,7 +105,7 @@ impl Plane {
             return Err(ApplyError::Refused(dangling));
         }
         let generation = next.snapshot.generation;
-        if dry_run == DryRun::No {
+        if effect == Effect::Change {
             log_changes("api", &changes);
             self.now = next;
         }

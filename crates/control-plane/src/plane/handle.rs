@@ -12,13 +12,15 @@ use super::view::View;
 use crate::document::{CgroupRef, Document, ObjectKey, Spec, WorkloadPlace};
 use crate::objects::{Change, DeleteError, PlaceError, PlaceRequest};
 
-/// Whether to judge only, or to do.
+/// What an apply is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DryRun {
-    /// Judge only.
-    Yes,
-    /// Do.
-    No,
+pub enum Effect {
+    /// Change the configuration.
+    Change,
+    /// Only say what that would do.
+    Judge,
+    /// Only say what that would do if nobody else owned anything.
+    JudgeUnowned,
 }
 
 /// What an apply did, or would do.
@@ -76,7 +78,7 @@ pub(super) struct Placement {
 pub(super) enum Command {
     Apply(
         Vec<Document>,
-        DryRun,
+        Effect,
         oneshot::Sender<Result<Applied, ApplyError>>,
     ),
     Delete(ObjectKey, oneshot::Sender<Result<Change, ApplyError>>),
@@ -190,9 +192,9 @@ impl ControlPlane {
     pub async fn apply(
         &self,
         documents: Vec<Document>,
-        dry_run: DryRun,
+        effect: Effect,
     ) -> Result<Applied, ApplyError> {
-        self.ask(|reply| Command::Apply(documents, dry_run, reply))
+        self.ask(|reply| Command::Apply(documents, effect, reply))
             .await?
     }
 

@@ -75,7 +75,7 @@ async fn changes_are_published_and_survive_a_restart() {
     let mut snapshots = plane.snapshots();
     let first = snapshots.borrow_and_update().generation;
     let applied = plane
-        .apply(documents(&service("cart")), DryRun::Yes)
+        .apply(documents(&service("cart")), Effect::Judge)
         .await
         .unwrap();
     assert_eq!(applied.changes[0].action, Action::Created);
@@ -84,14 +84,14 @@ async fn changes_are_published_and_survive_a_restart() {
         "a dry run changes nothing"
     );
     let applied = plane
-        .apply(documents(&service("cart")), DryRun::No)
+        .apply(documents(&service("cart")), Effect::Change)
         .await
         .unwrap();
     assert_eq!(applied.generation, Generation(first.0 + 1));
     let cart: ServiceName = "cart".parse().unwrap();
     let address = snapshots.borrow_and_update().services[&cart].address;
     let again = plane
-        .apply(documents(&service("cart")), DryRun::No)
+        .apply(documents(&service("cart")), Effect::Change)
         .await
         .unwrap();
     assert_eq!(again.changes[0].action, Action::Unchanged);
@@ -111,7 +111,7 @@ async fn references_to_nothing_are_refused_when_applied_and_kept_when_the_servic
                   metadata: {name: p}\n\
                   spec: {targetRefs: [{kind: Service, name: cart}], limits: {connections: 3}}\n";
     let error = plane
-        .apply(documents(policy), DryRun::No)
+        .apply(documents(policy), Effect::Change)
         .await
         .unwrap_err();
     let ApplyError::Refused(diagnostics) = error else {
@@ -120,7 +120,7 @@ async fn references_to_nothing_are_refused_when_applied_and_kept_when_the_servic
     assert_eq!(diagnostics[0].path, "spec.targetRefs[0].name");
     assert_eq!(diagnostics[0].origin.line, 5);
     let both = service("cart") + policy;
-    plane.apply(documents(&both), DryRun::No).await.unwrap();
+    plane.apply(documents(&both), Effect::Change).await.unwrap();
     let key = ObjectKey::new(
         Kind::Service,
         &selvedge_model::Label::default_namespace(),
@@ -136,13 +136,13 @@ async fn what_cannot_be_stored_is_refused_or_kept_by_who_asked() {
     let folder = root.path().join("state");
     let plane = begin(&folder);
     plane
-        .apply(documents(&service("cart")), DryRun::No)
+        .apply(documents(&service("cart")), Effect::Change)
         .await
         .unwrap();
     let before = plane.view().snapshot.clone();
     let aside = break_folder(&folder);
     let error = plane
-        .apply(documents(&service("shop")), DryRun::No)
+        .apply(documents(&service("shop")), Effect::Change)
         .await
         .unwrap_err();
     assert!(matches!(error, ApplyError::NotStored(_)), "{error}");
@@ -164,7 +164,7 @@ async fn what_cannot_be_stored_is_refused_or_kept_by_who_asked() {
     );
     mend_folder(&folder, &aside);
     plane
-        .apply(documents(&service("shop")), DryRun::No)
+        .apply(documents(&service("shop")), Effect::Change)
         .await
         .unwrap();
     assert!(matches!(plane.view().store, StoreState::Durable));

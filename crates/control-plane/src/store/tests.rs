@@ -264,5 +264,34 @@ fn damage_is_found_and_passed_over() {
     std::fs::write(&newest, &whole[..whole.len() - 1]).unwrap();
     let (_, restored) = Store::open(Disk::open(&path).unwrap()).unwrap();
     assert_eq!(restored.generation, Generation(2));
-    assert_eq!(restored.passed_over.len(), 1);
+    assert_eq!(restored.left_out.len(), 1);
+}
+
+#[test]
+fn an_object_that_is_not_understood_is_set_aside_and_the_others_are_there() {
+    let (mut store, _) = Store::open(Fragile::default()).unwrap();
+    let mut both = objects(1);
+    let text = "apiVersion: v1\nkind: Service\nmetadata: {name: other}\nspec: {}\n".to_owned();
+    let file = SourceFile {
+        name: "f".to_owned(),
+        text,
+    };
+    let documents = parse(&[file]).unwrap().documents;
+    both.apply(documents, Generation(1), VirtualRange::DEFAULT)
+        .unwrap();
+    store.save(Generation(1), &both).unwrap();
+    let file = "generation-00000000000000000001.state";
+    let written = String::from_utf8(store.files.read(file).unwrap()).unwrap();
+    let (_, body) = written.split_once('\n').unwrap();
+    let later = body.replacen("clusterIP", "clusterUP", 1);
+    let later = header(Generation(1), later.as_bytes()) + &later;
+    store.files.write(file, later.as_bytes()).unwrap();
+    let (store, restored) = Store::open(store.files).unwrap();
+    assert_eq!(restored.objects.documents().count(), 1);
+    let [StoreError::Incompatible { first, .. }] = &restored.left_out[..] else {
+        panic!("{restored:?}")
+    };
+    assert!(first.message.contains("clusterUP"), "{first}");
+    let aside = store.files.read(&format!("{file}.aside")).unwrap();
+    assert_eq!(aside, later.as_bytes());
 }
