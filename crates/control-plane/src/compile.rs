@@ -5,6 +5,7 @@
 //! that is not there) is a [`Condition`] of its object, and the rest works. Linear in the size of
 //! the set. Read next: `compile/endpoints.rs`, then `plane.rs`, which calls this.
 
+mod condition;
 mod endpoints;
 mod policies;
 
@@ -17,9 +18,10 @@ use selvedge_model::{
 
 use crate::address::VirtualRange;
 use crate::document::{
-    CgroupRef, Document, EndpointSlice, Kind, ObjectKey, ServiceSpec, Spec, WorkloadPlace,
-    WorkloadSpec,
+    CgroupRef, Document, EndpointSlice, Kind, ServiceSpec, Spec, WorkloadPlace, WorkloadSpec,
 };
+use condition::Findings;
+pub use condition::{Condition, ConditionReason};
 use policies::Policies;
 
 /// What a compilation needs to know beside the documents.
@@ -40,58 +42,6 @@ pub struct Compiled {
     pub snapshot: Snapshot,
     /// What is incomplete.
     pub conditions: Vec<Condition>,
-}
-
-/// Something incomplete about an object.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Condition {
-    /// The object.
-    pub key: ObjectKey,
-    /// What it is about.
-    pub reason: ConditionReason,
-    /// In words, with the place.
-    pub diagnostic: Diagnostic,
-}
-
-/// Why an object does not, or not wholly, take effect.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ConditionReason {
-    /// It names a service that does not exist.
-    ServiceMissing,
-    /// Its cgroup does not exist at this moment.
-    CgroupAbsent,
-    /// A port it names is not there.
-    PortMissing,
-    /// A weight of it belongs to no endpoint.
-    WeightUnused,
-    /// Its connections live long and carry many requests, but are balanced one by one.
-    BalancedPerConnection,
-}
-
-impl ConditionReason {
-    /// What to do about it.
-    pub const fn next_step(self) -> &'static str {
-        match self {
-            Self::ServiceMissing => "apply a Service of that name, or delete this object",
-            Self::CgroupAbsent => "start what runs there; it is found when it appears",
-            Self::PortMissing => "give the port that name where it is listed, or use its number",
-            Self::WeightUnused => "compare the name with `selvedge get workload`",
-            Self::BalancedPerConnection => {
-                "clients that reconnect now and then, or have several connections, even it out"
-            }
-        }
-    }
-
-    /// The word in an object's status.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::ServiceMissing => "ServiceMissing",
-            Self::CgroupAbsent => "CgroupAbsent",
-            Self::PortMissing => "PortMissing",
-            Self::WeightUnused => "WeightUnused",
-            Self::BalancedPerConnection => "BalancedPerConnection",
-        }
-    }
 }
 
 /// Makes a snapshot, or says everything that contradicts itself.
@@ -379,50 +329,6 @@ fn note_multiplexing(document: &Document, service: &Service, findings: &mut Find
             &path,
             message,
         );
-    }
-}
-
-/// What was found wrong or incomplete.
-#[derive(Debug, Default)]
-struct Findings {
-    errors: Vec<Diagnostic>,
-    conditions: Vec<Condition>,
-}
-
-impl Findings {
-    fn error(&mut self, document: &Document, path: &str, message: impl Into<String>) {
-        self.errors.push(document.diagnostic(path, message));
-    }
-
-    fn condition(
-        &mut self,
-        document: &Document,
-        reason: ConditionReason,
-        path: &str,
-        message: impl Into<String>,
-    ) {
-        let diagnostic = document.diagnostic(path, message);
-        self.conditions.push(Condition {
-            key: document.key.clone(),
-            reason,
-            diagnostic,
-        });
-    }
-
-    fn missing_service(&mut self, document: &Document, path: &str, service: &ServiceName) {
-        let message = format!("there is no service {service}");
-        self.condition(document, ConditionReason::ServiceMissing, path, message);
-    }
-
-    fn into_result(self, snapshot: Snapshot) -> Result<Compiled, Vec<Diagnostic>> {
-        if self.errors.is_empty() {
-            Ok(Compiled {
-                snapshot,
-                conditions: self.conditions,
-            })
-        } else {
-            Err(self.errors)
-        }
     }
 }
 

@@ -11,7 +11,8 @@ use std::str::FromStr;
 
 use selvedge_model::{Diagnostic, Label, Origin, Port};
 
-use super::text::{Key, Node, Value};
+use super::fields::Fields;
+use super::text::{Node, Value};
 
 /// Most errors kept of one set; the rest is only counted.
 pub(crate) const MAX_DIAGNOSTICS: usize = 1000;
@@ -75,7 +76,7 @@ impl Findings {
 
 /// Where a node stands below its parents. Becomes text only when it is needed.
 #[derive(Clone, Copy)]
-enum Place<'a> {
+pub(super) enum Place<'a> {
     Root,
     Field(&'a Place<'a>, &'a str),
     Item(&'a Place<'a>, usize),
@@ -95,9 +96,9 @@ impl fmt::Display for Place<'_> {
 /// One node, its place and where findings go.
 #[derive(Clone, Copy)]
 pub(crate) struct Cursor<'a> {
-    node: &'a Node,
-    place: Place<'a>,
-    findings: &'a Findings,
+    pub(super) node: &'a Node,
+    pub(super) place: Place<'a>,
+    pub(super) findings: &'a Findings,
 }
 
 impl<'a> Cursor<'a> {
@@ -135,7 +136,7 @@ impl<'a> Cursor<'a> {
         Findings::push(&self.findings.warnings, found);
     }
 
-    fn error_at(&self, line: u32, place: &Place<'_>, message: String) {
+    pub(super) fn error_at(&self, line: u32, place: &Place<'_>, message: String) {
         let found = self.findings.diagnostic(line, place.to_string(), message);
         Findings::push(&self.findings.errors, found);
     }
@@ -164,7 +165,7 @@ impl<'a> Cursor<'a> {
     /// The fields of this block, whatever they are.
     pub(crate) fn open_fields(&'a self) -> Option<Fields<'a>> {
         match &self.node.value {
-            Value::Map(map) => Some(Fields { block: self, map }),
+            Value::Map(map) => Some(Fields::new(self, map)),
             _ => self.expected("a block of fields"),
         }
     }
@@ -262,165 +263,5 @@ impl<'a> Cursor<'a> {
     /// Unwraps a conversion, its error becoming the message.
     pub(crate) fn report<T, E: fmt::Display>(&self, result: Result<T, E>) -> Option<T> {
         result.map_err(|error| self.error(error.to_string())).ok()
-    }
-}
-
-/// A block of named fields. A field that is `null` counts as absent, as in Kubernetes.
-pub(crate) struct Fields<'a> {
-    block: &'a Cursor<'a>,
-    map: &'a [(Key, Node)],
-}
-
-impl<'a> Fields<'a> {
-    /// Every field that is there, null or not.
-    pub(crate) fn entries(&self) -> impl Iterator<Item = (&'a str, Cursor<'a>)> {
-        let block = self.block;
-        self.map.iter().map(move |(key, node)| {
-            let place = Place::Field(&block.place, &key.name);
-            (
-                key.name.as_str(),
-                Cursor {
-                    node,
-                    place,
-                    findings: block.findings,
-                },
-            )
-        })
-    }
-
-    /// The field `name`, where it is there and not null.
-    pub(crate) fn field(&self, name: &str) -> Option<Cursor<'a>> {
-        let mut entries = self.entries();
-        let (_, cursor) = entries.find(|(key, _)| *key == name)?;
-        (!matches!(cursor.node.value, Value::Null)).then_some(cursor)
-    }
-
-    /// Reads a field that may be absent. `None` is a field that is there and wrong.
-    pub(crate) fn optional<T>(
-        &self,
-        name: &str,
-        read: impl Fn(&Cursor<'a>) -> Option<T>,
-    ) -> Option<Option<T>> {
-        match self.field(name) {
-            None => Some(None),
-            Some(cursor) => read(&cursor).map(Some),
-        }
-    }
-
-    /// Reads a field that must be there.
-    pub(crate) fn required<T>(
-        &self,
-        name: &str,
-        read: impl Fn(&Cursor<'a>) -> Option<T>,
-    ) -> Option<T> {
-        match self.field(name) {
-            Some(cursor) => read(&cursor),
-            None => {
-                let place = Place::Field(&self.block.place, name);
-                let message = "is missing; it is required".to_owned();
-                self.block.error_at(self.block.node.line, &place, message);
-                None
-            }
-        }
-    }
-
-    /// Reads a list that may be absent, which is the empty one.
-    pub(crate) fn list<T>(
-        &self,
-        name: &str,
-        read: impl Fn(&Cursor<'_>) -> Option<T>,
-    ) -> Option<Vec<T>> {
-        match self.field(name) {
-            None => Some(Vec::new()),
-            Some(cursor) => cursor.list(read),
-        }
-    }
-
-    /// Refuses fields that mean something Selvedge does not do; each comes with the reason.
-    pub(crate) fn refuse(&self, unsupported: &[(&str, &str)]) {
-        for (name, reason) in unsupported {
-            if let Some(cursor) = self.field(name) {
-                cursor.error(format!("is not supported: {reason}"));
-            }
-        }
-    }
-
-    /// Warns of fields that say nothing here.
-    pub(crate) fn leave_aside(&self, without_meaning: &[&str]) {
-        for name in without_meaning {
-            if let Some(cursor) = self.field(name) {
-                cursor.warning("has no meaning on one node; it is not kept");
-            }
-        }
-    }
-
-    fn refuse_unknown(&self, known: &[&str]) {
-        for (key, _) in self.map {
-            if known.contains(&key.name.as_str()) {
-                continue;
-            }
-            let place = Place::Field(&self.block.place, &key.name);
-            let hint = match nearest(&key.name, known) {
-                Some(near) => format!("; did you mean `{near}`?"),
-                None => format!("; known here: {}", known.join(", ")),
-            };
-            self.block.error_at(
-                key.line,
-                &place,
-                format!("unknown field `{}`{hint}", key.name),
-            );
-        }
-    }
-}
-
-/// The known name that `name` most likely was meant to be.
-pub(crate) fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
-    let lower = name.to_ascii_lowercase();
-    let close = |other: &str| distance(&lower, &other.to_ascii_lowercase());
-    let allowed = (name.len() / 3).max(1);
-    let near = known.iter().map(|other| (close(other), *other)).min()?;
-    (near.0 <= allowed).then_some(near.1)
-}
-
-/// Single-character insertions, deletions, replacements and swaps of neighbours between two texts
-/// (optimal string alignment).
-fn distance(from: &str, to: &str) -> usize {
-    let (from, to) = (from.as_bytes(), to.as_bytes());
-    let mut before = vec![0; to.len() + 1];
-    let mut row: Vec<usize> = (0..=to.len()).collect();
-    for i in 0..from.len() {
-        let mut next = vec![i + 1];
-        for j in 0..to.len() {
-            let replace = row[j] + usize::from(from[i] != to[j]);
-            let mut least = replace.min(row[j + 1] + 1).min(next[j] + 1);
-            if i > 0 && j > 0 && from[i] == to[j - 1] && from[i - 1] == to[j] {
-                least = least.min(before[j - 1] + 1);
-            }
-            next.push(least);
-        }
-        before = std::mem::replace(&mut row, next);
-    }
-    row[to.len()]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nearest_names() {
-        let known = ["name", "port", "targetPort", "protocol", "appProtocol"];
-        for (wrong, want) in [
-            ("prot", Some("port")),
-            ("potr", Some("port")),
-            ("targetport", Some("targetPort")),
-            ("target_port", Some("targetPort")),
-            ("Name", Some("name")),
-            ("protocl", Some("protocol")),
-            ("selector", None),
-            ("", None),
-        ] {
-            assert_eq!(nearest(wrong, &known), want, "{wrong}");
-        }
     }
 }

@@ -8,7 +8,8 @@ use std::net::IpAddr;
 use selvedge_model::{Label, Port, Protocol};
 use serde_json::json;
 
-use super::cursor::{Cursor, Fields};
+use super::cursor::Cursor;
+use super::fields::Fields;
 use super::service::read_protocol;
 use super::without_nulls;
 

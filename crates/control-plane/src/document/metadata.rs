@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use selvedge_model::Label;
 use serde_json::json;
 
-use super::cursor::{Cursor, Fields};
+use super::cursor::Cursor;
+use super::fields::Fields;
 use super::{Kind, ObjectKey, without_nulls};
 
 /// Says who made an object, where it was not a person.

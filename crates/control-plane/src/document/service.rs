@@ -10,7 +10,8 @@ use std::net::Ipv4Addr;
 use selvedge_model::{AppProtocol, Label, Port, Protocol};
 use serde_json::json;
 
-use super::cursor::{Cursor, Fields};
+use super::cursor::Cursor;
+use super::fields::Fields;
 use super::text::Value;
 use super::without_nulls;
 

@@ -1,6 +1,8 @@
 //! Claims: every error of a set is found at once, with its place; what is written reads back the
 //! same; what Kubernetes writes is taken where its meaning can be kept and refused with a reason
 //! where not.
+use selvedge_model::Label;
+
 use super::*;
 
 fn read(text: &str) -> Result<Parsed, Vec<Diagnostic>> {
@@ -323,5 +325,44 @@ fn own_kinds_are_read_strictly() {
         let found = read(&object(kind, spec)).expect_err(spec);
         assert_eq!(found.len(), 1, "{spec}: {found:?}");
         assert_eq!(found[0].path, path, "{spec}: {found:?}");
+    }
+}
+
+/// Pieces that documents are made of, right and wrong.
+fn piece() -> impl proptest::strategy::Strategy<Value = String> {
+    use proptest::prelude::*;
+    let lines: Vec<String> = EVERYTHING.lines().map(str::to_owned).collect();
+    prop_oneof![
+        8 => proptest::sample::select(lines),
+        1 => "[ -~]{0,20}",
+        1 => Just("&a [*a]".to_owned()),
+        1 => any::<String>(),
+    ]
+}
+
+proptest::proptest! {
+    /// No text makes the reader panic, and what is refused is refused with a reason.
+    #[test]
+    fn any_text_is_read_or_refused(pieces in proptest::collection::vec(piece(), 0..40)) {
+        let text = pieces.join("\n");
+        if let Err(errors) = read(&text) {
+            assert!(!errors.is_empty());
+            assert!(errors.iter().all(|error| !error.message.is_empty()));
+        }
+    }
+
+    /// Whatever is read from such text reads back the same from what is stored of it.
+    #[test]
+    fn what_is_read_can_be_stored(
+        pieces in proptest::collection::vec(proptest::sample::select(
+            EVERYTHING.split("---\n").map(str::to_owned).collect::<Vec<_>>()
+        ), 1..4),
+        cut in "[a-z0-9]{1,8}",
+    ) {
+        let text = pieces.join("---\n").replace("cart", &cut);
+        for document in read(&text).map(|parsed| parsed.documents).unwrap_or_default() {
+            let again = from_json("store", document.to_json());
+            assert!(again.is_ok_and(|again| again.says_the_same_as(&document)), "{document:#?}");
+        }
     }
 }

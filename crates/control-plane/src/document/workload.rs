@@ -9,7 +9,8 @@ use std::net::{IpAddr, SocketAddr};
 use selvedge_model::{Label, Port, PortMode, Protocol};
 use serde_json::json;
 
-use super::cursor::{Cursor, Fields};
+use super::cursor::Cursor;
+use super::fields::Fields;
 use super::service::read_protocol;
 use super::without_nulls;
 
