@@ -1,9 +1,9 @@
 //! A log-linear histogram in integers: the same values give the same buckets on every machine, in
 //! the kernel and here.
 //!
-//! It never rounds through floating point and never allocates for a value it has room for. The
-//! index law is shared with `crates/node/bpf/histogram.h`; a kernel table is a prefix of the
-//! buckets here.
+//! It never rounds through floating point and never allocates for a value it has room for. A table
+//! that counts by the same law elsewhere, in a kernel map say, is taken over by
+//! [`Histogram::from_counts`].
 
 use alloc::vec::Vec;
 use core::ops::RangeInclusive;
