@@ -32,3 +32,35 @@ pub fn check(files: &[SourceFile], virtual_range: VirtualRange) -> Result<Parsed
         Err(dangling)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judge(text: String) -> Result<usize, Vec<String>> {
+        let name = "f".to_owned();
+        let checked = check(&[SourceFile { name, text }], VirtualRange::DEFAULT);
+        let errors = |errors: Vec<Diagnostic>| errors.iter().map(ToString::to_string).collect();
+        checked.map(|parsed| parsed.documents.len()).map_err(errors)
+    }
+
+    /// The examples of the page on configuration are one configuration, and it is right.
+    #[test]
+    fn the_documented_examples_are_right() {
+        let page = include_str!("../../../docs/configuration.md");
+        let examples = page.lines().map(|line| match line.strip_prefix("    ") {
+            Some(example) if example.starts_with("apiVersion") => format!("---\n{example}\n"),
+            Some(example) => format!("{example}\n"),
+            None => "\n".to_owned(),
+        });
+        assert_eq!(judge(examples.collect()), Ok(5));
+    }
+
+    #[test]
+    fn a_set_that_refers_to_nothing_is_wrong_alone() {
+        let text = "apiVersion: selvedge.dev/v1alpha1\nkind: Workload\nmetadata: {name: w}\n\
+                    spec:\n  service: none\n  cgroup: /not/there\n";
+        let want = "f:5: Workload default/w: spec.service: there is no service none.default";
+        assert_eq!(judge(text.to_owned()), Err(vec![want.to_owned()]));
+    }
+}
