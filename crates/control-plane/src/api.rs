@@ -7,6 +7,7 @@
 
 mod identity;
 mod objects;
+mod places;
 mod route;
 mod run;
 
@@ -21,16 +22,15 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use selvedge_telemetry::{Counter, debug, warn};
 use tokio::net::UnixStream;
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::host::{Host, Peer};
 use crate::plane::ControlPlane;
 use crate::problem::Problem;
 use crate::publish::ProxyHealth;
 use crate::wire::{DownReply, DownRequest};
+use places::{Place, Places};
 
-/// Connections served at once; others wait in the socket's queue.
-const MAX_CONNECTIONS: usize = 64;
 /// How long a peer may be silent between and within request heads.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Longest request head in bytes.
@@ -70,15 +70,13 @@ pub struct Api {
 }
 
 impl Api {
-    /// Serves `listener` until the future is dropped.
+    /// Serves `listener` until the future is dropped. Connections that are open then end with the
+    /// process, so that a `down` is still answered.
     pub async fn serve(self, listener: UnixListener) -> io::Result<()> {
         listener.set_nonblocking(true)?;
         let listener = tokio::net::UnixListener::from_std(listener)?;
-        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let places = Places::default();
         loop {
-            let Ok(place) = places.clone().acquire_owned().await else {
-                return Ok(());
-            };
             let stream = match listener.accept().await {
                 Ok((stream, _)) => stream,
                 Err(error) => {
@@ -89,27 +87,27 @@ impl Api {
                     continue;
                 }
             };
-            let api = self.clone();
-            // One task a connection; it ends with the connection and holds its place until then.
-            tokio::spawn(async move {
-                api.serve_connection(stream).await;
-                drop(place);
-            });
+            match admit(&stream, &places) {
+                Ok((peer, place)) => {
+                    let api = self.clone();
+                    // One task a connection; it ends with the connection and holds its place.
+                    tokio::spawn(async move {
+                        api.serve_connection(&peer, stream).await;
+                        drop(place);
+                    });
+                }
+                Err(error) => {
+                    REFUSED_CONNECTIONS.increment();
+                    debug!("a connection to the API is not served: {error}");
+                }
+            }
         }
     }
 
-    async fn serve_connection(&self, stream: UnixStream) {
-        let peer = match identify(&stream) {
-            Ok(peer) => peer,
-            Err(error) => {
-                REFUSED_CONNECTIONS.increment();
-                warn!("the API cannot tell who a peer is: {error}");
-                return;
-            }
-        };
+    async fn serve_connection(&self, peer: &Peer, stream: UnixStream) {
         let service = service_fn(|request| async {
             REQUESTS.increment();
-            Ok::<_, std::convert::Infallible>(self.respond(&peer, request).await)
+            Ok::<_, std::convert::Infallible>(self.respond(peer, request).await)
         });
         let served = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -120,6 +118,18 @@ impl Api {
         if let Err(error) = served {
             debug!("a connection to the API ended early: {error}");
         }
+    }
+}
+
+/// Finds out who connected, and a place for the connection.
+fn admit(stream: &UnixStream, places: &Places) -> io::Result<(Peer, Place)> {
+    let peer = identify(stream)?;
+    match places.take(peer.uid) {
+        Some(place) => Ok((peer, place)),
+        None => Err(io::Error::other(format!(
+            "user {} has too many open",
+            peer.uid
+        ))),
     }
 }
 

@@ -46,7 +46,7 @@ pub struct Options {
 }
 
 /// Starts the control plane on what `store` held. The future is to be driven by one task; it ends
-/// when every [`ControlPlane`] is dropped.
+/// with [`ControlPlane::close`], or when every [`ControlPlane`] is dropped.
 pub fn start(
     mut store: Store<Disk>,
     restored: Restored,
@@ -115,7 +115,10 @@ impl Plane {
                 Some(command) => Some(command),
                 None => self.wait(&mut queue).await,
             };
-            let Some(first) = next else { return };
+            let first = match next {
+                None | Some(Command::Close) => return,
+                Some(command) => command,
+            };
             held = self.carry_out(first, &mut queue).await;
         }
     }
@@ -153,7 +156,7 @@ impl Plane {
                 break;
             }
             match queue.try_recv() {
-                Ok(command) if command.must_be_durable() => held = Some(command),
+                Ok(command) if command.stands_alone() => held = Some(command),
                 other => next = other.ok(),
             }
         }

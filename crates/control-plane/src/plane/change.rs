@@ -45,6 +45,8 @@ impl Plane {
                 self.reserved.remove(&name);
                 None
             }
+            // Ends the task before it comes here; nothing is left to do.
+            Command::Close => None,
             Command::Folder(path, read) => {
                 self.take_folder(path, read);
                 None

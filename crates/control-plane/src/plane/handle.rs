@@ -88,6 +88,7 @@ pub(super) enum Command {
         oneshot::Sender<Result<WorkloadName, PlaceError>>,
     ),
     Release(WorkloadName),
+    Close,
     Place(Box<Placement>, oneshot::Sender<Result<Placed, PlaceError>>),
     Emptied(CgroupId),
     PortSeen(CgroupId, Protocol, Port),
@@ -100,6 +101,12 @@ pub(super) enum Command {
 }
 
 impl Command {
+    /// Whether it shares no generation with others: because it may have to be taken back, or because
+    /// nothing comes after it.
+    pub(super) fn stands_alone(&self) -> bool {
+        self.must_be_durable() || matches!(self, Self::Close)
+    }
+
     /// Whether it is refused when it cannot be stored.
     pub(super) fn must_be_durable(&self) -> bool {
         matches!(self, Self::Apply(..) | Self::Delete(..))
@@ -295,6 +302,12 @@ impl ControlPlane {
     ) -> Result<(), Gone> {
         self.ask(|reply| Command::Cgroups { found, gone, reply })
             .await
+    }
+
+    /// Ends the control plane's task once everything asked for so far is durable. Whoever asks later
+    /// is told [`Gone`].
+    pub async fn close(&self) {
+        let _is_closed_already = self.tell(Command::Close).await;
     }
 
     async fn tell(&self, command: Command) -> Result<(), Gone> {

@@ -240,3 +240,33 @@ async fn replicas_come_and_go() {
     assert_eq!(view.objects.iter().count(), 1);
     assert_eq!(view.snapshot.services[&web].ports.len(), 1);
 }
+
+#[tokio::test]
+async fn closing_ends_the_task_after_what_was_asked_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, restored) = Store::open(Disk::open(folder.path()).unwrap()).unwrap();
+    let options = Options {
+        virtual_range: VirtualRange::DEFAULT,
+        floor: Generation(0),
+    };
+    let (plane, task) = start(store, restored, options);
+    let task = tokio::spawn(task);
+    plane.emptied(CgroupId(1)).await.unwrap();
+    let before = tokio::spawn({
+        let plane = plane.clone();
+        async move {
+            plane
+                .apply(documents(&service("cart")), Effect::Change)
+                .await
+        }
+    });
+    before.await.unwrap().unwrap();
+    plane.close().await;
+    task.await.unwrap();
+    let error = plane
+        .apply(documents(&service("late")), Effect::Change)
+        .await
+        .unwrap_err();
+    assert!(matches!(error, ApplyError::Gone(_)), "{error}");
+    assert_eq!(begin(folder.path()).view().snapshot.services.len(), 1);
+}
