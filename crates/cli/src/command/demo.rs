@@ -18,6 +18,7 @@ use std::process::ExitCode;
 use anyhow::bail;
 use rustix::process::geteuid;
 
+use self::acts::Pace;
 use self::interrupt::Interrupted;
 use self::stage::Stage;
 
@@ -51,6 +52,9 @@ pub(crate) struct DemoArgs {
     /// Stay up at the end, until Ctrl-C, and say what to try.
     #[arg(long)]
     keep: bool,
+    /// Play for a few seconds only: the plot is the same, the figures mean little.
+    #[arg(long, hide = true)]
+    brief: bool,
 }
 
 /// Plays the demo and removes everything it has made.
@@ -59,8 +63,13 @@ pub(crate) fn demo(args: &DemoArgs) -> anyhow::Result<ExitCode> {
         bail!("the demo loads programs into the kernel, which needs root; try: sudo selvedge demo");
     }
     find_programs()?;
+    let pace = if args.brief {
+        &Pace::BRIEF
+    } else {
+        &Pace::FULL
+    };
     let mut stage = Stage::build()?;
-    let played = acts::play(&mut stage, args.keep);
+    let played = acts::play(&mut stage, pace, args.keep);
     let cleared = stage.clear();
     match played {
         Err(error) if error.is::<Interrupted>() => {

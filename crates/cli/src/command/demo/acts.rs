@@ -13,18 +13,44 @@ use super::plain::Plain;
 use super::say;
 use super::stage::{Stage, fetch, outside_port};
 
-/// Bursts with the mesh, and as many without, in turns.
-const ROUNDS: usize = 3;
-/// Length of each of them.
-const BURST: Duration = Duration::from_secs(3);
-/// How long requests go on around a fault.
-const FAULT: Duration = Duration::from_secs(6);
-/// When in that time the fault happens.
-const BEFORE_FAULT: Duration = Duration::from_secs(2);
-/// How long agent and proxy stay away.
-const AWAY: Duration = Duration::from_secs(2);
-/// How long the idle mesh is watched.
-const IDLE: Duration = Duration::from_secs(10);
+/// How long each act goes on.
+pub(super) struct Pace {
+    /// Bursts with the mesh, and as many without, in turns.
+    rounds: usize,
+    /// Length of each of them.
+    burst: Duration,
+    /// How long requests go on around a fault.
+    fault: Duration,
+    /// When in that time the fault happens.
+    before_fault: Duration,
+    /// How long agent and proxy stay away.
+    away: Duration,
+    /// How long the idle mesh is watched.
+    idle: Duration,
+}
+
+impl Pace {
+    /// For an audience.
+    pub(super) const FULL: Self = Self {
+        rounds: 5,
+        burst: Duration::from_secs(2),
+        fault: Duration::from_secs(6),
+        before_fault: Duration::from_secs(2),
+        away: Duration::from_secs(2),
+        idle: Duration::from_secs(10),
+    };
+
+    /// For a test, which looks at the plot and not at the figures.
+    pub(super) const BRIEF: Self = Self {
+        rounds: 1,
+        burst: Duration::from_secs(1),
+        fault: Duration::from_secs(3),
+        before_fault: Duration::from_millis(500),
+        away: Duration::from_millis(500),
+        idle: Duration::from_secs(1),
+    };
+}
+
 /// How many services and endpoints there are while it is.
 const SERVICES: usize = 20;
 const ENDPOINTS: usize = 60;
@@ -43,26 +69,29 @@ struct Findings {
 }
 
 /// Plays all acts.
-pub(super) fn play(stage: &mut Stage, keep: bool) -> anyhow::Result<()> {
+pub(super) fn play(stage: &mut Stage, pace: &Pace, keep: bool) -> anyhow::Result<()> {
     say!("Selvedge demo: programs that nobody changed, connected by the kernel\n");
-    let port = outside_port(&[])?;
+    let port = outside_port()?;
     raise_mesh(stage)?;
     start_services(stage, port)?;
     show_names(stage)?;
-    let plain = Plain::start(stage, port)?;
-    let (meshed, without) = compare(stage, port, plain)?;
+    let plain = Plain::start(stage)?;
+    let (meshed, without) = compare(stage, pace, port, plain)?;
     show_graph(stage)?;
-    let replica_killed = kill_replica(stage, port)?;
-    let mesh_killed = kill_mesh(stage, port)?;
-    let (footprint, map_bytes) = watch_idle(stage)?;
-    summarize(&Findings {
-        meshed,
-        plain: without,
-        replica_killed,
-        mesh_killed,
-        footprint,
-        map_bytes,
-    });
+    let replica_killed = kill_replica(stage, pace, port)?;
+    let mesh_killed = kill_mesh(stage, pace, port)?;
+    let (footprint, map_bytes) = watch_idle(stage, pace.idle)?;
+    summarize(
+        pace,
+        &Findings {
+            meshed,
+            plain: without,
+            replica_killed,
+            mesh_killed,
+            footprint,
+            map_bytes,
+        },
+    );
     if keep {
         stay_up(stage, port);
     }
@@ -91,7 +120,7 @@ fn start_services(stage: &mut Stage, port: u16) -> anyhow::Result<()> {
     stage.await_that("replicas of web", |stage| listening(stage, "web") == 3)?;
     stage.run(
         "front",
-        &format!("front --publish {port} -- nginx -e stderr -c nginx.conf -p ."),
+        &format!("front --port 80 --publish {port} -- nginx -e stderr -c nginx.conf -p ."),
     )?;
     stage.await_that("an answer from outside", |_| fetch(port).is_some())?;
     stage.await_that("three replicas that answer", |_| {
@@ -145,11 +174,16 @@ fn show_names(stage: &Stage) -> anyhow::Result<()> {
 }
 
 /// The same requests to the same programs, with and without the mesh, in turns.
-fn compare(stage: &Stage, port: u16, plain: Plain) -> anyhow::Result<(Figures, Figures)> {
+fn compare(
+    stage: &Stage,
+    pace: &Pace,
+    port: u16,
+    plain: Plain,
+) -> anyhow::Result<(Figures, Figures)> {
     say!("4  Requests from outside, in turns with the same programs on plain ports");
-    let burst = |port| Load::start(stage.folder(), port, BURST)?.finish(&stage.interrupt);
+    let burst = |port| Load::start(stage.folder(), port, pace.burst)?.finish(&stage.interrupt);
     let (mut meshed, mut without) = (Vec::new(), Vec::new());
-    for _ in 0..ROUNDS {
+    for _ in 0..pace.rounds {
         without.push(burst(plain.port)?);
         meshed.push(burst(port)?);
     }
@@ -182,13 +216,13 @@ fn indent(text: &str) {
     say!("");
 }
 
-fn kill_replica(stage: &mut Stage, port: u16) -> anyhow::Result<Figures> {
+fn kill_replica(stage: &mut Stage, pace: &Pace, port: u16) -> anyhow::Result<Figures> {
     say!("6  A replica dies while requests flow");
     let victim = replicas_seen(port)
         .pop_first()
         .context("no replica answers")?;
-    let load = Load::start(stage.folder(), port, FAULT)?;
-    stage.interrupt.pause(BEFORE_FAULT)?;
+    let load = Load::start(stage.folder(), port, pace.fault)?;
+    stage.interrupt.pause(pace.before_fault)?;
     let pids = processes_beside(victim)?;
     let words: Vec<_> = pids.iter().map(ToString::to_string).collect();
     say!("   $ kill -9 {}", words.join(" "));
@@ -198,7 +232,7 @@ fn kill_replica(stage: &mut Stage, port: u16) -> anyhow::Result<Figures> {
     stage.run("web-again", "web -- gunicorn --bind 0.0.0.0:8000 app:app")?;
     let figures = load.finish(&stage.interrupt)?;
     say!(
-        "   {}, {} of which failed",
+        "   {} requests, {} of which failed",
         figures.requests,
         figures.failures
     );
@@ -225,18 +259,18 @@ fn processes_beside(pid: i32) -> anyhow::Result<Vec<i32>> {
         .collect())
 }
 
-fn kill_mesh(stage: &mut Stage, port: u16) -> anyhow::Result<Figures> {
+fn kill_mesh(stage: &mut Stage, pace: &Pace, port: u16) -> anyhow::Result<Figures> {
     say!("7  The mesh itself dies while requests flow");
     let before = connections(stage)?;
     let address = |stage: &Stage| stage.ask(&["run", "visitor", "--", "getent", "hosts", "web"]);
     let address_before = address(stage)?;
-    let load = Load::start(stage.folder(), port, FAULT)?;
-    stage.interrupt.pause(BEFORE_FAULT)?;
+    let load = Load::start(stage.folder(), port, pace.fault)?;
+    stage.interrupt.pause(pace.before_fault)?;
     let [agent, proxy] = stage.processes()?;
     say!("   $ kill -9 {agent} {proxy}");
     stage.kill_mesh()?;
-    stage.interrupt.pause(AWAY)?;
-    say!("   {} seconds later:", AWAY.as_secs());
+    stage.interrupt.pause(pace.away)?;
+    say!("   {:?} later:", pace.away);
     say!("   $ selvedge up");
     let ready = stage.start_mesh()?;
     say!(
@@ -245,7 +279,7 @@ fn kill_mesh(stage: &mut Stage, port: u16) -> anyhow::Result<Figures> {
     );
     let figures = load.finish(&stage.interrupt)?;
     say!(
-        "   {}, {} of which failed",
+        "   {} requests, {} of which failed",
         figures.requests,
         figures.failures
     );
@@ -273,10 +307,10 @@ fn connections(stage: &Stage) -> anyhow::Result<u64> {
     Ok(edges.iter().map(|edge| edge.connections).sum())
 }
 
-fn watch_idle(stage: &Stage) -> anyhow::Result<(Footprint, u64)> {
+fn watch_idle(stage: &Stage, idle: Duration) -> anyhow::Result<(Footprint, u64)> {
     say!(
         "8  Nothing happens for {} seconds, with {SERVICES} services",
-        IDLE.as_secs()
+        idle.as_secs()
     );
     let status = stage.status()?;
     let endpoints = status.services.iter().flat_map(|service| &service.ports);
@@ -289,7 +323,7 @@ fn watch_idle(stage: &Stage) -> anyhow::Result<(Footprint, u64)> {
         .context("cannot write more services")?;
     say!("   $ selvedge apply -f more.yaml");
     stage.ask(&["apply", "-f", "more.yaml"])?;
-    let footprint = footprint::measure(&stage.interrupt, &stage.processes()?, IDLE)?;
+    let footprint = footprint::measure(&stage.interrupt, &stage.processes()?, idle)?;
     let maps = stage.status()?.kernel.maps;
     say!("");
     Ok((footprint, maps.iter().map(|map| map.bytes).sum()))
@@ -323,7 +357,7 @@ fn more_services((services, endpoints): (usize, usize)) -> String {
     text
 }
 
-fn summarize(found: &Findings) {
+fn summarize(pace: &Pace, found: &Findings) {
     let Findings { meshed, plain, .. } = found;
     let milliseconds = |us: u64| format!("{}.{:02} ms", us / 1000, us % 1000 / 10);
     let row = |what: &str, with: String, without: String| {
@@ -352,8 +386,9 @@ fn summarize(found: &Findings) {
         milliseconds(plain.p99_us),
     );
     say!(
-        "   (medians of {ROUNDS} turns of {} s each)\n",
-        BURST.as_secs()
+        "   (latency: the middle one of {} turns of {:?})\n",
+        pace.rounds,
+        pace.burst
     );
     let fault = |what: &str, figures: &Figures| {
         say!(

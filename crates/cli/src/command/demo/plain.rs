@@ -1,13 +1,14 @@
 //! The same programs without the mesh: every address and port written into their configuration.
 
 use std::fs;
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::process::Command;
 
 use anyhow::Context;
 
 use super::program::Program;
-use super::stage::{PATIENCE, Stage, fetch, outside_port};
+use super::stage::{PATIENCE, Stage, fetch};
 
 /// How many processes answer, here as in the mesh.
 const REPLICAS: usize = 3;
@@ -21,12 +22,9 @@ pub(super) struct Plain {
 
 impl Plain {
     /// Starts them, on ports that are free.
-    pub(super) fn start(stage: &Stage, taken: u16) -> anyhow::Result<Self> {
-        let mut ports = vec![taken];
-        for _ in 0..REPLICAS + 2 {
-            ports.push(outside_port(&ports)?);
-        }
-        let (front, redis, replicas) = (ports[1], ports[2], &ports[3..]);
+    pub(super) fn start(stage: &Stage) -> anyhow::Result<Self> {
+        let ports = free_ports(REPLICAS + 2)?;
+        let (front, redis, replicas) = (ports[0], ports[1], &ports[2..]);
         let folder = stage.folder();
         let mut programs = vec![Program::start("plain-redis", folder, store(folder, redis))?];
         for (number, port) in replicas.iter().enumerate() {
@@ -34,17 +32,26 @@ impl Plain {
             programs.push(Program::start(&name, folder, app(folder, *port, redis))?);
         }
         write_front(folder, front, replicas)?;
-        programs.push(Program::start("plain-front", folder, nginx(folder))?);
-        let answers = || fetch(front).is_some();
-        if !stage.interrupt.until(PATIENCE, answers)? {
-            let last = programs.last().expect("the front is among them");
-            return Err(last.failure("does not answer"));
+        let mut nginx = Program::start("plain-front", folder, nginx(folder))?;
+        let answers = || nginx.ended().is_some() || fetch(front).is_some();
+        if !stage.interrupt.until(PATIENCE, answers)? || nginx.ended().is_some() {
+            return Err(nginx.failure("does not answer"));
         }
+        programs.push(nginx);
         Ok(Self {
             port: front,
             _programs: programs,
         })
     }
+}
+
+/// Ports on which nobody listens at this moment.
+fn free_ports(count: usize) -> anyhow::Result<Vec<u16>> {
+    let bind = |_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
+    let listeners: Vec<_> = (0..count).map(bind).collect::<Result<_, _>>()?;
+    let addresses = listeners.iter().map(TcpListener::local_addr);
+    let ports = addresses.map(|address| Ok(address?.port()));
+    ports.collect()
 }
 
 fn store(folder: &Path, port: u16) -> Command {

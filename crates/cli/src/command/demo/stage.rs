@@ -4,7 +4,7 @@
 //! in whatever act the play was broken off. It must never touch a mesh it has not started.
 
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -105,7 +105,8 @@ impl Stage {
 
     /// Starts the agent, which starts the proxy; gives the time until the mesh answers.
     pub(super) fn start_mesh(&mut self) -> anyhow::Result<Duration> {
-        let mut up = self.selvedge(&["up", "--cgroup", &self.cgroup]);
+        let ports = private_ports();
+        let mut up = self.selvedge(&["up", "--cgroup", &self.cgroup, "--private-ports", &ports]);
         up.arg("--state-dir").arg(self.folder().join("state"));
         let since = Instant::now();
         let mut agent = Program::start("agent", self.folder(), up)?;
@@ -203,9 +204,7 @@ impl Stage {
     /// Ends the mesh with its workloads; what `down` cannot end is killed when dropped.
     fn strike(&mut self) -> anyhow::Result<()> {
         let down = match self.run_dir().exists() {
-            true => self
-                .ask(&["down", "--stop", "--cgroup", &self.cgroup])
-                .map(|_| ()),
+            true => self.ask(&["down", "--stop"]).map(drop),
             false => Ok(()),
         };
         self.programs.clear();
@@ -225,13 +224,21 @@ impl Drop for Stage {
     }
 }
 
-/// A port on which nobody listens, to be reached from outside the mesh.
-pub(super) fn outside_port(besides: &[u16]) -> anyhow::Result<u16> {
+/// A part of the usual range that no other mesh is likely to use: not its end, where a mesh with the
+/// whole range takes its resolver's port from.
+fn private_ports() -> String {
+    let first = 61_000 + 300 * (std::process::id() % 14);
+    format!("{first}-{}", first + 299)
+}
+
+/// A port for callers from outside: nobody listens there, and no mesh has published it.
+pub(super) fn outside_port() -> anyhow::Result<u16> {
     let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::UNSPECIFIED, *port)).is_ok();
+    let is_silent = |port: &u16| TcpStream::connect((Ipv4Addr::LOCALHOST, *port)).is_err();
     OUTSIDE_PORTS
-        .filter(|port| !besides.contains(port))
-        .find(is_free)
-        .context("every port from 8080 to 8179 is taken")
+        .filter(is_free)
+        .find(is_silent)
+        .with_context(|| format!("every port of {OUTSIDE_PORTS:?} is taken"))
 }
 
 /// The answer to a request from outside; `None` unless it is a good one.

@@ -1,0 +1,16 @@
+//! The whole of Selvedge from outside: the real binary, real programs, real kernel.
+//!
+//! Needs root, BPF and cgroup2; elsewhere each test says SKIPPED and why. Every test has a mesh of
+//! its own: its own folders, cgroup and addresses. Read next: `mesh.rs`.
+#![forbid(unsafe_code)]
+
+mod configuration;
+mod demo;
+mod faults;
+mod life;
+mod mesh;
+mod names;
+mod outside;
+mod process;
+mod run;
+mod runtimes;

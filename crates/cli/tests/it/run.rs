@@ -1,0 +1,205 @@
+//! `run`: as the program alone would be, but for its place in the mesh.
+
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::unix::process::CommandExt;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::mesh::Mesh;
+use crate::process::{Process, eventually};
+
+const TALK: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/talk.py");
+const PYTHON: &str = "/usr/bin/python3";
+/// A user with no rights at all, on every Linux.
+const NOBODY: u32 = 65_534;
+
+fn has_no_workload(mesh: &Mesh) -> bool {
+    mesh.status().workloads.is_empty()
+}
+
+#[test]
+fn a_missing_program_is_said_and_leaves_nothing() {
+    let test = "a_missing_program_is_said_and_leaves_nothing";
+    let Some(mesh) = Mesh::start(test, &[]) else {
+        return;
+    };
+    let (status, printed) = mesh.run_to_end("ghost", &["/no/such/program"]);
+    assert_eq!(status, 127, "{printed}");
+    assert!(printed.contains("/no/such/program"), "{printed}");
+    assert!(
+        eventually(|| has_no_workload(&mesh)),
+        "{:?}",
+        mesh.status().workloads
+    );
+}
+
+#[test]
+fn the_exit_status_is_the_programs_own() {
+    let Some(mesh) = Mesh::start("the_exit_status_is_the_programs_own", &[]) else {
+        return;
+    };
+    let status = |script: &str| mesh.run_to_end("job", &["sh", "-c", script]).0;
+    assert_eq!(status("exit 0"), 0);
+    assert_eq!(status("exit 7"), 7);
+    assert_eq!(status("kill -KILL $$"), 128 + 9);
+    assert!(eventually(|| has_no_workload(&mesh)));
+}
+
+#[test]
+fn signals_reach_the_program() {
+    let Some(mesh) = Mesh::start("signals_reach_the_program", &[]) else {
+        return;
+    };
+    let script = "trap 'echo told; exit 3' TERM; echo ready; while :; do sleep 0.05; done";
+    let mut job = mesh.run(&["job", "--", "sh", "-c", script]);
+    job.line("ready");
+    job.signal(Signal::TERM);
+    let (status, printed) = job.finish();
+    assert_eq!(status, 3);
+    assert!(printed.contains("told"), "{printed}");
+    let mut job = mesh.run(&["job", "--", "sh", "-c", "echo ready; exec sleep 600"]);
+    job.line("ready");
+    job.signal(Signal::TERM);
+    assert_eq!(job.finish().0, 128 + 15);
+}
+
+#[test]
+fn several_replicas_are_told_apart() {
+    let Some(mesh) = Mesh::start("several_replicas_are_told_apart", &[]) else {
+        return;
+    };
+    let script = "echo hello; echo trouble >&2; exit 4";
+    let (status, printed) = mesh
+        .run(&["job", "--replicas", "2", "--", "sh", "-c", script])
+        .finish();
+    assert_eq!(status, 4, "the first failure counts");
+    let lines: BTreeSet<_> = printed.lines().collect();
+    let expected = [
+        "job-0 | hello",
+        "job-0 | trouble",
+        "job-1 | hello",
+        "job-1 | trouble",
+    ];
+    assert_eq!(lines, BTreeSet::from(expected), "{printed}");
+}
+
+/// A program that forks into the background is a workload until its last process ends.
+#[test]
+fn daemons_are_followed() {
+    let Some(mesh) = Mesh::start("daemons_are_followed", &["python3", "setsid"]) else {
+        return;
+    };
+    let script = format!("setsid {PYTHON} {TALK} serve 8080 & echo daemon $!");
+    let mut run = mesh.run(&["web", "--", "sh", "-c", &script]);
+    mesh.await_listening("web", 1);
+    assert!(!run.ended(), "its parent has ended, the workload has not");
+    let call = [PYTHON, TALK, "call", "web", "8080", "1"];
+    let (status, printed) = mesh.run_to_end("shop", &call);
+    assert_eq!(status, 0, "{printed}");
+    let answering = printed.split(' ').nth(4).and_then(|it| it.parse().ok());
+    let daemon = answering
+        .and_then(Pid::from_raw)
+        .expect("a process has answered");
+    kill_process(daemon, Signal::KILL).expect("it is there");
+    assert_eq!(run.finish().0, 0, "the program itself succeeded");
+    assert!(eventually(|| has_no_workload(&mesh)));
+}
+
+/// Users other than root run programs by leave only, which the refusal says how to give, and then
+/// with their own rights.
+#[test]
+fn users_run_by_leave() {
+    let Some(mesh) = Mesh::start("users_run_by_leave", &[]) else {
+        return;
+    };
+    let run = |service: &str| {
+        let mut command = mesh.command(&["run", service, "--", "id", "-u"]);
+        command.uid(NOBODY).gid(NOBODY);
+        Process::start(mesh.folder(), command).finish()
+    };
+    let (status, printed) = run("shop");
+    assert_ne!(status, 0);
+    assert!(
+        printed.contains("RunPermission"),
+        "it says how to be allowed: {printed}"
+    );
+    assert!(has_no_workload(&mesh));
+    mesh.apply(&format!(
+        "apiVersion: selvedge.dev/v1alpha1\n\
+         kind: RunPermission\n\
+         metadata: {{name: default}}\n\
+         spec:\n\
+         \x20 rules:\n\
+         \x20 - subjects: [{{uid: {NOBODY}}}]\n\
+         \x20   services: [{{name: shop}}]\n\
+         \x20   shedLimits: true\n"
+    ));
+    assert_eq!(run("shop"), (0, format!("{NOBODY}\n")));
+    assert_ne!(run("cart").0, 0, "leave is for one service");
+}
+
+/// Callers outside the mesh reach every replica on a published port.
+#[test]
+fn a_published_port_leads_to_every_replica() {
+    let Some(mesh) = Mesh::start("a_published_port_leads_to_every_replica", &["python3"]) else {
+        return;
+    };
+    let port = free_port();
+    let publish = port.to_string();
+    let _servers = mesh.run(&[
+        "web",
+        "--replicas",
+        "2",
+        "--publish",
+        &publish,
+        "--",
+        PYTHON,
+        TALK,
+        "serve",
+        "8080",
+    ]);
+    mesh.await_listening("web", 2);
+    let mut processes = BTreeSet::new();
+    let both = eventually(|| {
+        if let Ok(connection) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)) {
+            let mut line = String::new();
+            let read = BufReader::new(connection).read_line(&mut line);
+            read.expect("the server says a line");
+            processes.extend(line.split(' ').next().map(str::to_owned));
+        }
+        processes.len() == 2
+    });
+    assert!(both, "only {processes:?} answer");
+}
+
+/// A port on which nobody listens, and from which nothing calls.
+fn free_port() -> u16 {
+    let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range")
+        .expect("/proc is mounted");
+    let first: u16 = range
+        .split_whitespace()
+        .next()
+        .and_then(|it| it.parse().ok())
+        .expect("it is a number");
+    let start = 10_000 + (std::process::id() % 1000) as u16;
+    (start..first)
+        .find(|port| TcpListener::bind((Ipv4Addr::UNSPECIFIED, *port)).is_ok())
+        .expect("one of many ports is free")
+}
+
+#[test]
+fn a_taken_port_is_not_published() {
+    let Some(mesh) = Mesh::start("a_taken_port_is_not_published", &[]) else {
+        return;
+    };
+    let other = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = other.local_addr().unwrap().port().to_string();
+    let (status, printed) = mesh
+        .run(&["web", "--publish", &port, "--", "sleep", "600"])
+        .finish();
+    assert_eq!(status, 1, "{printed}");
+    assert!(printed.contains(&port), "the port is named: {printed}");
+    assert!(eventually(|| has_no_workload(&mesh)));
+}
