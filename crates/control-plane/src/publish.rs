@@ -22,10 +22,13 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-/// How often the proxy is asked whether it lives. It is the agent's only regular wake-up.
-const PROBE_PERIOD: Duration = Duration::from_secs(1);
-/// How long it may take to answer, or to take what it is sent, before it counts as hanging.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How often the proxy is asked whether it lives. Each time wakes agent and proxy a few times, timers
+/// included: at once a second both together were measured at 7 wake-ups a second, of the 5 they may
+/// have when nothing happens.
+const PROBE_PERIOD: Duration = Duration::from_secs(2);
+/// How long it may take to answer, or to take what it is sent, before it counts as hanging. A little
+/// less than the period, so that the next tick finds out.
+const PATIENCE: Duration = Duration::from_millis(1_900);
 /// Read at once. A report fits into a few.
 const CHUNK: usize = 16 << 10;
 
