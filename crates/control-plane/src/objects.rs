@@ -17,6 +17,7 @@ use crate::address::VirtualRange;
 use crate::compile::service_name;
 use crate::document::{Document, Kind, ObjectKey, RunPermission, Spec};
 
+pub(crate) use placement::Seen;
 pub use placement::{PlaceError, PlaceRequest};
 
 /// Who may change an object.

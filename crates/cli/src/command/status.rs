@@ -16,6 +16,7 @@ use crate::output::{OutputArgs, Table, Tone, age, bytes, count, findings_text, t
 
 /// Arguments of `selvedge status`.
 #[derive(Args, Debug)]
+#[command(after_help = "Exit status: 0 all works, be it in part; 1 something is broken.")]
 pub(crate) struct StatusArgs {
     #[command(flatten)]
     output: OutputArgs,

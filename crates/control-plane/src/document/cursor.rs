@@ -4,7 +4,7 @@
 //! the reader gets `None`. Nothing is converted silently: a number is not a text. Read next:
 //! `document/service.rs`, which uses it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
@@ -14,7 +14,7 @@ use selvedge_model::{Diagnostic, Label, Origin, Port};
 use super::fields::Fields;
 use super::text::{Node, Value};
 
-/// Most errors kept of one set; the rest is only counted.
+/// Most errors, and most warnings, kept of one file; further errors are only counted.
 pub(crate) const MAX_DIAGNOSTICS: usize = 1000;
 
 /// What was found wrong, and what was left aside, in one file.
@@ -25,6 +25,7 @@ pub(crate) struct Findings {
     errors: RefCell<Vec<Diagnostic>>,
     warnings: RefCell<Vec<Diagnostic>>,
     lines: RefCell<Vec<(String, u32)>>,
+    left_out: Cell<usize>,
 }
 
 impl Findings {
@@ -35,6 +36,7 @@ impl Findings {
             errors: RefCell::default(),
             warnings: RefCell::default(),
             lines: RefCell::default(),
+            left_out: Cell::default(),
         }
     }
 
@@ -49,7 +51,14 @@ impl Findings {
         self.lines.take()
     }
 
+    /// Errors and warnings; the last error counts those that are left out.
     pub(crate) fn into_parts(self) -> (Vec<Diagnostic>, Vec<Diagnostic>) {
+        if self.left_out.get() > 0 {
+            self.object.replace(String::new());
+            let message = format!("{} more are not shown", self.left_out.get());
+            let more = self.diagnostic(0, String::new(), message);
+            self.errors.borrow_mut().push(more);
+        }
         (self.errors.into_inner(), self.warnings.into_inner())
     }
 
@@ -66,10 +75,20 @@ impl Findings {
         }
     }
 
-    fn push(list: &RefCell<Vec<Diagnostic>>, diagnostic: Diagnostic) {
-        let mut list = list.borrow_mut();
-        if list.len() < MAX_DIAGNOSTICS {
-            list.push(diagnostic);
+    fn add_error(&self, diagnostic: Diagnostic) {
+        let mut errors = self.errors.borrow_mut();
+        if errors.len() < MAX_DIAGNOSTICS {
+            errors.push(diagnostic);
+        } else {
+            self.left_out.set(self.left_out.get() + 1);
+        }
+    }
+
+    /// Of warnings the first ones say enough.
+    fn add_warning(&self, diagnostic: Diagnostic) {
+        let mut warnings = self.warnings.borrow_mut();
+        if warnings.len() < MAX_DIAGNOSTICS {
+            warnings.push(diagnostic);
         }
     }
 }
@@ -133,12 +152,12 @@ impl<'a> Cursor<'a> {
         let found = self
             .findings
             .diagnostic(self.node.line, path, message.into());
-        Findings::push(&self.findings.warnings, found);
+        self.findings.add_warning(found);
     }
 
     pub(super) fn error_at(&self, line: u32, place: &Place<'_>, message: String) {
         let found = self.findings.diagnostic(line, place.to_string(), message);
-        Findings::push(&self.findings.errors, found);
+        self.findings.add_error(found);
     }
 
     /// Remembers the line of this field, for errors that only the whole set shows.

@@ -56,6 +56,14 @@ metadata: {name: x}
     );
 }
 
+#[test]
+fn more_errors_than_anybody_reads_are_counted() {
+    let wrong = "apiVersion: v1\nkind: Pod\n---\n".repeat(cursor::MAX_DIAGNOSTICS + 7);
+    let errors = errors(&wrong);
+    assert_eq!(errors.len(), cursor::MAX_DIAGNOSTICS + 1);
+    assert_eq!(errors.last().unwrap(), "f.yaml: 7 more are not shown");
+}
+
 /// As `kubectl get service,endpointslice -o yaml` writes them, the selector taken out.
 const EXPORTED: &str = "\
 apiVersion: v1

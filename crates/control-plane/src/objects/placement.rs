@@ -62,6 +62,17 @@ pub enum PlaceError {
     },
 }
 
+/// What came of a port that a replica is seen to listen on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Seen {
+    /// The service has it from now on.
+    Served,
+    /// The service has it already, or has only the ports that were declared.
+    NotServed,
+    /// The service has as many ports as it may be seen to have.
+    NoRoom,
+}
+
 impl Objects {
     /// The first name of the form `service-N` that no Workload has and that is not reserved.
     pub(crate) fn free_replica_name(
@@ -167,7 +178,7 @@ impl Objects {
     /// Gives a Service the port that one of its replicas is seen to listen on. Ports on which no
     /// replica listens any more (`is_idle`) leave then, and not earlier: a service whose replicas
     /// all restart keeps its ports, and a program that listens on changing ones does not pile
-    /// them up. `None` where nothing changed.
+    /// them up.
     pub(crate) fn see_port(
         &mut self,
         service: &ServiceName,
@@ -175,31 +186,34 @@ impl Objects {
         port: Port,
         is_idle: impl Fn(Protocol, Port) -> bool,
         generation: Generation,
-    ) -> Option<Change> {
+    ) -> Seen {
         let key = ObjectKey::new(Kind::Service, &service.namespace, service.name.as_str());
-        let mut document = self.map.get(&key)?.document.clone();
+        let Some(object) = self.map.get(&key) else {
+            return Seen::NotServed;
+        };
+        let mut document = object.document.clone();
         if document
             .metadata
             .annotations
             .get(PORTS)
             .is_none_or(|ports| ports != PORTS_SEEN)
         {
-            return None;
+            return Seen::NotServed;
         }
         let Spec::Service(spec) = &mut document.spec else {
-            return None;
+            return Seen::NotServed;
         };
         if spec
             .ports
             .iter()
             .any(|known| (known.protocol, known.port) == (protocol, port))
         {
-            return None;
+            return Seen::NotServed;
         }
         spec.ports
             .retain(|known| !is_idle(known.protocol, known.port));
         if spec.ports.len() >= MAX_SEEN_PORTS {
-            return None;
+            return Seen::NoRoom;
         }
         spec.add_port(&WorkloadPort {
             name: None,
@@ -207,9 +221,10 @@ impl Objects {
             protocol,
         });
         if !unreadable(&document).is_empty() {
-            return None;
+            return Seen::NoRoom;
         }
-        Some(self.put(document, Owner::Api, generation))
+        self.put(document, Owner::Api, generation);
+        Seen::Served
     }
 }
 

@@ -137,9 +137,7 @@ fn a_service_made_by_run_has_the_ports_it_is_seen_on() {
     let mut see = |port: u16, idle: &[u16]| {
         let idle = |_, port: Port| idle.contains(&port.get());
         let port = Port::new(port).unwrap();
-        objects
-            .see_port(&web, Protocol::Tcp, port, idle, Generation(2))
-            .is_some()
+        objects.see_port(&web, Protocol::Tcp, port, idle, Generation(2)) == Seen::Served
     };
     assert!(see(80, &[]));
     assert!(!see(80, &[]), "known already");
@@ -165,11 +163,8 @@ fn declared_ports_are_the_only_ones() {
     let web = "web".parse().unwrap();
     let seen = Port::new(81).unwrap();
     let idle = |_, _| false;
-    assert!(
-        objects
-            .see_port(&web, Protocol::Tcp, seen, idle, Generation(2))
-            .is_none()
-    );
+    let seen = objects.see_port(&web, Protocol::Tcp, seen, idle, Generation(2));
+    assert_eq!(seen, Seen::NotServed);
     assert_eq!(port_numbers(&objects), [8080]);
 }
 

@@ -14,7 +14,7 @@ use super::configuration::Configuration;
 use super::handle::{Applied, ApplyError, Command, Effect, Placed, Placement, Reply};
 use super::view::FolderState;
 use crate::document::{CgroupRef, Document};
-use crate::objects::{Action, Change, DeleteError, Objects, PlaceError};
+use crate::objects::{Action, Change, DeleteError, Objects, PlaceError, Seen};
 use crate::{ConditionReason, ObjectKey};
 
 /// Ports seen at most; more are served without being noted, and counted.
@@ -239,11 +239,12 @@ impl Plane {
                 .any(|replica| self.seen.contains(&(*replica, protocol, port)))
         };
         let served = self.attempt(|objects, _, generation| {
-            objects.see_port(service, protocol, port, is_idle, generation);
-            Ok::<_, Vec<Diagnostic>>(())
+            let seen = objects.see_port(service, protocol, port, is_idle, generation);
+            Ok::<_, Vec<Diagnostic>>(seen)
         });
         match served {
-            Ok(((), next)) => self.now = next,
+            Ok((Seen::NoRoom, _)) => self.view.unseen_ports += 1,
+            Ok((_, next)) => self.now = next,
             Err(errors) => errors.iter().for_each(|error| warn!("{error}")),
         }
     }
