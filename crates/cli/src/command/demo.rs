@@ -12,6 +12,7 @@ mod load;
 mod plain;
 mod program;
 mod stage;
+mod summary;
 
 use std::process::ExitCode;
 
@@ -77,7 +78,12 @@ pub(crate) fn demo(args: &DemoArgs) -> anyhow::Result<ExitCode> {
             say!("\nInterrupted; nothing is left behind.");
             Ok(ExitCode::from(INTERRUPTED))
         }
-        Err(error) => Err(error),
+        Err(error) => {
+            if let Err(left) = cleared {
+                eprintln!("selvedge: while cleaning up: {left:#}");
+            }
+            Err(error)
+        }
         Ok(()) => {
             cleared?;
             say!("\nNothing is left behind.");

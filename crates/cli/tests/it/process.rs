@@ -113,6 +113,11 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        // A demo or a mesh in the midst of something takes with it what it has started, if it may.
+        if !self.ended() {
+            let _nobody_is_left = kill_process_group(self.pid(), Signal::TERM);
+            eventually(|| self.ended());
+        }
         let _nobody_is_left = kill_process_group(self.pid(), Signal::KILL);
         let _reaped_already = self.child.wait();
     }

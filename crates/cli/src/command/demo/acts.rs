@@ -7,18 +7,19 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::footprint::{self, Footprint};
+use super::footprint::{self, Footprint, SERVICES};
 use super::load::{Figures, Load};
 use super::plain::Plain;
 use super::say;
 use super::stage::{Stage, fetch, outside_port};
+use super::summary::Findings;
 
 /// How long each act goes on.
 pub(super) struct Pace {
     /// Bursts with the mesh, and as many without, in turns.
-    rounds: usize,
+    pub(super) rounds: usize,
     /// Length of each of them.
-    burst: Duration,
+    pub(super) burst: Duration,
     /// How long requests go on around a fault.
     fault: Duration,
     /// When in that time the fault happens.
@@ -51,22 +52,9 @@ impl Pace {
     };
 }
 
-/// How many services and endpoints there are while it is.
-const SERVICES: usize = 20;
-const ENDPOINTS: usize = 60;
 /// Most failures that a killed replica may cause: what it was working on, and what came to it
 /// before the kernel knew. Each of wrk's connections can lose a request or two.
 const REPLICA_BOUND: u64 = 16;
-
-/// What the acts found, for the summary.
-struct Findings {
-    meshed: Figures,
-    plain: Figures,
-    replica_killed: Figures,
-    mesh_killed: Figures,
-    footprint: Footprint,
-    map_bytes: u64,
-}
 
 /// Plays all acts.
 pub(super) fn play(stage: &mut Stage, pace: &Pace, keep: bool) -> anyhow::Result<()> {
@@ -80,18 +68,15 @@ pub(super) fn play(stage: &mut Stage, pace: &Pace, keep: bool) -> anyhow::Result
     show_graph(stage)?;
     let replica_killed = kill_replica(stage, pace, port)?;
     let mesh_killed = kill_mesh(stage, pace, port)?;
-    let (footprint, map_bytes) = watch_idle(stage, pace.idle)?;
-    summarize(
-        pace,
-        &Findings {
-            meshed,
-            plain: without,
-            replica_killed,
-            mesh_killed,
-            footprint,
-            map_bytes,
-        },
-    );
+    let footprint = watch_idle(stage, pace.idle)?;
+    let found = Findings {
+        meshed,
+        plain: without,
+        replica_killed,
+        mesh_killed,
+        footprint,
+    };
+    found.print(pace);
     if keep {
         stay_up(stage, port);
     }
@@ -307,122 +292,17 @@ fn connections(stage: &Stage) -> anyhow::Result<u64> {
     Ok(edges.iter().map(|edge| edge.connections).sum())
 }
 
-fn watch_idle(stage: &Stage, idle: Duration) -> anyhow::Result<(Footprint, u64)> {
-    say!(
-        "8  Nothing happens for {} seconds, with {SERVICES} services",
-        idle.as_secs()
-    );
-    let status = stage.status()?;
-    let endpoints = status.services.iter().flat_map(|service| &service.ports);
-    let endpoints: usize = endpoints.map(|port| port.endpoints.len()).sum();
-    let wanted = (
-        SERVICES.saturating_sub(status.services.len()),
-        ENDPOINTS.saturating_sub(endpoints),
-    );
-    fs::write(stage.folder().join("more.yaml"), more_services(wanted))
-        .context("cannot write more services")?;
-    say!("   $ selvedge apply -f more.yaml");
-    stage.ask(&["apply", "-f", "more.yaml"])?;
-    let footprint = footprint::measure(&stage.interrupt, &stage.processes()?, idle)?;
-    let maps = stage.status()?.kernel.maps;
-    say!("");
-    Ok((footprint, maps.iter().map(|map| map.bytes).sum()))
-}
-
-/// YAML of `services` more services, among which `endpoints` addresses outside are dealt out.
-fn more_services((services, endpoints): (usize, usize)) -> String {
-    let mut text = String::new();
-    for service in 0..services {
-        let addresses = (0..endpoints).filter(|endpoint| endpoint % services == service);
-        // Addresses that RFC 5737 keeps for examples.
-        let addresses: String = addresses
-            .map(|endpoint| format!("- addresses: [192.0.2.{}]\n", endpoint + 1))
-            .collect();
-        text.push_str(&format!(
-            "---\n\
-             apiVersion: v1\n\
-             kind: Service\n\
-             metadata: {{name: other-{service}}}\n\
-             spec: {{ports: [{{port: 80}}]}}\n\
-             ---\n\
-             apiVersion: discovery.k8s.io/v1\n\
-             kind: EndpointSlice\n\
-             metadata: {{name: other-{service}, labels: {{kubernetes.io/service-name: other-{service}}}}}\n\
-             addressType: IPv4\n\
-             ports: [{{port: 80}}]\n\
-             endpoints:\n\
-             {addresses}"
-        ));
-    }
-    text
-}
-
-fn summarize(pace: &Pace, found: &Findings) {
-    let Findings { meshed, plain, .. } = found;
-    let milliseconds = |us: u64| format!("{}.{:02} ms", us / 1000, us % 1000 / 10);
-    let row = |what: &str, with: String, without: String| {
-        say!("   {what:<28} {with:>14} {without:>14}");
-    };
-    say!("Summary");
-    row("", "with the mesh".into(), "without".into());
-    row(
-        "requests",
-        meshed.requests.to_string(),
-        plain.requests.to_string(),
-    );
-    row(
-        "failures",
-        meshed.failures.to_string(),
-        plain.failures.to_string(),
-    );
-    row(
-        "latency, median",
-        milliseconds(meshed.p50_us),
-        milliseconds(plain.p50_us),
-    );
-    row(
-        "latency, 99th percentile",
-        milliseconds(meshed.p99_us),
-        milliseconds(plain.p99_us),
-    );
-    say!(
-        "   (latency: the middle one of {} turns of {:?})\n",
-        pace.rounds,
-        pace.burst
-    );
-    let fault = |what: &str, figures: &Figures| {
-        say!(
-            "   {what:<28} {} of {} requests failed",
-            figures.failures,
-            figures.requests
-        );
-    };
-    fault("a replica killed", &found.replica_killed);
-    fault("agent and proxy killed", &found.mesh_killed);
-    let Footprint {
-        pss_kib,
-        wakeups_per_s,
-    } = found.footprint;
-    let mebibytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-    say!(
-        "   {:<28} {:.1} MiB (PSS), {wakeups_per_s:.1} wake-ups per second,",
-        "agent and proxy, idle",
-        mebibytes(pss_kib << 10)
-    );
-    say!(
-        "   {:<28} with {SERVICES} services and {ENDPOINTS} endpoints",
-        ""
-    );
-    say!(
-        "   {:<28} {:.1} MiB",
-        "maps in the kernel",
-        mebibytes(found.map_bytes)
-    );
+fn watch_idle(stage: &Stage, idle: Duration) -> anyhow::Result<Footprint> {
+    say!("8  Nothing happens for {idle:?}, with {SERVICES} services");
+    say!("   $ selvedge apply -f more.yaml\n");
+    footprint::fill_up(stage)?;
+    Footprint::measure(stage, idle)
 }
 
 fn stay_up(stage: &Stage, port: u16) {
     say!("\nThe mesh stays up until Ctrl-C. To try, in another terminal:");
     say!("   export SELVEDGE_RUN_DIR={}", stage.run_dir().display());
+    say!("   export PATH=$PATH:{}", stage.program_folder().display());
     for command in [
         format!("curl http://127.0.0.1:{port}/"),
         "selvedge graph".to_owned(),

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 
 use super::program::Program;
 use super::stage::{PATIENCE, Stage, fetch};
@@ -31,6 +31,13 @@ impl Plain {
             let name = format!("plain-web-{number}");
             programs.push(Program::start(&name, folder, app(folder, *port, redis))?);
         }
+        // nginx leaves alone for ten seconds what has not answered it: it comes when all are there.
+        let all_answer = || replicas.iter().all(|port| fetch(*port).is_some());
+        let replicas_are_up = stage.interrupt.until(PATIENCE, all_answer)?;
+        ensure!(
+            replicas_are_up,
+            "the web app does not answer without the mesh"
+        );
         write_front(folder, front, replicas)?;
         let mut nginx = Program::start("plain-front", folder, nginx(folder))?;
         let answers = || nginx.ended().is_some() || fetch(front).is_some();

@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::ops::Range;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -20,8 +21,8 @@ use super::say;
 
 /// How long anything may take to come up.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
-/// Where an outside port is looked for: the first free one is taken.
-const OUTSIDE_PORTS: std::ops::Range<u16> = 8080..8180;
+/// Where an outside port is looked for: the first free one is taken. Programs seldom ask for these.
+const OUTSIDE_PORTS: Range<u16> = 18_080..18_180;
 
 /// What the programs read.
 const ASSETS: [(&str, &str); 4] = [
@@ -72,6 +73,11 @@ impl Stage {
         folder.expect("only dropping takes the folder").path()
     }
 
+    /// Where this program is.
+    pub(super) fn program_folder(&self) -> &Path {
+        self.selvedge.parent().unwrap_or(Path::new("."))
+    }
+
     /// The mesh's run-time folder.
     pub(super) fn run_dir(&self) -> PathBuf {
         self.folder().join("run")
@@ -110,10 +116,8 @@ impl Stage {
         up.arg("--state-dir").arg(self.folder().join("state"));
         let since = Instant::now();
         let mut agent = Program::start("agent", self.folder(), up)?;
-        let serves = || {
-            self.status()
-                .is_ok_and(|status| status.proxy.state == "serving")
-        };
+        let is_serving = |status: StatusReport| status.proxy.state == "serving";
+        let serves = || self.status().is_ok_and(is_serving);
         let answers = || agent.ended().is_some() || serves();
         let ready = self.interrupt.until(PATIENCE, answers)?;
         if !ready || agent.ended().is_some() {
@@ -126,11 +130,8 @@ impl Stage {
     /// The processes of the mesh: agent and proxy.
     pub(super) fn processes(&self) -> anyhow::Result<[i32; 2]> {
         let agent = self.agent.as_ref().context("the agent is not running")?;
-        let proxy = self
-            .status()?
-            .proxy
-            .pid
-            .context("the proxy is not running")?;
+        let proxy = self.status()?.proxy.pid;
+        let proxy = proxy.context("the proxy is not running")?;
         // Process ids are below 2^22.
         Ok([agent.pid(), proxy as i32])
     }
