@@ -18,7 +18,8 @@ use selvedge_model::{CgroupId, Generation, Snapshot, WorkloadName};
 use selvedge_node::{Event, Events, Link, Node, ProxyOptions, supervise};
 use selvedge_telemetry::{info, log, warn};
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::timeout;
 
 use crate::host::{NodeHost, ResolverSockets, SharedNode};
 
@@ -32,12 +33,17 @@ pub(crate) struct Options {
     pub(crate) config: Option<PathBuf>,
 }
 
+/// How long the last change may take to be stored when the agent stops.
+const STORING: Duration = Duration::from_secs(10);
+
 /// A running agent.
 pub(crate) struct Agent {
     pub(crate) plane: ControlPlane,
     pub(crate) host: Arc<NodeHost>,
     pub(crate) health: watch::Receiver<ProxyHealth>,
     pub(crate) tasks: JoinSet<anyhow::Result<()>>,
+    /// Ends, with everything stored, once nobody can ask the control plane any more.
+    driven: JoinHandle<()>,
 }
 
 impl Agent {
@@ -57,11 +63,8 @@ impl Agent {
             floor: Generation(0),
         };
         let (plane, driven) = selvedge_control_plane::start(store, restored, plane_options);
+        let driven = tokio::spawn(driven);
         let mut tasks = JoinSet::new();
-        tasks.spawn(async {
-            driven.await;
-            Ok(())
-        });
 
         report_replicas(&node, &plane).await?;
         let mut snapshots = plane.snapshots();
@@ -105,18 +108,23 @@ impl Agent {
             host,
             health: healthy,
             tasks,
+            driven,
         })
     }
 
     /// Ends every part of the agent. The proxy, the kernel path and the workloads stay.
-    pub(crate) async fn stop(&mut self) {
+    pub(crate) async fn stop(mut self) {
         self.tasks.shutdown().await;
+        self.plane.close().await;
+        if timeout(STORING, self.driven).await.is_err() {
+            warn!("the state's disk takes longer than {STORING:?}; what is not stored yet is lost");
+        }
     }
 
     /// Waits until the proxy has connected and has a generation, or for as long as a caller would.
     pub(crate) async fn wait_for_proxy(&mut self) {
         let ready = self.health.wait_for(|health| health.generation.is_some());
-        if tokio::time::timeout(Duration::from_secs(5), ready)
+        if timeout(Duration::from_secs(5), ready)
             .await
             .is_err()
         {
@@ -195,7 +203,7 @@ async fn follow_snapshots(
         let changed = snapshots.changed();
         if !names_any {
             changed.await?;
-        } else if let Ok(changed) = tokio::time::timeout(SEARCH_PERIOD, changed).await {
+        } else if let Ok(changed) = timeout(SEARCH_PERIOD, changed).await {
             changed?;
         }
         let snapshot = snapshots.borrow_and_update().clone();
