@@ -124,10 +124,7 @@ impl Agent {
     /// Waits until the proxy has connected and has a generation, or for as long as a caller would.
     pub(crate) async fn wait_for_proxy(&mut self) {
         let ready = self.health.wait_for(|health| health.generation.is_some());
-        if timeout(Duration::from_secs(5), ready)
-            .await
-            .is_err()
-        {
+        if timeout(Duration::from_secs(5), ready).await.is_err() {
             warn!("the proxy is not ready yet; names are resolved once it is");
         }
     }

@@ -2,6 +2,10 @@
 //!
 //! Needs root, BPF and cgroup2; elsewhere each test says SKIPPED and why. Every test has a mesh of
 //! its own: its own folders, cgroup and addresses. Read next: `mesh.rs`.
+#![allow(
+    clippy::unwrap_used,
+    reason = "everything in here is a test; clippy's exemption knows only test functions"
+)]
 #![forbid(unsafe_code)]
 
 mod configuration;

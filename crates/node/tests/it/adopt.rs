@@ -8,7 +8,9 @@ use crate::testbed::{Testbed, local};
 
 #[test]
 fn every_feature_is_had() {
-    let Some(mut bed) = Testbed::new("features") else { return };
+    let Some(mut bed) = Testbed::new("features") else {
+        return;
+    };
     for feature in bed.node().status().unwrap().features {
         assert_eq!(feature.state, FeatureState::Active, "{}", feature.name);
     }

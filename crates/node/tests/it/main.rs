@@ -2,6 +2,10 @@
 //!
 //! Needs root, BPF and cgroup2; elsewhere each test says SKIPPED and why. Every test has a mesh of
 //! its own: its own folder, cgroup, virtual range and private ports.
+#![allow(
+    clippy::unwrap_used,
+    reason = "everything in here is a test; clippy's exemption knows only test functions"
+)]
 
 mod adopt;
 mod child;

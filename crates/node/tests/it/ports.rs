@@ -44,7 +44,10 @@ fn replicas_on_one_port_all_run_and_see_it() {
             .starts_with(&format!("{first} "))
     );
     // ... and no virtual address works for it.
-    assert_eq!(outside.tell(&format!("ask {web}:18089")), "error ECONNREFUSED");
+    assert_eq!(
+        outside.tell(&format!("ask {web}:18089")),
+        "error ECONNREFUSED"
+    );
 
     // The port goes with its holder and comes back with the next.
     replicas[0].kill();
