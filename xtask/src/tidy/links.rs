@@ -1,7 +1,7 @@
 //! Words about the tree: links of pages lead to something, and so do paths named in pages and comments.
 //!
-//! A path is what stands in backticks and begins with a folder of the root. What lies on the web is not
-//! asked for: a test must not depend on it.
+//! A path is a word that begins with a folder of the root. What lies on the web is not asked for: a test must
+//! not depend on it.
 
 use super::Finding;
 use crate::tree::Tree;
@@ -105,21 +105,24 @@ fn headings(text: &str) -> impl Iterator<Item = String> {
         })
 }
 
-/// Complaints about paths in backticks that do not exist. Of a pattern such as `docs/decisions/NNNN-*.md`
-/// the folder must exist.
+/// Complaints about paths that do not exist. Of a pattern such as `docs/decisions/NNNN-*.md` the folder
+/// must exist.
 fn dead_paths<'a>(tree: &'a Tree, line: &'a str) -> impl Iterator<Item = String> + 'a {
-    let quoted = line.split('`').skip(1).step_by(2);
-    quoted
+    let words = line.split(|c: char| c.is_whitespace() || "`\"'()[]|,;:".contains(c));
+    let paths = words.map(|word| word.trim_end_matches('.'));
+    paths
         .filter(|path| begins_in_root(tree, path))
-        .filter_map(|path| {
-            let plain = match path.find(['*', '<', '{']) {
-                Some(pattern) => path[..pattern]
-                    .rsplit_once('/')
-                    .map_or("", |(folder, _)| folder),
-                None => path,
-            };
-            (!tree.has(plain)).then(|| format!("no such path: {path}"))
-        })
+        .filter(|path| !tree.has(without_pattern(path)))
+        .map(|path| format!("no such path: {path}"))
+}
+
+fn without_pattern(path: &str) -> &str {
+    match path.find(['*', '<', '{']) {
+        Some(start) => path[..start]
+            .rsplit_once('/')
+            .map_or("", |(folder, _)| folder),
+        None => path,
+    }
 }
 
 /// Whether the first part of a path is a folder of the root.
@@ -127,13 +130,11 @@ fn begins_in_root(tree: &Tree, path: &str) -> bool {
     let Some((first, _)) = path.split_once('/') else {
         return false;
     };
-    let is_path = !path.contains(char::is_whitespace) && !first.is_empty() && !path.contains("//");
-    is_path
-        && tree.files.iter().any(|file| {
-            file.path
-                .strip_prefix(first)
-                .is_some_and(|rest| rest.starts_with('/'))
-        })
+    let is_folder = |path: &str| {
+        path.strip_prefix(first)
+            .is_some_and(|rest| rest.starts_with('/'))
+    };
+    !first.is_empty() && tree.files.iter().any(|file| is_folder(&file.path))
 }
 
 #[cfg(test)]
@@ -176,6 +177,7 @@ mod tests {
                 .is_empty()
         );
         assert_eq!(check("`crates/y/src/lib.rs`").len(), 1);
+        assert_eq!(check("see crates/y/src.").len(), 1);
         assert_eq!(check("`crates/y/*.rs`").len(), 1);
     }
 
@@ -183,7 +185,7 @@ mod tests {
     fn paths_in_comments_are_looked_at() {
         let tree = Tree::of(&[(
             "crates/x/src/lib.rs",
-            "//! Read next: `crates/x/src/gone.rs`.\n",
+            "//! Read next: crates/x/src/gone.rs.\n",
         )]);
         assert_eq!(findings(&tree).len(), 1);
     }
