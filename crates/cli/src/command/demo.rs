@@ -14,6 +14,7 @@ mod program;
 mod stage;
 mod summary;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use anyhow::bail;
@@ -92,8 +93,15 @@ pub(crate) fn demo(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     }
 }
 
+/// Where programs are looked for. Servers are in `/usr/sbin`, which `su` does not put into `PATH`.
+fn program_path() -> OsString {
+    let mut path = std::env::var_os("PATH").unwrap_or_default();
+    path.push(":/usr/local/sbin:/usr/sbin:/sbin");
+    path
+}
+
 fn find_programs() -> anyhow::Result<()> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
+    let path = program_path();
     let is_there =
         |program: &str| std::env::split_paths(&path).any(|folder| folder.join(program).is_file());
     let has_module = |module: &str| {

@@ -26,10 +26,10 @@ impl Plain {
         let ports = free_ports(REPLICAS + 2)?;
         let (front, redis, replicas) = (ports[0], ports[1], &ports[2..]);
         let folder = stage.folder();
-        let mut programs = vec![Program::start("plain-redis", folder, store(folder, redis))?];
+        let mut programs = vec![Program::start("plain-redis", folder, store(stage, redis))?];
         for (number, port) in replicas.iter().enumerate() {
             let name = format!("plain-web-{number}");
-            programs.push(Program::start(&name, folder, app(folder, *port, redis))?);
+            programs.push(Program::start(&name, folder, app(stage, *port, redis))?);
         }
         // nginx leaves alone for ten seconds what has not answered it: it comes when all are there.
         let all_answer = || replicas.iter().all(|port| fetch(*port).is_some());
@@ -39,7 +39,7 @@ impl Plain {
             "the web app does not answer without the mesh"
         );
         write_front(folder, front, replicas)?;
-        let mut nginx = Program::start("plain-front", folder, nginx(folder))?;
+        let mut nginx = Program::start("plain-front", folder, nginx(stage))?;
         let answers = || nginx.ended().is_some() || fetch(front).is_some();
         if !stage.interrupt.until(PATIENCE, answers)? || nginx.ended().is_some() {
             return Err(nginx.failure("does not answer"));
@@ -61,37 +61,26 @@ fn free_ports(count: usize) -> anyhow::Result<Vec<u16>> {
     ports.collect()
 }
 
-fn store(folder: &Path, port: u16) -> Command {
-    let mut command = Command::new("redis-server");
+fn store(stage: &Stage, port: u16) -> Command {
+    let mut command = stage.command("redis-server");
     command
-        .args([
-            "redis.conf",
-            "--bind",
-            "127.0.0.1",
-            "--port",
-            &port.to_string(),
-        ])
-        .current_dir(folder);
+        .args(["redis.conf", "--bind", "127.0.0.1", "--port"])
+        .arg(port.to_string());
     command
 }
 
-fn app(folder: &Path, port: u16, redis: u16) -> Command {
-    let mut command = Command::new("gunicorn");
+fn app(stage: &Stage, port: u16, redis: u16) -> Command {
+    let mut command = stage.command("gunicorn");
     command
         .args(["--bind", &format!("127.0.0.1:{port}"), "app:app"])
         .env("REDIS_HOST", "127.0.0.1")
-        .env("REDIS_PORT", redis.to_string())
-        .env("PYTHONDONTWRITEBYTECODE", "1")
-        .current_dir(folder);
+        .env("REDIS_PORT", redis.to_string());
     command
 }
 
-fn nginx(folder: &Path) -> Command {
-    let mut command = Command::new("nginx");
-    command
-        .args(["-e", "stderr", "-c", "nginx-plain.conf", "-p"])
-        .arg(folder)
-        .current_dir(folder);
+fn nginx(stage: &Stage) -> Command {
+    let mut command = stage.command("nginx");
+    command.args(["-e", "stderr", "-c", "nginx-plain.conf", "-p", "."]);
     command
 }
 

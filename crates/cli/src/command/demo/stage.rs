@@ -3,6 +3,7 @@
 //! Everything the demo starts is owned here, so that dropping the [`Stage`] ends and removes it all,
 //! in whatever act the play was broken off. It must never touch a mesh it has not started.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::ops::Range;
@@ -17,7 +18,7 @@ use tempfile::TempDir;
 
 use super::interrupt::{GLANCE, Interrupt};
 use super::program::Program;
-use super::say;
+use super::{program_path, say};
 
 /// How long anything may take to come up.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
@@ -85,13 +86,21 @@ impl Stage {
 
     /// The command `selvedge ARGUMENTS` for this mesh.
     pub(super) fn selvedge(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(&self.selvedge);
+        let mut command = self.command(&self.selvedge);
         command
             .args(arguments)
             .env("SELVEDGE_RUN_DIR", self.run_dir())
-            .env("PYTHONDONTWRITEBYTECODE", "1")
-            .current_dir(self.folder())
             .stdin(Stdio::null());
+        command
+    }
+
+    /// A program that finds the demo's files where it starts, and leaves none beside them.
+    pub(super) fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(program);
+        command
+            .env("PATH", program_path())
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .current_dir(self.folder());
         command
     }
 
