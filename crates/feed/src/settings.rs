@@ -37,7 +37,9 @@ impl Default for Settings {
             // Short, since a deleted service's name should soon be unknown; long enough that a
             // program which looks up per connection is not slowed by it.
             ttl: Duration::from_secs(5),
-            ipv6: Ipv6Answer::Mapped,
+            // One address, one attempt: with both forms the C library tries, and nginx counts, the
+            // same endpoint twice, and nginx then takes a service for dead that has one dead replica.
+            ipv6: Ipv6Answer::NoData,
             // About 2 MiB of queries at their usual size.
             max_in_flight: 4096,
             // glibc, musl and Go ask again after 5 s and none waits longer for one answer.

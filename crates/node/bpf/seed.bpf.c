@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Listeners that were there before their cgroup joined the mesh: each gets the record that bind and
- * listen would have made. Run by the agent, by reading the iterators once, when a cgroup joins.
+ * Listeners that were there before their cgroup joined the mesh or their service was published: each
+ * gets what bind and listen would have noted. Run by the agent, by reading the iterators once, when
+ * either happens.
  *
  * Hooks: iter/tcp, iter/udp. Returns: 0 = go on.
  * Absent: programs of a joined cgroup become endpoints only when they are started anew.
@@ -97,17 +98,39 @@ static __always_inline void seed(void *socket, __u8 protocol)
 			BPF_CORE_READ_BITFIELD_PROBED(sk, __sk_common.skc_ipv6only));
 }
 
+/* A listener of a service that has been published since it began to listen. */
+static __always_inline void keep_at_hand(struct tcp_sock *socket)
+{
+	struct sv_listener_key key = { .protocol = IPPROTO_TCP };
+	struct sock_common___bound *common = (void *)socket;
+	struct sv_socket *record = bpf_sk_storage_get(&sockets, socket, 0, 0);
+	struct sv_workload *workload;
+
+	if (!record || !record->listening)
+		return;
+	workload = bpf_map_lookup_elem(&workloads, &record->cgroup);
+	if (!workload || !(workload->flags & SV_WORKLOAD_PUBLISHED))
+		return;
+	key.cgroup = record->cgroup;
+	key.port = record->asked;
+	key.ipv6 = BPF_CORE_READ(common, skc_family) == AF_INET6;
+	bpf_map_update_elem(&published_listeners, &key, socket, BPF_ANY);
+}
+
 SEC("iter/tcp")
 int sv_seed_tcp(struct bpf_iter__tcp *ctx)
 {
 	struct sock_common *common = ctx->sk_common;
 	struct sock_common___bound *bound = (void *)common;
+	struct tcp_sock *socket;
 
 	if (!common || BPF_CORE_READ(bound, skc_state) != TCP_LISTEN)
 		return 0;
-	common = (void *)bpf_skc_to_tcp_sock(common);
-	if (common)
-		seed(common, IPPROTO_TCP);
+	socket = bpf_skc_to_tcp_sock(common);
+	if (!socket)
+		return 0;
+	seed(socket, IPPROTO_TCP);
+	keep_at_hand(socket);
 	return 0;
 }
 

@@ -44,8 +44,14 @@ impl Applied {
     }
 
     /// Writes the difference between what is there and `wanted`. Workloads and limits come before
-    /// the services that need them, and go after.
-    pub(crate) fn apply(&mut self, kernel: &Kernel, wanted: Intent) -> Result<(), Error> {
+    /// the services that need them, and go after. True if workloads are published now that were not:
+    /// they may have listeners already.
+    pub(crate) fn apply(&mut self, kernel: &Kernel, wanted: Intent) -> Result<bool, Error> {
+        let is_published = |workload: &abi::Workload| workload.flags & abi::WORKLOAD_PUBLISHED != 0;
+        let publishes_more = wanted.workloads.iter().any(|(cgroup, workload)| {
+            let before = self.intent.workloads.get(cgroup);
+            is_published(workload) && !before.is_some_and(is_published)
+        });
         put(
             kernel,
             "workloads",
@@ -99,7 +105,7 @@ impl Applied {
             &mut self.intent.workloads,
             &wanted.workloads,
         )?;
-        Ok(())
+        Ok(publishes_more)
     }
 
     /// The new set of endpoints is written beside the old one, then the service is switched to it in

@@ -119,8 +119,11 @@ impl Node {
         self.config.virtual_mask = mask(prefix).to_bits().to_be();
         update(&self.kernel, "config", &0u32, &self.config)?;
         self.generation = None;
-        self.applied.apply(&self.kernel, Intent::of(snapshot))?;
-        self.attach_joined(snapshot)?;
+        let publishes_more = self.applied.apply(&self.kernel, Intent::of(snapshot))?;
+        let joins_more = self.attach_joined(snapshot)?;
+        if publishes_more || joins_more {
+            self.kernel.seed()?;
+        }
         self.generation = Some(snapshot.generation);
         Ok(())
     }
@@ -157,25 +160,26 @@ impl Node {
         self.tree.file_system().to_owned()
     }
 
-    /// Attaches to joined cgroups that are workloads now and detaches from those that are not.
-    fn attach_joined(&mut self, snapshot: &Snapshot) -> Result<(), Error> {
+    /// Attaches to joined cgroups that are workloads now and detaches from those that are not; true
+    /// if it attached to any.
+    fn attach_joined(&mut self, snapshot: &Snapshot) -> Result<bool, Error> {
         let is_workload = |cgroup: &CgroupId| snapshot.workloads.contains_key(cgroup);
         let mut attached: BTreeSet<String> = self.kernel.places()?.into_iter().collect();
-        let mut seeded = true;
+        let mut joins_more = false;
         for (cgroup, folder) in self.joined.iter().filter(|(cgroup, _)| is_workload(cgroup)) {
             let place = joined_place(*cgroup);
             let is_new = !attached.remove(&place);
             if is_new || !self.current.contains(&place) {
                 self.kernel.attach(Scope::Joined, &place, &open(folder)?)?;
                 self.current.insert(place);
-                seeded = false;
+                joins_more = true;
             }
         }
         for place in attached.iter().filter(|place| place.starts_with(JOINED)) {
             self.kernel.detach(place)?;
             self.current.remove(place);
         }
-        if seeded { Ok(()) } else { self.kernel.seed() }
+        Ok(joins_more)
     }
 
     /// Opens the resolver's sockets through `maker`, a command that calls [`crate::make_sockets`]

@@ -103,3 +103,21 @@ fn private_ports_are_not_reachable_and_published_ones_reach_every_replica() {
     }
     assert!(neighbour.connect(published).contains("refused"));
 }
+
+#[test]
+fn replicas_that_listen_already_are_published() {
+    let Some(mut bed) = Testbed::new("publishing later") else {
+        return;
+    };
+    bed.service("late", 80, Protocol::Tcp);
+    let mut replica = bed.program("late", "late-0");
+    replica.tell("serve a 127.0.0.1:18103");
+    bed.endpoint("late", local(&replica), 18_103, 1);
+    bed.apply();
+    let mut outside = Program::outside();
+    assert_eq!(outside.tell("ask 127.0.0.1:18104"), "error ECONNREFUSED");
+    bed.service_mut("late").published = vec![(Port::new(18_104).unwrap(), Port::new(80).unwrap())];
+    bed.apply();
+    let answer = outside.tell("ask 127.0.0.1:18104");
+    assert!(answer.starts_with(&replica.pid().to_string()), "{answer}");
+}

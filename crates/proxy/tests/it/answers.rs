@@ -78,7 +78,7 @@ pub(crate) fn snapshot(generation: u64) -> Snapshot {
 pub(crate) fn table() -> Table {
     Table::build(&View {
         snapshot: snapshot(9),
-        settings: Settings::default(),
+        settings: mapped(),
     })
 }
 
@@ -125,6 +125,14 @@ fn check_nothing(name: &str, rtype: u16, apex: &str) {
 fn check_foreign(workload: CgroupId, name: &str, rtype: u16) {
     let found = answer_as(workload, &table(), &query(7, name, rtype));
     assert_eq!(found, None, "{name} {rtype}");
+}
+
+/// With addresses of both families, so that both are seen.
+fn mapped() -> Settings {
+    Settings {
+        ipv6: Ipv6Answer::Mapped,
+        ..Settings::default()
+    }
 }
 
 #[test]
@@ -348,7 +356,7 @@ fn the_longest_names_fit_and_addresses_give_way() {
     let domain = "d".repeat(48);
     let settings = Settings {
         cluster_domain: domain.clone(),
-        ..Settings::default()
+        ..mapped()
     };
     let table = Table::build(&View { snapshot, settings });
     let full = format!("{name}.svc.{domain}");
