@@ -15,7 +15,7 @@ use selvedge_control_plane::{
 };
 use selvedge_feed::Settings;
 use selvedge_model::{CgroupId, Generation, Snapshot, WorkloadName};
-use selvedge_node::{Event, Events, Link, Node, ProxyOptions, supervise};
+use selvedge_node::{Beside, Event, Events, Link, Node, ProxyOptions, living_proxy, supervise};
 use selvedge_telemetry::{info, log, warn};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
@@ -89,7 +89,11 @@ impl Agent {
             health,
         };
         tasks.spawn(publish(publisher, linked));
-        let sockets = ResolverSockets::new(node.clone());
+        let beside = match living_proxy(&options.proxy.pid_file) {
+            Some(_) => Beside::LivingProxy,
+            None => Beside::Nobody,
+        };
+        let sockets = ResolverSockets::new(node.clone(), beside);
         tasks.spawn(async move {
             supervise(options.proxy, sockets, links, |text| warn!("{text}")).await?;
             Ok(())

@@ -15,7 +15,7 @@ use selvedge_control_plane::{
 };
 use selvedge_feed::SocketKind;
 use selvedge_model::{Generation, KernelStatus, Observation, Port, Snapshot, WorkloadName};
-use selvedge_node::{Node, Sockets};
+use selvedge_node::{Beside, Node, Sockets};
 use selvedge_telemetry::log;
 use socket2::{Domain, Socket, Type};
 use tokio::sync::watch;
@@ -250,14 +250,17 @@ pub(crate) struct ResolverSockets {
     node: SharedNode,
     program: PathBuf,
     open: Vec<(SocketKind, OwnedFd)>,
+    /// Who may have the port when the sockets are opened next.
+    beside: Beside,
 }
 
 impl ResolverSockets {
-    pub(crate) fn new(node: SharedNode) -> Self {
+    pub(crate) fn new(node: SharedNode, beside: Beside) -> Self {
         Self {
             node,
             program: PathBuf::from("/proc/self/exe"),
             open: Vec::new(),
+            beside,
         }
     }
 }
@@ -267,7 +270,8 @@ impl Sockets for ResolverSockets {
         if self.open.is_empty() {
             let mut maker = Command::new(&self.program);
             maker.arg("make-sockets");
-            self.open = self.node.lock().open_resolver(maker)?;
+            self.open = self.node.lock().open_resolver(maker, self.beside)?;
+            self.beside = Beside::Nobody;
         }
         Node::hand_over(stream, &self.open)
     }

@@ -23,6 +23,6 @@ mod watch;
 pub use error::Error;
 pub use event::Event;
 pub use node::{Node, Options, Remains};
-pub use sockets::make_sockets;
+pub use sockets::{Beside, make_sockets};
 pub use supervise::{Link, ProxyOptions, ProxyUser, Sockets, end, living_proxy, supervise};
 pub use watch::Events;

@@ -24,7 +24,7 @@ use crate::error::Error;
 use crate::intent::Intent;
 use crate::kernel::{Kernel, remove_tree};
 use crate::object::Scope;
-use crate::sockets;
+use crate::sockets::{self, Beside};
 use crate::watch::{Events, Watches};
 
 /// How a node is set up.
@@ -188,6 +188,7 @@ impl Node {
     pub fn open_resolver(
         &mut self,
         mut maker: Command,
+        beside: Beside,
     ) -> Result<Vec<(SocketKind, OwnedFd)>, Error> {
         let failed = || Error::system("start the maker of the resolver's sockets");
         let (near, far) = UnixStream::pair().map_err(failed())?;
@@ -195,8 +196,9 @@ impl Node {
         drop(maker);
         let placed = cgroup::place(child.id() as i32, &self.tree.proxy_folder());
         let preferred = u16::from_be(self.config.resolver_port);
-        let made = placed
-            .and_then(|()| sockets::ask_for_sockets(near, self.options.private_ports, preferred));
+        let made = placed.and_then(|()| {
+            sockets::ask_for_sockets(near, self.options.private_ports, preferred, beside)
+        });
         child.wait().map_err(failed())?;
         let made = made?;
         for (_, socket) in &made.sockets {

@@ -19,6 +19,16 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::error::Error;
 
+/// Who may have the resolver's port already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beside {
+    /// Nobody: the port is ours alone or another is taken. Otherwise two meshes on one host would
+    /// share a port, and each answer the other's look-ups.
+    Nobody,
+    /// The proxy that an earlier agent left, with that agent's sockets.
+    LivingProxy,
+}
+
 /// The resolver's sockets, all on one port.
 #[derive(Debug)]
 pub(crate) struct ResolverSockets {
@@ -76,15 +86,20 @@ fn take_over(stream: impl AsFd) -> io::Result<Vec<(SocketKind, OwnedFd)>> {
 /// Runs in a child: waits on `stream` for the ports to try, makes the sockets on the first that is
 /// free and sends them back.
 pub fn make_sockets(mut stream: UnixStream) -> io::Result<()> {
-    let mut request = [0; 6];
+    let mut request = [0; 8];
     stream.read_exact(&mut request)?;
-    let [first, count, preferred] =
-        [0, 2, 4].map(|at| u16::from_ne_bytes([request[at], request[at + 1]]));
+    let [first, count, preferred, shared] =
+        [0, 2, 4, 6].map(|at| u16::from_ne_bytes([request[at], request[at + 1]]));
+    if shared != 0
+        && let Ok(sockets) = open_all(preferred, Beside::LivingProxy)
+    {
+        return hand_over(&stream, &sockets);
+    }
     let last = first.saturating_add(count);
     let preferred = (preferred != 0).then_some(preferred);
     // From the end of the range: replicas take their ports from its start.
     for port in preferred.into_iter().chain((first..last).rev()) {
-        match open_all(port) {
+        match open_all(port, Beside::Nobody) {
             Ok(sockets) => return hand_over(&stream, &sockets),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
             Err(error) => return Err(error),
@@ -93,10 +108,10 @@ pub fn make_sockets(mut stream: UnixStream) -> io::Result<()> {
     Err(io::ErrorKind::AddrInUse.into())
 }
 
-fn open_all(port: u16) -> io::Result<Vec<(SocketKind, OwnedFd)>> {
+fn open_all(port: u16, beside: Beside) -> io::Result<Vec<(SocketKind, OwnedFd)>> {
     let mut sockets = Vec::new();
     for kind in SocketKind::ALL {
-        match open(kind, port) {
+        match open(kind, port, beside) {
             Ok(socket) => sockets.push((kind, socket.into())),
             // A host without IPv6 has no IPv6 name servers either.
             Err(error) if is_ipv6(kind) && is_no_ipv6(&error) => {}
@@ -121,7 +136,7 @@ fn transport(kind: SocketKind) -> (Type, Protocol) {
     }
 }
 
-fn open(kind: SocketKind, port: u16) -> io::Result<Socket> {
+fn open(kind: SocketKind, port: u16, beside: Beside) -> io::Result<Socket> {
     let (transport, protocol) = transport(kind);
     let address: IpAddr = match is_ipv6(kind) {
         true => Ipv6Addr::LOCALHOST.into(),
@@ -129,14 +144,17 @@ fn open(kind: SocketKind, port: u16) -> io::Result<Socket> {
     };
     let address = SocketAddr::new(address, port);
     let socket = Socket::new(Domain::for_address(address), transport, Some(protocol))?;
-    // A restarted agent opens its sockets beside those that a living proxy still has. The kernel
-    // lets only the same user, root, do that.
-    socket.set_reuse_port(true)?;
+    if beside == Beside::LivingProxy {
+        socket.set_reuse_port(true)?;
+    }
     if transport == Type::STREAM {
         socket.set_reuse_address(true)?;
     }
     socket.set_nonblocking(true)?;
     socket.bind(&SockAddr::from(address))?;
+    // Set after the bind, this lets only later sockets in beside ours: those of a restarted agent.
+    // The kernel lets only the same user, root, open them.
+    socket.set_reuse_port(true)?;
     if transport == Type::STREAM {
         socket.listen(1024)?;
     }
@@ -148,9 +166,11 @@ pub(crate) fn ask_for_sockets(
     mut stream: UnixStream,
     (first, count): (u16, u16),
     preferred: u16,
+    beside: Beside,
 ) -> Result<ResolverSockets, Error> {
     let failed = || Error::system("open the resolver's sockets");
-    let request: Vec<u8> = [first, count, preferred]
+    let shared = u16::from(beside == Beside::LivingProxy);
+    let request: Vec<u8> = [first, count, preferred, shared]
         .iter()
         .flat_map(|n| n.to_ne_bytes())
         .collect();
@@ -172,7 +192,7 @@ mod tests {
     fn sockets_arrive_as_what_they_are() {
         let (near, far) = UnixStream::pair().unwrap();
         let maker = std::thread::spawn(|| make_sockets(far).unwrap());
-        let made = ask_for_sockets(near, (61_900, 100), 0).unwrap();
+        let made = ask_for_sockets(near, (61_900, 100), 0, Beside::Nobody).unwrap();
         maker.join().unwrap();
         assert!((61_900..62_000).contains(&made.port));
         for (kind, socket) in &made.sockets {

@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 
 use selvedge_feed::SocketKind;
 use selvedge_model::{Protocol, Reason};
+use selvedge_node::Beside;
 
 use crate::testbed::{Program, Testbed, maker};
 
@@ -38,7 +39,7 @@ fn look_ups_are_led_while_our_resolver_is_there_and_only_then() {
     // No resolver yet.
     assert_eq!(program.tell(&format!("send {server}")), by_elsewhere);
 
-    let ours = udp4(bed.node().open_resolver(maker()).unwrap());
+    let ours = udp4(bed.node().open_resolver(maker(), Beside::Nobody).unwrap());
     let port = ours.local_addr().unwrap().port();
     for how in ["send", "sendto"] {
         let answering = ours.try_clone().unwrap();
@@ -88,8 +89,30 @@ fn programs_outside_the_mesh_are_left_alone() {
     let server = server(&bed);
     let mut elsewhere = Program::outside();
     elsewhere.tell(&format!("answer a {server}"));
-    let _ours = bed.node().open_resolver(maker()).unwrap();
+    let _ours = bed.node().open_resolver(maker(), Beside::Nobody).unwrap();
     let mut other = Program::outside();
     let answer = other.tell(&format!("send {server}"));
     assert_eq!(answer, format!("{} {server} | {server}", elsewhere.pid()));
+}
+
+#[test]
+fn two_meshes_on_a_host_do_not_share_a_resolver() {
+    let (Some(mut one), Some(mut other)) =
+        (Testbed::new("two resolvers"), Testbed::new("two resolvers"))
+    else {
+        return;
+    };
+    one.lose_agent();
+    one.options.private_ports = other.options.private_ports;
+    one.start_agent();
+    let first = udp4(one.node().open_resolver(maker(), Beside::Nobody).unwrap());
+    let second = udp4(other.node().open_resolver(maker(), Beside::Nobody).unwrap());
+    assert_ne!(first.local_addr().unwrap(), second.local_addr().unwrap());
+    // A restarted agent has its predecessor's port, beside the proxy that still holds it.
+    let again = udp4(
+        one.node()
+            .open_resolver(maker(), Beside::LivingProxy)
+            .unwrap(),
+    );
+    assert_eq!(first.local_addr().unwrap(), again.local_addr().unwrap());
 }
