@@ -101,12 +101,13 @@ pub(crate) struct Batch {
     pub(crate) operations: u64,
     /// Those whose time was taken; `wall_ns` is of these.
     pub(crate) timed: u64,
-    /// Operations that got no answer.
+    /// Operations that got no answer, or were answered by an error.
     pub(crate) lost: u64,
     pub(crate) wall_ns: u64,
     /// Middle and 99th of 100 single times.
     pub(crate) p50_ns: u32,
     pub(crate) p99_ns: u32,
+    pub(crate) slowest_ns: u32,
     /// CPU time of the worker that asked.
     pub(crate) cpu_ns: u64,
 }

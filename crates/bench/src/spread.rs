@@ -3,13 +3,13 @@
 use serde::Serialize;
 
 /// The spread of a figure over the rounds of one run.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Spread {
     pub(crate) min: f64,
     pub(crate) median: f64,
     pub(crate) max: f64,
-    /// How many figures are behind it.
-    pub(crate) rounds: usize,
+    /// The figures behind it, in the order of the rounds.
+    pub(crate) figures: Vec<f64>,
 }
 
 impl Spread {
@@ -22,7 +22,7 @@ impl Spread {
             min: *sorted.first()?,
             median: middle(&sorted),
             max: *sorted.last()?,
-            rounds: sorted.len(),
+            figures: figures.to_vec(),
         })
     }
 

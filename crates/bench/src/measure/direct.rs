@@ -54,6 +54,7 @@ struct Sample {
     /// Of client and server together.
     cpu_ns: f64,
     per_second: f64,
+    slowest_ns: f64,
 }
 
 /// Samples by load and pair, one for each round.
@@ -108,7 +109,7 @@ fn judge(samples: &Samples, section: &mut Section) {
     use Load::{Connect, Connected, PingPong, Unconnected};
     const NS: Unit = Unit::Nanoseconds;
     let (time, cpu): (Figure, Figure) = (|it| it.p50_ns, |it| it.cpu_ns);
-    let rate: Figure = |it| it.per_second;
+    let (rate, slowest): (Figure, Figure) = (|it| it.per_second, |it| it.slowest_ns);
     let comparisons = [
         Comparison(
             "ping-pong 64 B, p50",
@@ -145,6 +146,14 @@ fn judge(samples: &Samples, section: &mut Section) {
             None,
         ),
         Comparison("connects", Unit::PerSecond, Connect, MESHED, rate, None),
+        Comparison(
+            "slowest connect of a batch",
+            NS,
+            Connect,
+            MESHED,
+            slowest,
+            None,
+        ),
         Comparison(
             "UDP connected 64 B, p50",
             NS,
@@ -274,6 +283,7 @@ impl Deployment {
                 p50_ns: f64::from(batch.p50_ns),
                 cpu_ns: batch.cpu_per_operation(server_ns),
                 per_second: batch.per_second(),
+                slowest_ns: f64::from(batch.slowest_ns),
             });
         }
         Ok(())

@@ -77,7 +77,7 @@ pub(super) fn measure(bench: &mut Bench<'_>, section: &mut Section) -> anyhow::R
     drop(stage);
     mesh.down()?;
     judge(&samples, section);
-    section.count("queries that got no answer, any way", lost, Some(0));
+    section.count("queries without a good answer", lost, Some(0));
     section
         .note("forwarded: dnsmasq -> mesh; mesh name: unbound -> mesh; one query in flight or 16");
     section.note("CPU of the resolver is of its process alone; 'all' adds client and upstream");

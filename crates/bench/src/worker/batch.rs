@@ -89,6 +89,7 @@ impl BatchClock {
             wall_ns: u64::try_from(wall.as_nanos()).unwrap_or(u64::MAX),
             p50_ns: quantile(&mut self.samples, 1, 2),
             p99_ns: quantile(&mut self.samples, 99, 100),
+            slowest_ns: quantile(&mut self.samples, 1, 1),
             cpu_ns,
         }
     }

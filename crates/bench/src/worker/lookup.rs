@@ -160,9 +160,12 @@ impl<'a> Client<'a> {
             if let Some(found) = found {
                 return Ok(Some(self.asked.swap_remove(found).began));
             }
-            if length > 3 && answer[3] & 0x0f != 0 {
-                let code = answer[3] & 0x0f;
-                return Err(io::Error::other(format!("answered with error code {code}")));
+            // An answer that says no is as good as none.
+            let denied = |asked: &Asked| answer.starts_with(&asked.id.to_be_bytes());
+            if let Some(found) = self.asked.iter().position(denied) {
+                self.asked.swap_remove(found);
+                self.lost += 1;
+                self.ask()?;
             }
         }
     }
