@@ -47,7 +47,7 @@ install: build ## put binary, systemd unit and completions in place (PREFIX, DES
 	install -D -m 755 $(binary) $(to)/bin/selvedge
 	install -D -m 644 packaging/selvedge.service $(to)/lib/systemd/system/selvedge.service
 	sed -i 's|/usr/bin/selvedge|$(PREFIX)/bin/selvedge|' $(to)/lib/systemd/system/selvedge.service
-	install -D -m 644 packaging/selvedge.sysusers $(to)/lib/sysusers.d/selvedge.conf
+	install -D -m 644 packaging/sysusers.conf $(to)/lib/sysusers.d/selvedge.conf
 	install -D -m 644 $(completions)/selvedge.bash $(to)/share/bash-completion/completions/selvedge
 	install -D -m 644 $(completions)/selvedge.zsh $(to)/share/zsh/site-functions/_selvedge
 	install -D -m 644 $(completions)/selvedge.fish $(to)/share/fish/vendor_completions.d/selvedge.fish
