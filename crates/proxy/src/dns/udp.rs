@@ -37,8 +37,9 @@ pub(crate) async fn serve(
             ready = socket.readable() => ready?,
             _ = &mut retired => break,
         }
-        take_queries(&server, &socket)?;
-        tokio::task::yield_now().await;
+        if take_queries(&server, &socket)? == Drained::More {
+            tokio::task::yield_now().await;
+        }
     }
     while take_queries(&server, &socket)? == Drained::More {}
     Ok(())
