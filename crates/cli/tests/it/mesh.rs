@@ -46,7 +46,8 @@ impl Mesh {
             .tempdir()
             .expect("a temporary folder can be made");
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        // Meshes that run at the same time take turns in the usual range.
+        // Many meshes start at once here: each has a part of the usual range to itself, since a port
+        // that another is about to bind is seen by nobody.
         let first = 61_000 + 200 * ((std::process::id() + number) % 20);
         Some(Self {
             agent: None,

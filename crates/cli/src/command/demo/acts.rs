@@ -105,7 +105,7 @@ fn start_services(stage: &mut Stage, port: u16) -> anyhow::Result<()> {
     stage.await_that("replicas of web", |stage| listening(stage, "web") == 3)?;
     stage.run(
         "front",
-        &format!("front --port 80 --publish {port} -- nginx -e stderr -c nginx.conf -p ."),
+        &format!("front --publish {port} -- nginx -e stderr -c nginx.conf -p ."),
     )?;
     stage.await_that("an answer from outside", |_| fetch(port).is_some())?;
     stage.await_that("three replicas that answer", |_| {

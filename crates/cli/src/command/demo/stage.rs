@@ -120,8 +120,7 @@ impl Stage {
 
     /// Starts the agent, which starts the proxy; gives the time until the mesh answers.
     pub(super) fn start_mesh(&mut self) -> anyhow::Result<Duration> {
-        let ports = private_ports();
-        let mut up = self.selvedge(&["up", "--cgroup", &self.cgroup, "--private-ports", &ports]);
+        let mut up = self.selvedge(&["up", "--cgroup", &self.cgroup]);
         up.arg("--state-dir").arg(self.folder().join("state"));
         let since = Instant::now();
         let mut agent = Program::start("agent", self.folder(), up)?;
@@ -232,13 +231,6 @@ impl Drop for Stage {
             eprintln!("while cleaning up: {error:#}");
         }
     }
-}
-
-/// A part of the usual range that no other mesh is likely to use: not its end, where a mesh with the
-/// whole range takes its resolver's port from.
-fn private_ports() -> String {
-    let first = 61_000 + 300 * (std::process::id() % 14);
-    format!("{first}-{}", first + 299)
 }
 
 /// A port for callers from outside: nobody listens there, and no mesh has published it.
