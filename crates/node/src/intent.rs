@@ -1,4 +1,4 @@
-//! From a [`Snapshot`] to the entries of the intent maps. Pure: the same snapshot gives the same entries.
+//! From a [`model::Snapshot`] to the entries of the intent maps. Pure: the same snapshot gives the same entries.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -1,5 +1,5 @@
 //! The node as a whole: what [`Node::start`] sets up, [`Node::apply`] keeps to the configuration and
-//! [`Node::clear`] removes without a trace.
+//! [`Remains::clear`] removes without a trace.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
