@@ -2,6 +2,7 @@
 //!
 //! Every one is ended by its own pid, when its owner goes.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
@@ -141,39 +142,61 @@ pub(crate) fn unpin(pid: u32, cpus: &[usize]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// CPU time of a process's present threads, in nanoseconds (scheduler statistics: the exact
-/// run-time, where /proc/PID/stat counts ticks of 10 ms).
-pub(crate) fn cpu_ns(pid: u32) -> anyhow::Result<u64> {
-    let mut total = 0;
-    for thread in threads(pid)? {
-        let path = format!("/proc/{pid}/task/{}/schedstat", thread.as_raw_nonzero());
-        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
-        let first = text.split_whitespace().next().unwrap_or_default();
-        total += first
-            .parse::<u64>()
-            .with_context(|| format!("no number in {path}"))?;
+/// What each thread of a process has used so far.
+#[derive(Clone, Debug)]
+pub(crate) struct Usage(BTreeMap<i32, Spent>);
+
+/// What was used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Spent {
+    /// CPU time in nanoseconds (scheduler statistics: the exact run-time, where /proc/PID/stat counts
+    /// ticks of 10 ms).
+    pub(crate) cpu_ns: u64,
+    /// How often threads gave up the CPU to wait: each wake-up ends so.
+    pub(crate) wake_ups: u64,
+}
+
+impl Usage {
+    pub(crate) fn read(pid: u32) -> anyhow::Result<Self> {
+        let mut usage = BTreeMap::new();
+        for thread in threads(pid)? {
+            let number = thread.as_raw_nonzero().get();
+            let folder = format!("/proc/{pid}/task/{number}");
+            // A thread may end meanwhile.
+            let Ok(schedule) = fs::read_to_string(format!("{folder}/schedstat")) else {
+                continue;
+            };
+            let Ok(status) = fs::read_to_string(format!("{folder}/status")) else {
+                continue;
+            };
+            let cpu_ns = schedule.split_whitespace().next().unwrap_or_default();
+            let spent = Spent {
+                cpu_ns: cpu_ns.parse().context("no CPU time in schedstat")?,
+                wake_ups: field(&status, "voluntary_ctxt_switches"),
+            };
+            usage.insert(number, spent);
+        }
+        ensure!(!usage.is_empty(), "process {pid} has no threads");
+        Ok(Self(usage))
     }
-    Ok(total)
+
+    /// What was used since `before`, by the threads that are still there.
+    pub(crate) fn since(&self, before: &Self) -> Spent {
+        let mut total = Spent::default();
+        for (thread, now) in &self.0 {
+            let then = before.0.get(thread).copied().unwrap_or_default();
+            total.cpu_ns += now.cpu_ns.saturating_sub(then.cpu_ns);
+            total.wake_ups += now.wake_ups.saturating_sub(then.wake_ups);
+        }
+        total
+    }
 }
 
 /// Proportional set size in bytes: pages shared by n processes count 1/n.
 pub(crate) fn proportional_bytes(pid: u32) -> anyhow::Result<u64> {
     let path = format!("/proc/{pid}/smaps_rollup");
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
-    let kib = sum_of_fields(&text, &["Pss"]);
-    Ok(kib * 1024)
-}
-
-/// How often the threads of a process were switched in again so far: each wake-up ends in a
-/// voluntary switch, each preemption in another.
-pub(crate) fn wake_ups(pid: u32) -> anyhow::Result<u64> {
-    let mut total = 0;
-    for thread in threads(pid)? {
-        let path = format!("/proc/{pid}/task/{}/status", thread.as_raw_nonzero());
-        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
-        total += sum_of_fields(&text, &["voluntary_ctxt_switches"]);
-    }
-    Ok(total)
+    Ok(field(&text, "Pss") * 1024)
 }
 
 fn threads(pid: u32) -> anyhow::Result<Vec<Pid>> {
@@ -186,13 +209,14 @@ fn threads(pid: u32) -> anyhow::Result<Vec<Pid>> {
     Ok(numbers.collect())
 }
 
-fn sum_of_fields(text: &str, wanted: &[&str]) -> u64 {
-    let fields = text.lines().filter_map(|line| {
+/// The number of the first `name: number` line; 0 where there is none.
+fn field(text: &str, wanted: &str) -> u64 {
+    let found = text.lines().find_map(|line| {
         let (name, value) = line.split_once(':')?;
-        let number: u64 = value.split_whitespace().next()?.parse().ok()?;
-        wanted.contains(&name).then_some(number)
+        let number = value.split_whitespace().next()?.parse().ok()?;
+        (name == wanted).then_some(number)
     });
-    fields.sum()
+    found.unwrap_or(0)
 }
 
 /// Whether a program can be found on the path, and where.
@@ -210,23 +234,45 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fields_are_summed_by_their_whole_name() {
-        let text = "voluntary_ctxt_switches:\t12\nnonvoluntary_ctxt_switches:\t30\nPss:  7 kB\n";
-        assert_eq!(sum_of_fields(text, &["voluntary_ctxt_switches"]), 12);
-        assert_eq!(sum_of_fields(text, &["Pss", "Swap"]), 7);
+    fn fields_are_found_by_their_whole_name() {
+        let text = "nonvoluntary_ctxt_switches:\t30\nvoluntary_ctxt_switches:\t12\nPss:  7 kB\n";
+        assert_eq!(field(text, "voluntary_ctxt_switches"), 12);
+        assert_eq!(field(text, "Pss"), 7);
+        assert_eq!(field(text, "Swap"), 0);
+    }
+
+    #[test]
+    fn threads_that_ended_take_nothing_away() {
+        let usage = |spent: &[(i32, u64)]| {
+            let spent = spent.iter().map(|(thread, cpu_ns)| {
+                let wake_ups = 2 * cpu_ns;
+                (
+                    *thread,
+                    Spent {
+                        cpu_ns: *cpu_ns,
+                        wake_ups,
+                    },
+                )
+            });
+            Usage(spent.collect())
+        };
+        let before = usage(&[(1, 10), (2, 50)]);
+        let after = usage(&[(1, 15), (3, 4)]);
+        let spent = after.since(&before);
+        assert_eq!((spent.cpu_ns, spent.wake_ups), (9, 18));
     }
 
     #[test]
     fn this_process_is_alive_and_uses_cpu() {
         let own = std::process::id();
         assert!(is_alive(own));
-        let before = cpu_ns(own).unwrap();
+        let before = Usage::read(own).unwrap();
         let mut random = crate::random::Random::new(1);
         let deadline = Instant::now() + Duration::from_millis(100);
         while Instant::now() < deadline {
             random.next();
         }
-        assert!(cpu_ns(own).unwrap() > before);
+        assert!(Usage::read(own).unwrap().since(&before).cpu_ns > 0);
         assert!(proportional_bytes(own).unwrap() > 0);
     }
 }

@@ -11,9 +11,9 @@ use super::{Bench, every_address};
 use crate::crew::dismiss;
 use crate::interrupt;
 use crate::mesh::Mesh;
-use crate::process;
+use crate::process::{self, Usage};
 use crate::program_time::map_bytes;
-use crate::protocol::{Served, Task};
+use crate::protocol::{Crowd, Served, Task};
 use crate::report::{Section, Unit};
 
 const SERVICES: usize = 20;
@@ -45,17 +45,14 @@ pub(super) fn measure(bench: &mut Bench<'_>, section: &mut Section) -> anyhow::R
     );
     let (agent, proxy) = (mesh.agent_pid()?, mesh.proxy_pid()?);
     interrupt::pass(settle)?;
-    let wake_ups =
-        || Ok::<_, anyhow::Error>((process::wake_ups(agent)?, process::wake_ups(proxy)?));
-    let cpu = || Ok::<_, anyhow::Error>(process::cpu_ns(agent)? + process::cpu_ns(proxy)?);
-    let (before, cpu_before, began) = (wake_ups()?, cpu()?, Instant::now());
+    let (agent_before, proxy_before) = (Usage::read(agent)?, Usage::read(proxy)?);
+    let began = Instant::now();
     interrupt::pass(watch)?;
     let seconds = began.elapsed().as_secs_f64();
-    let (after, cpu_after) = (wake_ups()?, cpu()?);
-    let (agent_rate, proxy_rate) = (
-        (after.0 - before.0) as f64 / seconds,
-        (after.1 - before.1) as f64 / seconds,
-    );
+    let agent_spent = Usage::read(agent)?.since(&agent_before);
+    let proxy_spent = Usage::read(proxy)?.since(&proxy_before);
+    let agent_rate = agent_spent.wake_ups as f64 / seconds;
+    let proxy_rate = proxy_spent.wake_ups as f64 / seconds;
     let (agent_bytes, proxy_bytes) = (
         process::proportional_bytes(agent)? as f64,
         process::proportional_bytes(proxy)? as f64,
@@ -83,7 +80,7 @@ pub(super) fn measure(bench: &mut Bench<'_>, section: &mut Section) -> anyhow::R
         agent_rate + proxy_rate,
         bar,
     );
-    let cpu_rate = (cpu_after - cpu_before) as f64 / seconds;
+    let cpu_rate = (agent_spent.cpu_ns + proxy_spent.cpu_ns) as f64 / seconds;
     section.amount(
         "CPU of both, each second",
         Unit::Nanoseconds,
@@ -92,9 +89,7 @@ pub(super) fn measure(bench: &mut Bench<'_>, section: &mut Section) -> anyhow::R
     );
     let mut served = 0;
     for replica in &mut replicas {
-        served += replica
-            .ask::<crate::protocol::Crowd>(&Task::Crowd)?
-            .accepted;
+        served += replica.ask::<Crowd>(&Task::Crowd)?.accepted;
     }
     section.count("connections meanwhile", served, Some(0));
     dismiss(replicas);

@@ -13,7 +13,7 @@ use super::{Bench, every_address, full_name};
 use crate::crew::Worker;
 use crate::interrupt;
 use crate::mesh::Mesh;
-use crate::process;
+use crate::process::{self, Usage};
 use crate::protocol::{Batch, Names, Served, Task};
 use crate::report::{Section, Unit};
 use crate::rivals::Rival;
@@ -184,8 +184,8 @@ impl Stage {
             window,
             for_ms,
         };
-        let resolver_cpu = || way.resolver.map_or(Ok(0), process::cpu_ns);
-        let (upstream_before, resolver_before) = (self.upstream.cpu_ns()?, resolver_cpu()?);
+        let resolver = || way.resolver.map(Usage::read).transpose();
+        let (upstream_before, resolver_before) = (self.upstream.cpu_ns()?, resolver()?);
         let client = if way.in_mesh {
             &mut self.meshed
         } else {
@@ -194,7 +194,8 @@ impl Stage {
         let batch: Batch = client
             .ask(&task)
             .with_context(|| format!("look-ups at {}", way.server))?;
-        let resolver_ns = resolver_cpu()? - resolver_before;
+        let used = resolver()?.zip(resolver_before);
+        let resolver_ns = used.map_or(0, |(after, before)| after.since(&before).cpu_ns);
         let upstream_ns = self.upstream.cpu_ns()? - upstream_before;
         let sample = Sample {
             p50_ns: f64::from(batch.p50_ns),

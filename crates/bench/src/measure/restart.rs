@@ -2,7 +2,8 @@
 //!
 //! Nothing that goes through the kernel may notice: new connections to services, connections that are
 //! open, look-ups of foreign names. A look-up that was in the proxy's hands is lost with it, and the
-//! client's first repetition must be answered.
+//! client's first repetition, 5 s later, must be answered: by the proxy that is back after a short
+//! outage, by the server itself during a long one.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -20,12 +21,37 @@ use crate::report::{Section, Unit};
 const SERVICE: &str = "steady";
 const PORT: u16 = 7025;
 const REPLICAS: usize = 3;
-const CYCLES: usize = 3;
 const DNS: u16 = 53;
 /// A client's first repetition, and what its answer may take beside.
 const SLOWEST_LOOK_UP_S: f64 = 5.5;
 /// Sendings of one query: the first and one repetition.
 const MOST_TRIES: u64 = 2;
+
+/// How long both are away, and how often.
+#[derive(Clone, Copy)]
+struct Outage {
+    times: u32,
+    away: Duration,
+    /// Between two of them: a look-up lost in one is repeated before the next.
+    between: Duration,
+}
+
+const SHORT: Outage = Outage {
+    times: 3,
+    away: Duration::from_secs(2),
+    between: Duration::from_secs(7),
+};
+/// Longer than a client waits before it repeats.
+const LONG: Outage = Outage {
+    times: 1,
+    away: Duration::from_secs(8),
+    between: Duration::from_secs(1),
+};
+const QUICK: Outage = Outage {
+    times: 1,
+    away: Duration::from_millis(300),
+    between: Duration::from_millis(300),
+};
 
 pub(super) fn measure(bench: &mut Bench<'_>, section: &mut Section) -> anyhow::Result<()> {
     let mut mesh = bench.mesh()?;
@@ -36,55 +62,30 @@ pub(super) fn measure(bench: &mut Bench<'_>, section: &mut Section) -> anyhow::R
     for replica in &mut replicas {
         replica.serve(Served::Many, every_address(PORT))?;
     }
-    let mut clients = clients(bench, &mesh, dns)?;
-    let (cycles, phase) = bench.sized(
-        (CYCLES, Duration::from_secs(2)),
-        (1, Duration::from_millis(300)),
-    );
-    let mut changes = Vec::new();
-    let mut slowest_up = Duration::ZERO;
-    for _ in 0..cycles {
-        interrupt::pass(phase)?;
-        let before = Picture::take(&mesh)?;
-        mesh.kill()?;
-        interrupt::pass(phase)?;
-        slowest_up = slowest_up.max(mesh.up()?);
-        changes.extend(before.changes(&Picture::take(&mesh)?));
+    let mut clients = Vec::new();
+    for _ in 0..4 {
+        clients.push(mesh.run(&mut bench.crew, "client", &[])?);
     }
-    interrupt::pass(phase)?;
-    let mut reports = Vec::new();
-    for client in &mut clients {
-        reports.push(client.ask::<LoadReport>(&Task::End)?);
+    for outage in bench.sized(vec![SHORT, LONG], vec![QUICK]) {
+        begin(&mut clients, dns)?;
+        let endured = endure(&mut mesh, outage)?;
+        let mut reports = Vec::new();
+        for client in &mut clients {
+            reports.push(client.ask::<LoadReport>(&Task::End)?);
+        }
+        judge(outage, &reports, endured, section);
     }
     dismiss(clients);
     dismiss(replicas);
     drop(upstream);
     mesh.down()?;
-    judge(&reports, section);
-    section.count(
-        "services, endpoints or counters changed",
-        changes.len() as u64,
-        Some(0),
-    );
-    section.amount(
-        "slowest start until both serve",
-        Unit::Seconds,
-        slowest_up.as_secs_f64(),
-        None,
-    );
-    changes.truncate(8);
-    changes.into_iter().for_each(|change| section.note(change));
-    section.note(format!(
-        "{cycles} times SIGKILL to both, {phase:?} away, then `up`"
-    ));
+    section.note("both by SIGKILL at once, then `up`; look-ups are repeated after 5 s, once");
     Ok(())
 }
 
-/// Workloads, each with one load that has begun.
-fn clients(bench: &mut Bench<'_>, mesh: &Mesh, dns: SocketAddr) -> anyhow::Result<Vec<Worker>> {
-    let mut clients = Vec::new();
-    for number in 0..4 {
-        let mut client = mesh.run(&mut bench.crew, "client", &[])?;
+/// Begins one load in each client: connections, kept connections, look-ups as by two libraries.
+fn begin(clients: &mut [Worker], dns: SocketAddr) -> anyhow::Result<()> {
+    for (number, client) in clients.iter_mut().enumerate() {
         let name = full_name(SERVICE);
         let to = client.ask(&Task::Resolve { name, port: PORT })?;
         let lookups = |client| Load::Lookups {
@@ -109,41 +110,80 @@ fn clients(bench: &mut Bench<'_>, mesh: &Mesh, dns: SocketAddr) -> anyhow::Resul
             _ => lookups(Resolver::Go),
         };
         client.order(&Task::Begin(load))?;
-        clients.push(client);
     }
-    Ok(clients)
+    Ok(())
 }
 
-fn judge(reports: &[LoadReport], section: &mut Section) {
+/// What was seen of the mesh over its outages.
+#[derive(Default)]
+struct Endured {
+    changes: Vec<String>,
+    slowest_up: Duration,
+}
+
+fn endure(mesh: &mut Mesh, outage: Outage) -> anyhow::Result<Endured> {
+    let mut endured = Endured::default();
+    interrupt::pass(outage.between.min(Duration::from_secs(1)))?;
+    for _ in 0..outage.times {
+        let before = Picture::take(mesh)?;
+        mesh.kill()?;
+        interrupt::pass(outage.away)?;
+        endured.slowest_up = endured.slowest_up.max(mesh.up()?);
+        endured
+            .changes
+            .extend(before.changes(&Picture::take(mesh)?));
+        interrupt::pass(outage.between)?;
+    }
+    Ok(endured)
+}
+
+fn judge(outage: Outage, reports: &[LoadReport], endured: Endured, section: &mut Section) {
     let [connections, kept, glibc, go] = reports else {
         return;
     };
-    section.count("connections", connections.total(), None);
-    section.count("failed connections", connections.failed(), Some(0));
-    section.count("kept connections", kept.total(), None);
-    section.count("kept connections that broke", kept.failed(), Some(0));
+    let away = format!("{:?} away", outage.away);
+    let mut count = |name: &str, value, bar| section.count(&format!("{away}: {name}"), value, bar);
+    count("times", u64::from(outage.times), None);
+    count("connections", connections.total(), None);
+    count("failed connections", connections.failed(), Some(0));
+    count("kept connections", kept.total(), None);
+    count("kept connections that broke", kept.failed(), Some(0));
     for (client, report) in [("glibc", glibc), ("Go", go)] {
-        section.count(
-            &format!("foreign look-ups, as {client}"),
-            report.total(),
-            None,
+        count(&format!("{client} look-ups"), report.total(), None);
+        count(
+            &format!("{client} look-ups failed"),
+            report.failed(),
+            Some(0),
         );
-        section.count(&format!("failed, as {client}"), report.failed(), Some(0));
         let tries = u64::from(report.most_tries);
-        section.count(
-            &format!("most sendings of one, as {client}"),
+        count(
+            &format!("{client} sendings of one"),
             tries,
             Some(MOST_TRIES),
         );
+    }
+    let changes = endured.changes.len() as u64;
+    count("state or counters changed", changes, Some(0));
+    for (client, report) in [("glibc", glibc), ("Go", go)] {
         let slowest = report.slowest_ns as f64 / 1e9;
-        let name = format!("slowest, as {client}");
+        let name = format!("{away}: {client} slowest");
         section.amount(&name, Unit::Seconds, slowest, Some(SLOWEST_LOOK_UP_S));
     }
-    for report in reports {
-        for failure in report.failures.iter().take(4) {
-            let ms = (failure.ended_ns - failure.began_ns) / 1_000_000;
-            section.note(format!("failed after {ms} ms: {}", failure.how));
-        }
+    let up = endured.slowest_up.as_secs_f64();
+    section.amount(
+        &format!("{away}: until both serve"),
+        Unit::Seconds,
+        up,
+        None,
+    );
+    let changes = endured.changes.into_iter().take(8);
+    changes.for_each(|change| section.note(change));
+    for failure in reports
+        .iter()
+        .flat_map(|report| report.failures.iter().take(4))
+    {
+        let ms = (failure.ended_ns - failure.began_ns) / 1_000_000;
+        section.note(format!("{away}: failed after {ms} ms: {}", failure.how));
     }
 }
 
