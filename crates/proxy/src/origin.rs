@@ -66,7 +66,7 @@ impl OriginProbe {
             let make = || Socket::new(domain, Type::DGRAM, Some(Protocol::UDP)).ok();
             let spare = spare.get_or_init(make);
             let spare = spare.as_ref().ok_or(io::ErrorKind::Unsupported)?;
-            // spare.connect(&client.into())?;
+            spare.connect(&client.into())?;
             recorded(&SockRef::from(spare))
         })
     }
