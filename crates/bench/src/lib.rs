@@ -8,6 +8,7 @@
 //! measured), `crew.rs` (how workers are driven), `report.rs` (how a figure is judged).
 #![forbid(unsafe_code)]
 
+mod cgroup;
 mod clock;
 mod crew;
 mod interrupt;

@@ -20,7 +20,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use rustix::thread::sched_getaffinity;
 
-use crate::crew::{Crew, Launcher};
+use crate::cgroup::Slice;
+use crate::crew::{Crew, Launcher, Worker};
 use crate::interrupt::{self, Interrupted};
 use crate::mesh::{Mesh, Plan};
 use crate::options::{BenchOptions, Measure};
@@ -94,6 +95,8 @@ struct Bench<'a> {
     /// CPUs this process may use; the last of them is the one that is measured on.
     cpus: Vec<usize>,
     meshes: u16,
+    /// Where processes without a mesh are.
+    slice: Slice,
 }
 
 /// Private ports of each mesh of a run.
@@ -128,6 +131,7 @@ impl<'a> Bench<'a> {
             seed,
             cpus: cpus.collect(),
             meshes: 0,
+            slice: Slice::make(&format!("selvedge-bench-{}-plain", std::process::id()))?,
         })
     }
 
@@ -165,6 +169,13 @@ impl<'a> Bench<'a> {
             cgroup: format!("selvedge-bench-{}-{}", std::process::id(), self.meshes),
             private_ports: (first, first + PRIVATE_PORTS - 1),
         })
+    }
+
+    /// A worker without a mesh, in a cgroup of its own as a service manager puts services.
+    fn plain(&mut self, role: &str) -> anyhow::Result<Worker> {
+        let worker = self.crew.start(role)?;
+        self.slice.place(worker.pid)?;
+        Ok(worker)
     }
 
     /// The CPU that everything which is compared runs on.

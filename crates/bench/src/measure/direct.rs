@@ -1,7 +1,8 @@
 //! The kernel path against no mesh.
 //!
-//! Four pairs of the same client and server: without a mesh, the same once more (what differs between
-//! these two is noise), in a mesh, and in a mesh with every counter on. Each round takes one batch of
+//! Five pairs of the same client and server: without a mesh, each process in a cgroup of its own as a
+//! service manager puts it; the same once more (what differs between these two is noise); without a
+//! mesh and in one cgroup, as a shell leaves them; in a mesh; in a mesh with every counter on. Each round takes one batch of
 //! each load from each pair, in random order, so that whatever drifts drifts for all; every few
 //! rounds all processes are new, so that no lucky placement in memory decides.
 
@@ -27,9 +28,10 @@ const MESSAGE_BYTES: usize = 64;
 /// The pairs, by their place in [`Deployment::pairs`].
 const PLAIN: usize = 0;
 const PLAIN_AGAIN: usize = 1;
-const MESHED: usize = 2;
-const COUNTED: usize = 3;
-const PAIRS: usize = 4;
+const TOGETHER: usize = 2;
+const MESHED: usize = 3;
+const COUNTED: usize = 4;
+const PAIRS: usize = 5;
 
 /// What is done with a pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,102 +99,65 @@ pub(super) fn measure(bench: &mut Bench<'_>, section: &mut Section) -> anyhow::R
         rounds.div_ceil(each)
     ));
     section.note("CPU is of client and server together; 'no mesh twice' is the noise of this run");
+    section.note(
+        "without a mesh each process has a cgroup of its own, as under a service manager; \
+         'to one cgroup' compares with client and server in the same",
+    );
     Ok(())
 }
-
-/// One line of the report: a figure of a pair against the same figure without a mesh.
-struct Comparison(&'static str, Unit, Load, usize, Figure, Option<f64>);
 
 type Figure = fn(&Sample) -> f64;
 
 fn judge(samples: &Samples, section: &mut Section) {
-    use Load::{Connect, Connected, PingPong, Unconnected};
-    const NS: Unit = Unit::Nanoseconds;
     let (time, cpu): (Figure, Figure) = (|it| it.p50_ns, |it| it.cpu_ns);
     let (rate, slowest): (Figure, Figure) = (|it| it.per_second, |it| it.slowest_ns);
-    let comparisons = [
-        Comparison(
-            "ping-pong 64 B, p50",
-            NS,
-            PingPong,
-            MESHED,
-            time,
-            Some(1.03),
-        ),
-        Comparison("ping-pong 64 B, CPU", NS, PingPong, MESHED, cpu, None),
-        Comparison(
-            "ping-pong 64 B, p50: no mesh twice",
-            NS,
-            PingPong,
-            PLAIN_AGAIN,
-            time,
-            None,
-        ),
-        Comparison("connect, CPU", NS, Connect, MESHED, cpu, Some(1.10)),
-        Comparison(
-            "connect, CPU, every counter on",
-            NS,
-            Connect,
-            COUNTED,
-            cpu,
-            Some(1.15),
-        ),
-        Comparison(
-            "connect, CPU: no mesh twice",
-            NS,
-            Connect,
-            PLAIN_AGAIN,
-            cpu,
-            None,
-        ),
-        Comparison("connects", Unit::PerSecond, Connect, MESHED, rate, None),
-        Comparison(
-            "slowest connect of a batch",
-            NS,
-            Connect,
-            MESHED,
-            slowest,
-            None,
-        ),
-        Comparison(
-            "UDP connected 64 B, p50",
-            NS,
-            Connected,
-            MESHED,
-            time,
-            Some(1.10),
-        ),
-        Comparison("UDP connected 64 B, CPU", NS, Connected, MESHED, cpu, None),
-        Comparison(
-            "UDP unconnected 64 B, p50",
-            NS,
-            Unconnected,
-            MESHED,
-            time,
-            Some(1.10),
-        ),
-        Comparison(
-            "UDP unconnected 64 B, CPU",
-            NS,
-            Unconnected,
-            MESHED,
-            cpu,
-            None,
-        ),
-        Comparison(
-            "UDP 64 B, p50: no mesh twice",
-            NS,
-            Unconnected,
-            PLAIN_AGAIN,
-            time,
-            None,
-        ),
-    ];
-    for Comparison(name, unit, load, pair, figure, bar) in comparisons {
-        let treated = samples.of(load, pair, figure);
-        let base = samples.of(load, PLAIN, figure);
+    let mut compare = |name: &str, unit, load, (treated, base), figure, bar| {
+        let treated = samples.of(load, treated, figure);
+        let base = samples.of(load, base, figure);
         section.ratio(name, unit, (&treated, &base), bar);
+    };
+    let ns = Unit::Nanoseconds;
+    for (name, load, figure, bar) in [
+        ("ping-pong 64 B, p50", Load::PingPong, time, 1.03),
+        ("connect, CPU", Load::Connect, cpu, 1.10),
+        ("UDP connected 64 B, p50", Load::Connected, time, 1.10),
+        ("UDP unconnected 64 B, p50", Load::Unconnected, time, 1.10),
+    ] {
+        compare(name, ns, load, (MESHED, PLAIN), figure, Some(bar));
+        let twice = format!("{name}: no mesh twice");
+        compare(&twice, ns, load, (PLAIN_AGAIN, PLAIN), figure, None);
+        let together = format!("{name}: to one cgroup");
+        compare(&together, ns, load, (MESHED, TOGETHER), figure, None);
     }
+    let name = "connect, CPU, every counter on";
+    compare(name, ns, Load::Connect, (COUNTED, PLAIN), cpu, Some(1.15));
+    let pair = (MESHED, PLAIN);
+    compare("connects", Unit::PerSecond, Load::Connect, pair, rate, None);
+    compare(
+        "slowest connect of a batch",
+        ns,
+        Load::Connect,
+        pair,
+        slowest,
+        None,
+    );
+    compare("ping-pong 64 B, CPU", ns, Load::PingPong, pair, cpu, None);
+    compare(
+        "UDP connected 64 B, CPU",
+        ns,
+        Load::Connected,
+        pair,
+        cpu,
+        None,
+    );
+    compare(
+        "UDP unconnected 64 B, CPU",
+        ns,
+        Load::Unconnected,
+        pair,
+        cpu,
+        None,
+    );
 }
 
 impl Samples {
@@ -219,14 +184,18 @@ impl Deployment {
         let cpu = Task::Pin(bench.cpu());
         let mut deployment = Self {
             clients: vec![
-                bench.crew.start("plain-client")?,
+                bench.plain("plain-client")?,
+                bench.plain("plain-client")?,
                 bench.crew.start("plain-client")?,
                 mesh.run(&mut bench.crew, "client", &[])?,
             ],
             pairs: Vec::new(),
         };
-        for client in [PLAIN, PLAIN_AGAIN] {
-            let server = bench.crew.start("plain-server")?;
+        for client in [PLAIN, PLAIN_AGAIN, TOGETHER] {
+            let server = match client {
+                TOGETHER => bench.crew.start("plain-server")?,
+                _ => bench.plain("plain-server")?,
+            };
             deployment.add(client, server, &cpu, None)?;
         }
         for service in ["plain", "counted"] {

@@ -130,12 +130,12 @@ struct Stage {
 impl Stage {
     fn set(bench: &mut Bench<'_>, mesh: &Mesh) -> anyhow::Result<Self> {
         let cpu = Task::Pin(bench.cpu());
-        let mut upstream = bench.crew.start("upstream")?;
+        let mut upstream = bench.plain("upstream")?;
         upstream.order(&cpu)?;
         let upstream_at = upstream.serve(Served::Names, bench.own_address(53, DNS))?;
         let mut service = mesh.run(&mut bench.crew, SERVICE, &[&PORT.to_string()])?;
         service.serve(Served::Greeting, every_address(PORT))?;
-        let mut plain = bench.crew.start("plain-client")?;
+        let mut plain = bench.plain("plain-client")?;
         let mut meshed = mesh.run(&mut bench.crew, "client", &[])?;
         plain.order(&cpu)?;
         meshed.order(&cpu)?;
@@ -145,6 +145,9 @@ impl Stage {
         let dnsmasq = Rival::dnsmasq(bench.own_address(54, DNS), upstream_at, &crew)?;
         let unbound = Rival::unbound(bench.own_address(55, DNS), (&name, address), &crew)?;
         let proxy = mesh.proxy_pid()?;
+        for rival in [dnsmasq.pid(), unbound.pid()] {
+            bench.slice.place(rival)?;
+        }
         for resolver in [dnsmasq.pid(), unbound.pid(), proxy] {
             process::pin(resolver, bench.cpu())?;
         }

@@ -55,7 +55,7 @@ const QUICK: Outage = Outage {
 
 pub(super) fn measure(bench: &mut Bench<'_>, section: &mut Section) -> anyhow::Result<()> {
     let mut mesh = bench.mesh()?;
-    let mut upstream = bench.crew.start("upstream")?;
+    let mut upstream = bench.plain("upstream")?;
     let dns = upstream.serve(Served::Names, bench.own_address(53, DNS))?;
     let port = PORT.to_string();
     let mut replicas = mesh.run_many(&mut bench.crew, SERVICE, &[&port], REPLICAS)?;

@@ -37,7 +37,7 @@ struct Side {
 
 pub(super) fn measure(bench: &mut Bench<'_>, section: &mut Section) -> anyhow::Result<()> {
     let many = bench.sized(5000, 200);
-    let mut server = bench.crew.start("server")?;
+    let mut server = bench.plain("server")?;
     server.order(&Task::Pin(bench.cpu()))?;
     let port = server.serve(Served::Greeting, every_address(0))?.port();
     let small = Side::start(bench, FEW, port, section)?;
