@@ -8,7 +8,7 @@
 //! one is closed at once; [`MAX_OUTSTANDING`] foreign queries of a connection, beyond which no more
 //! are read; [`IDLE`] without a byte in either direction, after which it is closed (RFC 7766,
 //! section 6.2.3). A server that cannot be reached is a SERVFAIL, one that hangs up ends the
-//! program's connection too.
+//! program's connection too. While that connection is made, at most [`CONNECT`], the conversation waits.
 
 use std::io;
 use std::net::SocketAddr;

@@ -55,7 +55,7 @@ fn take_queries(server: &Rc<Server>, socket: &UdpSocket) -> io::Result<Drained> 
             Err(error) => match error.kind() {
                 io::ErrorKind::WouldBlock => return Ok(Drained::Empty),
                 // An answer of ours found its program gone.
-                io::ErrorKind::ConnectionRefused => continue,
+                io::ErrorKind::ConnectionRefused | io::ErrorKind::Interrupted => continue,
                 _ => return Err(error),
             },
         };
