@@ -16,7 +16,7 @@ pub(crate) const GLANCE: Duration = Duration::from_millis(50);
 
 /// The run was ended by a signal.
 #[derive(Debug)]
-pub(crate) struct Interrupted;
+pub struct Interrupted;
 
 impl fmt::Display for Interrupted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -25,6 +25,7 @@ mod rivals;
 mod spread;
 mod worker;
 
+pub use interrupt::Interrupted;
 pub use measure::run;
 pub use options::{BenchOptions, Measure, UnknownMeasure};
 pub use worker::run as run_worker;

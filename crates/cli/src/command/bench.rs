@@ -4,7 +4,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use selvedge_bench::{BenchOptions, Measure};
+use selvedge_bench::{BenchOptions, Interrupted, Measure};
+
+/// Exit status of a bench that was broken off, as a shell gives it for SIGINT.
+const INTERRUPTED: u8 = 130;
 
 /// Arguments of `selvedge bench`.
 #[derive(Args, Debug)]
@@ -36,8 +39,13 @@ pub(crate) fn bench(args: &BenchArgs) -> anyhow::Result<ExitCode> {
         seed: args.seed,
         program: None,
     };
-    selvedge_bench::run(&options)?;
-    Ok(ExitCode::SUCCESS)
+    match selvedge_bench::run(&options) {
+        Err(error) if error.is::<Interrupted>() => {
+            eprintln!("selvedge: {error}");
+            Ok(ExitCode::from(INTERRUPTED))
+        }
+        done => done.map(|()| ExitCode::SUCCESS),
+    }
 }
 
 /// Is a worker of a bench.
