@@ -126,7 +126,8 @@ struct sv_owner {
 #define SV_ROUTED 1   /* connect() was led elsewhere: `peer` is what the program asked for */
 #define SV_RESOLVER 2 /* ... namely to the mesh's resolver */
 #define SV_SYN 4      /* a SYN has left: the state callback will see the end */
-#define SV_ACCEPTED 8 /* `peer` is what the caller asked for, `cgroup` and `source` who it is */
+#define SV_ACCEPTED 8 /* `peer` is what the caller asked for, `cgroup` who it is; so too, on the
+		       * resolver's sockets, of the datagram read last */
 #define SV_LOCAL 16   /* led to a workload or the proxy of this host, so that it will be accepted here */
 #define SV_DETAILED 32
 
@@ -152,14 +153,14 @@ struct sv_socket {
 
 struct sv_flow_key {
 	struct sv_address client;
-	struct sv_address server; /* zero for datagrams */
+	struct sv_address server;
 	__u16 client_port;
 	__u16 server_port;
 	__u8 protocol;
 	__u8 pad[3];
 };
 
-/* What whoever accepts a connection (or gets a datagram) learns about it. */
+/* What whoever accepts a connection learns about it. */
 struct sv_flow {
 	struct sv_address peer;
 	__u64 cgroup;

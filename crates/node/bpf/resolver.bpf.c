@@ -188,38 +188,13 @@ int sv_resolve_receive6(struct bpf_sock_addr *ctx)
 	return 1;
 }
 
-/* Where the transport header starts and what the addresses are, of a packet from this socket. */
-struct packet {
-	struct sv_address client;
-	__u32 transport;
-	__u16 client_port;
-	__u16 server_port;
-};
-
-static __always_inline bool read_packet(struct __sk_buff *skb, struct packet *packet)
+/* Where the transport header of a packet starts. Extension headers do not stand before a query. */
+static __always_inline __u32 transport_of(struct __sk_buff *skb)
 {
-	__u8 first;
-	__u16 ports[2];
-	__u32 source;
+	__u8 first = 0;
 
-	if (bpf_skb_load_bytes(skb, 0, &first, 1))
-		return false;
-	if (first >> 4 == 4) {
-		packet->transport = (first & 15) * 4;
-		if (bpf_skb_load_bytes(skb, 12, &source, 4))
-			return false;
-		packet->client = mapped(source);
-	} else {
-		/* Extension headers do not stand before a query to a resolver on this host. */
-		packet->transport = 40;
-		if (bpf_skb_load_bytes(skb, 8, &packet->client, 16))
-			return false;
-	}
-	if (bpf_skb_load_bytes(skb, packet->transport, ports, sizeof(ports)))
-		return false;
-	packet->client_port = ports[0];
-	packet->server_port = ports[1];
-	return true;
+	bpf_skb_load_bytes(skb, 0, &first, 1);
+	return first >> 4 == 4 ? (first & 15) * 4 : 40;
 }
 
 struct name {
@@ -270,66 +245,35 @@ static __always_inline bool asks_for_mesh_name(struct __sk_buff *skb, __u32 ques
 	return name.whole && bpf_map_lookup_elem(&mesh_names, &name.hash);
 }
 
-/* Tells the resolver who asks and which server was meant: a datagram has no connection to ask of. */
-static __always_inline void announce(struct bpf_sock *socket, const struct packet *packet)
-{
-	struct sv_socket *record = bpf_sk_storage_get(&sockets, socket, 0, 0);
-	struct sv_flow_key key = { .protocol = IPPROTO_UDP };
-	struct sv_flow flow = {};
-
-	if (!record || !(record->flags & SV_RESOLVER))
-		return;
-	key.client = packet->client;
-	key.client_port = packet->client_port;
-	flow.peer = record->peer;
-	flow.peer_port = record->peer_port;
-	flow.cgroup = record->cgroup;
-	flow.source = record->source;
-	if (bpf_map_update_elem(&flows, &key, &flow, BPF_ANY))
-		count(SV_FLOWS_FAILED);
-}
-
 SEC("cgroup_skb/egress")
 int sv_resolve_egress(struct __sk_buff *skb)
 {
 	struct bpf_sock *socket = skb->sk;
-	const struct sv_config *cfg;
-	struct packet packet;
 	struct sv_socket *record;
-	__u32 question;
+	__u32 transport, question;
+	__u16 ports[2];
 	__u8 offset;
 
 	if (!socket)
 		return 1;
 	socket = bpf_sk_fullsock(socket);
-	if (!socket)
+	/* Every packet of every workload comes here: most go by the port they are connected to. */
+	if (!socket || (socket->dst_port && socket->dst_port != DNS_PORT))
 		return 1;
-	if (socket->protocol == IPPROTO_TCP) {
-		if (socket->dst_port != DNS_PORT)
-			return 1;
-	} else if (socket->protocol != IPPROTO_UDP) {
+	if (socket->protocol != IPPROTO_TCP && socket->protocol != IPPROTO_UDP)
 		return 1;
-	}
-	if (!read_packet(skb, &packet))
-		return 1;
-	cfg = configuration();
-	if (!cfg)
-		return 1;
-	if (packet.server_port == cfg->resolver_port && socket->protocol == IPPROTO_UDP) {
-		announce(socket, &packet);
-		return 1;
-	}
-	if (packet.server_port != DNS_PORT)
+	transport = transport_of(skb);
+	if (bpf_skb_load_bytes(skb, transport, ports, sizeof(ports)) || ports[1] != DNS_PORT)
 		return 1;
 	record = bpf_sk_storage_get(&sockets, socket, 0, 0);
 	if (record && record->destination)
 		return 1; /* a DNS server that is a service */
-	question = packet.transport + 8 + DNS_HEADER;
+	question = transport + 8 + DNS_HEADER;
 	if (socket->protocol == IPPROTO_TCP) {
-		if (bpf_skb_load_bytes(skb, packet.transport + 12, &offset, 1))
+		if (bpf_skb_load_bytes(skb, transport + 12, &offset, 1))
 			return 1;
 		/* Two bytes of length stand before a message on TCP (RFC 1035, 4.2.2). */
-		question = packet.transport + (offset >> 4) * 4 + 2 + DNS_HEADER;
+		question = transport + (offset >> 4) * 4 + 2 + DNS_HEADER;
 	}
 	if (!asks_for_mesh_name(skb, question))
 		return 1;

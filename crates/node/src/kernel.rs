@@ -265,9 +265,6 @@ fn refuse_other_layouts(bpffs: &Path, ours: &Path) -> Result<(), Error> {
 fn attach_object(object: &Object, scope: Scope, folder: &Path, target: &File) -> Result<(), Error> {
     for program in object.progs() {
         let name = program.name().to_string_lossy().into_owned();
-        if !belongs(scope, &program.section().to_string_lossy()) {
-            continue;
-        }
         let failed = |error| Error::map("attach", "program")(error);
         let pin = folder.join(&name);
         if pin.exists() {
@@ -293,17 +290,6 @@ fn attach_mut(
 ) -> libbpf_rs::Result<Link> {
     let program = object.progs_mut().find(|program| program.name() == name);
     attach(&program.expect("the program was found in this object a moment ago"))
-}
-
-/// Whether a program with this section goes to this kind of place.
-fn belongs(scope: Scope, section: &str) -> bool {
-    match scope {
-        Scope::Network => section == "sk_lookup",
-        Scope::Proxy => section == "sockops" || section == "cgroup/getsockopt",
-        Scope::Workloads | Scope::Joined => {
-            section != "sk_lookup" && section != "cgroup/getsockopt"
-        }
-    }
 }
 
 /// Removes a folder of pins; what is pinned in it goes with it. A folder that is not there is fine.

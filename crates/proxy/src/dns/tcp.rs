@@ -72,7 +72,7 @@ fn is_exhaustion(error: &io::Error) -> bool {
 }
 
 fn admit(server: &Rc<Server>, stream: TcpStream) {
-    let origin = server.probe.of_connection(&stream);
+    let origin = server.probe.of(&stream);
     let workload = origin.map_or(CgroupId(0), |origin| origin.workload);
     let Some(seat) = Seat::take(server, workload) else {
         server.counters.count(Counter::ConnectionsRefused);

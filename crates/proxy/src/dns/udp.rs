@@ -61,7 +61,7 @@ fn take_queries(server: &Rc<Server>, socket: &UdpSocket) -> io::Result<Drained> 
         };
         let origin = match last {
             Some((asked, origin)) if asked == client => origin,
-            _ => server.probe.of_datagram(client),
+            _ => server.probe.of(socket),
         };
         last = Some((client, origin));
         let message = &mut buffer[..length];
