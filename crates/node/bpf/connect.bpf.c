@@ -149,19 +149,12 @@ int sv_connect6(struct bpf_sock_addr *ctx)
 	int verdict;
 	bool led;
 
-	ask.key.address.word[0] = ctx->user_ip6[0];
-	ask.key.address.word[1] = ctx->user_ip6[1];
-	ask.key.address.word[2] = ctx->user_ip6[2];
-	ask.key.address.word[3] = ctx->user_ip6[3];
+	ask.key.address = user_address6(ctx);
 	ask.key.port = ctx->user_port;
 	ask.key.protocol = ctx->protocol;
 	verdict = route(ctx, &ask, &to, &led);
 	if (led) {
-		ctx->user_ip6[0] = to.address.word[0];
-		ctx->user_ip6[1] = to.address.word[1];
-		ctx->user_ip6[2] = to.address.word[2];
-		ctx->user_ip6[3] = to.address.word[3];
-		ctx->user_port = to.port;
+		set_user6(ctx, &to.address, to.port);
 	}
 	return verdict;
 }
@@ -195,11 +188,7 @@ int sv_getpeername6(struct bpf_sock_addr *ctx)
 	struct sv_socket *record = routed(ctx);
 
 	if (record) {
-		ctx->user_ip6[0] = record->peer.word[0];
-		ctx->user_ip6[1] = record->peer.word[1];
-		ctx->user_ip6[2] = record->peer.word[2];
-		ctx->user_ip6[3] = record->peer.word[3];
-		ctx->user_port = record->peer_port;
+		set_user6(ctx, &record->peer, record->peer_port);
 	}
 	return 1;
 }

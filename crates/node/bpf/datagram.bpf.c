@@ -163,16 +163,9 @@ int sv_recvmsg6(struct bpf_sock_addr *ctx)
 	struct destination from = {};
 	struct sv_address address;
 
-	address.word[0] = ctx->user_ip6[0];
-	address.word[1] = ctx->user_ip6[1];
-	address.word[2] = ctx->user_ip6[2];
-	address.word[3] = ctx->user_ip6[3];
+	address = user_address6(ctx);
 	if (sender(ctx, &address, &from)) {
-		ctx->user_ip6[0] = from.address.word[0];
-		ctx->user_ip6[1] = from.address.word[1];
-		ctx->user_ip6[2] = from.address.word[2];
-		ctx->user_ip6[3] = from.address.word[3];
-		ctx->user_port = from.port;
+		set_user6(ctx, &from.address, from.port);
 	}
 	return 1;
 }

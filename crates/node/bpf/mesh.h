@@ -55,6 +55,27 @@ static __always_inline bool same_address(const struct sv_address *a, const struc
 	       a->word[3] == b->word[3];
 }
 
+static __always_inline struct sv_address user_address6(struct bpf_sock_addr *ctx)
+{
+	struct sv_address address;
+
+	address.word[0] = ctx->user_ip6[0];
+	address.word[1] = ctx->user_ip6[1];
+	address.word[2] = ctx->user_ip6[2];
+	address.word[3] = ctx->user_ip6[3];
+	return address;
+}
+
+static __always_inline void set_user6(struct bpf_sock_addr *ctx, const struct sv_address *address,
+				      __u16 port)
+{
+	ctx->user_ip6[0] = address->word[0];
+	ctx->user_ip6[1] = address->word[1];
+	ctx->user_ip6[2] = address->word[2];
+	ctx->user_ip6[3] = address->word[3];
+	ctx->user_port = port;
+}
+
 static __always_inline const struct sv_config *configuration(void)
 {
 	__u32 zero = 0;

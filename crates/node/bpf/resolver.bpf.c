@@ -109,10 +109,7 @@ static __always_inline int lead6(struct bpf_sock_addr *ctx)
 
 	if (ctx->user_port != DNS_PORT)
 		return 1;
-	server.word[0] = ctx->user_ip6[0];
-	server.word[1] = ctx->user_ip6[1];
-	server.word[2] = ctx->user_ip6[2];
-	server.word[3] = ctx->user_ip6[3];
+	server = user_address6(ctx);
 	port = lead(ctx, &server);
 	if (!port)
 		return 1;
@@ -179,11 +176,7 @@ int sv_resolve_receive6(struct bpf_sock_addr *ctx)
 	struct sv_socket *record = asked_server(ctx);
 
 	if (record) {
-		ctx->user_ip6[0] = record->peer.word[0];
-		ctx->user_ip6[1] = record->peer.word[1];
-		ctx->user_ip6[2] = record->peer.word[2];
-		ctx->user_ip6[3] = record->peer.word[3];
-		ctx->user_port = record->peer_port;
+		set_user6(ctx, &record->peer, record->peer_port);
 	}
 	return 1;
 }
