@@ -227,6 +227,8 @@ enum sv_counter {
 	SV_MULTIPATH_REFUSED,
 	SV_PUBLISHED_LED,      /* connections from outside led to a replica */
 	SV_PUBLISHED_UNSERVED, /* ... for which no replica listened */
+	SV_DETAILS_FULL,       /* events of an edge that found no room in `edge_details` */
+	SV_PUBLISHED_FULL,     /* listeners that found no room in `published_listeners` */
 	SV_COUNTERS,
 };
 

@@ -190,7 +190,7 @@ static __always_inline struct sv_edge_detail *detail_of(const struct sv_socket *
 	bpf_map_update_elem(&edge_details, &key, &empty, BPF_NOEXIST);
 	detail = bpf_map_lookup_elem(&edge_details, &key);
 	if (!detail)
-		count(SV_EDGES_FULL);
+		count(SV_DETAILS_FULL);
 	return detail;
 }
 

@@ -114,7 +114,8 @@ static __always_inline void keep_at_hand(struct tcp_sock *socket)
 	key.cgroup = record->cgroup;
 	key.port = record->asked;
 	key.ipv6 = BPF_CORE_READ(common, skc_family) == AF_INET6;
-	bpf_map_update_elem(&published_listeners, &key, socket, BPF_ANY);
+	if (bpf_map_update_elem(&published_listeners, &key, socket, BPF_ANY))
+		count(SV_PUBLISHED_FULL);
 }
 
 SEC("iter/tcp")

@@ -49,7 +49,8 @@ static __always_inline void keep_at_hand(struct bpf_sock_ops *ctx, const struct 
 	if (!workload || !(workload->flags & SV_WORKLOAD_PUBLISHED))
 		return;
 	key.ipv6 = socket->family == AF_INET6;
-	bpf_sock_hash_update(ctx, &published_listeners, &key, BPF_ANY);
+	if (bpf_sock_hash_update(ctx, &published_listeners, &key, BPF_ANY))
+		count(SV_PUBLISHED_FULL);
 }
 
 static __always_inline void on_listen(struct bpf_sock_ops *ctx)

@@ -132,10 +132,12 @@ pub(crate) enum Counter {
     MultipathRefused,
     PublishedLed,
     PublishedUnserved,
+    DetailsFull,
+    PublishedFull,
 }
 
 impl Counter {
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::EdgesFull,
         Self::ListenersFull,
         Self::RecordsFailed,
@@ -149,5 +151,7 @@ impl Counter {
         Self::MultipathRefused,
         Self::PublishedLed,
         Self::PublishedUnserved,
+        Self::DetailsFull,
+        Self::PublishedFull,
     ];
 }

@@ -126,6 +126,8 @@ pub(crate) fn usage(kernel: &Kernel) -> Result<Vec<model::MapUsage>, Error> {
     let counters = counters(kernel)?;
     let full = |name: &str| match name {
         "edges" => counters[&Counter::EdgesFull],
+        "edge_details" => counters[&Counter::DetailsFull],
+        "published_listeners" => counters[&Counter::PublishedFull],
         "listeners" => counters[&Counter::ListenersFull],
         "flows" => counters[&Counter::FlowsFailed],
         "sockets" => counters[&Counter::RecordsFailed],
