@@ -11,7 +11,7 @@
 #define SELVEDGE_ABI_H
 
 /* Version of every layout below; part of the pin path. Any change here is a new number. */
-#define SV_LAYOUT 1
+#define SV_LAYOUT 2
 
 #define SV_REASONS 16
 #define SV_HISTOGRAM_BUCKETS 64
@@ -125,11 +125,10 @@ struct sv_owner {
 
 #define SV_ROUTED 1   /* connect() was led elsewhere: `peer` is what the program asked for */
 #define SV_RESOLVER 2 /* ... namely to the mesh's resolver */
-#define SV_SYN 4      /* a SYN has left: the state callback will see the end */
+#define SV_SYN 4      /* a SYN has left and its connection's end is asked for: the state callback sees it */
 #define SV_ACCEPTED 8 /* `peer` is what the caller asked for, `cgroup` who it is; so too, on the
 		       * resolver's sockets, of the datagram read last */
-#define SV_LOCAL 16   /* led to a workload or the proxy of this host, so that it will be accepted here */
-#define SV_DETAILED 32
+#define SV_DETAILED 16
 
 /* Per socket (sk_storage). */
 struct sv_socket {
@@ -150,25 +149,6 @@ struct sv_socket {
 };
 #define SV_LISTENING4 1
 #define SV_LISTENING6 2
-
-struct sv_flow_key {
-	struct sv_address client;
-	struct sv_address server;
-	__u16 client_port;
-	__u16 server_port;
-	__u8 protocol;
-	__u8 pad[3];
-};
-
-/* What whoever accepts a connection learns about it. */
-struct sv_flow {
-	struct sv_address peer;
-	__u64 cgroup;
-	__u32 source;
-	__u32 destination;
-	__u16 peer_port;
-	__u16 pad[3];
-};
 
 struct sv_datagram_key {
 	__u64 cookie;
@@ -217,7 +197,6 @@ enum sv_counter {
 	SV_EDGES_FULL,         /* connections of an edge that found no room in `edges` */
 	SV_LISTENERS_FULL,     /* binds that found no room in `listeners` or `owners` */
 	SV_RECORDS_FAILED,     /* sockets for which no record could be allocated: passed on unrouted */
-	SV_FLOWS_FAILED,       /* connections whose acceptor will not learn who calls */
 	SV_EVENTS_LOST,        /* events that found the ring full */
 	SV_RESOLVER_LED,       /* look-ups led to the mesh's resolver */
 	SV_RESOLVER_BYPASSED,  /* look-ups let go their own way because the resolver was away */

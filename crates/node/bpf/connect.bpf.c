@@ -109,8 +109,6 @@ static __always_inline int route(struct bpf_sock_addr *ctx, const struct request
 			record->slot = service->id;
 		}
 		record->destination = service->id;
-		if (to->cgroup)
-			record->flags |= SV_LOCAL;
 		if (service->flags & SV_SERVICE_DETAILED) {
 			record->flags |= SV_DETAILED;
 			record->started_ns = bpf_ktime_get_ns();

@@ -81,6 +81,11 @@ struct capabilities {
 	int bits;
 };
 
+struct tcp_sock {
+	__u32 rcv_nxt;
+	__u32 snd_nxt;
+};
+
 struct cred {
 	struct capabilities cap_effective;
 };

@@ -33,7 +33,6 @@ MAP(published, BPF_MAP_TYPE_HASH, struct sv_published_key, struct sv_published, 
 MAP(listeners, BPF_MAP_TYPE_HASH, struct sv_listener_key, struct sv_listener, 65536, ON_DEMAND);
 MAP(owners, BPF_MAP_TYPE_HASH, struct sv_owner_key, struct sv_owner, 65536, ON_DEMAND);
 MAP(in_flight, BPF_MAP_TYPE_HASH, __u32, struct sv_in_flight, 65536, ON_DEMAND);
-MAP(flows, BPF_MAP_TYPE_LRU_HASH, struct sv_flow_key, struct sv_flow, 16384, 0);
 MAP(datagrams, BPF_MAP_TYPE_LRU_HASH, struct sv_datagram_key, struct sv_datagram, 16384, 0);
 MAP(next_private, BPF_MAP_TYPE_ARRAY, __u32, __u32, 1, 0);
 

@@ -3,10 +3,15 @@
  * Tells the proxy where a connection or datagram was meant to go and who sent it, as an answer to
  * getsockopt(SOL_IPV6, 80), the option that netfilter calls IP6T_SO_ORIGINAL_DST. The answer is a
  * sockaddr_in6: address and port as the program asked (IPv4 as v4-mapped), flowinfo and scope id the
- * lower and upper half of the workload's cgroup id. On a socket for datagrams it is about the one
- * that was read last: as it is read, the sender's own socket is found and its record copied.
+ * lower and upper half of the workload's cgroup id.
  *
- * Hooks: cgroup/recvmsg4, recvmsg6, getsockopt, on the proxy's cgroup alone. Returns: 1 always.
+ * The caller's own socket knows both, and is on this host: it is found by its addresses and its
+ * record copied. Of a connection that is done as it is accepted, since the kernel asks for the
+ * peer's name then; of a datagram as it is read, and the answer is about the one that was read last.
+ * So only who is served by the proxy pays for being known to it.
+ *
+ * Hooks: cgroup/recvmsg4, recvmsg6, getpeername4, getpeername6, getsockopt, on the proxy's cgroup
+ * alone. Returns: 1 always.
  * Absent: the proxy learns of no origin and answers nobody.
  */
 #include "mesh.h"
@@ -37,35 +42,47 @@ static __always_inline int fill(struct bpf_sockopt *ctx, const struct sv_address
 	return 1;
 }
 
-/* Keeps on the reading socket what the sender's socket says; nothing where it says nothing, so that
- * no datagram is taken for the one before it. */
-static __always_inline int note_sender(struct bpf_sock_addr *ctx, struct bpf_sock *sender)
+/* What the sender's socket says, if it was led to the proxy; gives the socket back. */
+static __always_inline struct sv_socket record_of(struct bpf_sock *sender)
 {
-	struct sv_socket *from = 0, *record;
-	struct bpf_sock *socket = ctx->sk;
-	struct sv_socket copy = {};
+	struct sv_socket *record, copy = {};
 
-	if (sender) {
-		from = bpf_sk_storage_get(&sockets, sender, 0, 0);
-		if (from && from->flags & SV_RESOLVER) {
-			copy.peer = from->peer;
-			copy.peer_port = from->peer_port;
-			copy.cgroup = from->cgroup;
-			copy.flags = SV_ACCEPTED;
-		}
-		bpf_sk_release(sender);
+	record = bpf_sk_storage_get(&sockets, sender, 0, 0);
+	if (record && record->flags & SV_RESOLVER) {
+		copy.peer = record->peer;
+		copy.peer_port = record->peer_port;
+		copy.cgroup = record->cgroup;
+		copy.flags = SV_ACCEPTED;
 	}
-	if (!socket)
-		return 1;
+	bpf_sk_release(sender);
+	return copy;
+}
+
+static __always_inline void keep(struct bpf_sock *socket, const struct sv_socket *sender)
+{
+	struct sv_socket *record;
+
 	record = bpf_sk_storage_get(&sockets, socket, 0, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!record) {
 		count(SV_RECORDS_FAILED);
-		return 1;
+		return;
 	}
-	record->peer = copy.peer;
-	record->peer_port = copy.peer_port;
-	record->cgroup = copy.cgroup;
-	record->flags = copy.flags;
+	record->peer = sender->peer;
+	record->peer_port = sender->peer_port;
+	record->cgroup = sender->cgroup;
+	record->flags = sender->flags;
+}
+
+/* Keeps nothing where the sender's socket says nothing, so that no datagram is taken for the one
+ * before it. */
+static __always_inline int note_sender(struct bpf_sock_addr *ctx, struct bpf_sock *sender)
+{
+	struct sv_socket copy = {};
+
+	if (sender)
+		copy = record_of(sender);
+	if (ctx->sk)
+		keep(ctx->sk, &copy);
 	return 1;
 }
 
@@ -101,6 +118,84 @@ int sv_origin_receive6(struct bpf_sock_addr *ctx)
 	tuple.ipv6.daddr[3] = ctx->user_ip6[3];
 	tuple.ipv6.dport = ctx->user_port;
 	return note_sender(ctx, bpf_sk_lookup_udp(ctx, &tuple, sizeof(tuple.ipv6),
+						  BPF_F_CURRENT_NETNS, 0));
+}
+
+static __always_inline __u32 next_to_receive(struct bpf_sock *socket)
+{
+	struct tcp_sock *tcp = bpf_skc_to_tcp_sock(socket);
+
+	return tcp ? tcp->rcv_nxt : 0;
+}
+
+static __always_inline __u32 next_to_send(struct bpf_sock *socket)
+{
+	struct tcp_sock *tcp = bpf_skc_to_tcp_sock(socket);
+
+	return tcp ? tcp->snd_nxt : 0;
+}
+
+/*
+ * Whether the caller's end still has to be found for this connection: once, as it is accepted. Later
+ * the caller may be gone and its port another's.
+ */
+static __always_inline bool is_unknown(struct bpf_sock_addr *ctx)
+{
+	return ctx->sk && ctx->protocol == IPPROTO_TCP && !bpf_sk_storage_get(&sockets, ctx->sk, 0, 0);
+}
+
+/*
+ * The socket at the other end's address may be that of a later connection, while this one waited to
+ * be accepted. It is this one's if it expects the byte that this end sends next: the acceptor has
+ * sent nothing yet, and the kernel chooses where its numbers start (RFC 6528).
+ */
+static __always_inline int note_caller(struct bpf_sock_addr *ctx, struct bpf_sock *caller)
+{
+	struct sv_socket copy;
+	bool same;
+
+	if (!caller)
+		return 1;
+	same = ctx->sk && next_to_receive(caller) == next_to_send(ctx->sk);
+	copy = record_of(caller);
+	if (same && copy.flags)
+		keep(ctx->sk, &copy);
+	return 1;
+}
+
+SEC("cgroup/getpeername4")
+int sv_origin_accept4(struct bpf_sock_addr *ctx)
+{
+	struct bpf_sock_tuple tuple = {};
+
+	if (!is_unknown(ctx))
+		return 1;
+	tuple.ipv4.saddr = ctx->sk->src_ip4;
+	tuple.ipv4.sport = bpf_htons(ctx->sk->src_port);
+	tuple.ipv4.daddr = ctx->user_ip4;
+	tuple.ipv4.dport = ctx->user_port;
+	return note_caller(ctx, bpf_sk_lookup_tcp(ctx, &tuple, sizeof(tuple.ipv4),
+						  BPF_F_CURRENT_NETNS, 0));
+}
+
+SEC("cgroup/getpeername6")
+int sv_origin_accept6(struct bpf_sock_addr *ctx)
+{
+	struct bpf_sock_tuple tuple = {};
+
+	if (!is_unknown(ctx))
+		return 1;
+	tuple.ipv6.saddr[0] = ctx->sk->src_ip6[0];
+	tuple.ipv6.saddr[1] = ctx->sk->src_ip6[1];
+	tuple.ipv6.saddr[2] = ctx->sk->src_ip6[2];
+	tuple.ipv6.saddr[3] = ctx->sk->src_ip6[3];
+	tuple.ipv6.sport = bpf_htons(ctx->sk->src_port);
+	tuple.ipv6.daddr[0] = ctx->user_ip6[0];
+	tuple.ipv6.daddr[1] = ctx->user_ip6[1];
+	tuple.ipv6.daddr[2] = ctx->user_ip6[2];
+	tuple.ipv6.daddr[3] = ctx->user_ip6[3];
+	tuple.ipv6.dport = ctx->user_port;
+	return note_caller(ctx, bpf_sk_lookup_tcp(ctx, &tuple, sizeof(tuple.ipv6),
 						  BPF_F_CURRENT_NETNS, 0));
 }
 

@@ -81,7 +81,7 @@ static __always_inline __u16 lead(struct bpf_sock_addr *ctx, const struct sv_add
 	record->cgroup = caller.cgroup;
 	record->source = caller.service;
 	record->destination = 0;
-	record->flags = SV_ROUTED | SV_RESOLVER | SV_LOCAL;
+	record->flags = SV_ROUTED | SV_RESOLVER;
 	count(SV_RESOLVER_LED);
 	return cfg->resolver_port;
 }
@@ -247,11 +247,11 @@ int sv_resolve_egress(struct __sk_buff *skb)
 	__u16 ports[2];
 	__u8 offset;
 
-	if (!socket)
-		return 1;
-	socket = bpf_sk_fullsock(socket);
 	/* Every packet of every workload comes here: most go by the port they are connected to. */
 	if (!socket || (socket->dst_port && socket->dst_port != DNS_PORT))
+		return 1;
+	socket = bpf_sk_fullsock(socket);
+	if (!socket)
 		return 1;
 	if (socket->protocol != IPPROTO_TCP && socket->protocol != IPPROTO_UDP)
 		return 1;

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * TCP's own events: who listens, which connects succeed, what the acceptor may know of the caller,
- * when a connection ends.
+ * TCP's own events: who listens, which connects succeed, when a connection ends.
  *
  * Hook: sockops. State changes are asked for only on listeners and on connections that hold a slot
  * or are counted in detail, since they cost a callback each.
@@ -20,22 +19,18 @@ static __always_inline struct sv_socket *record_of(struct bpf_sock_ops *ctx)
 /* Every field is read before one is chosen: the verifier does not let a context pointer be chosen
  * first and read through afterwards. */
 #define READ(field) (*(volatile __u32 *)&ctx->field)
-#define ADDRESS_OF(side)                                                                           \
-	static __always_inline struct sv_address side##_address(struct bpf_sock_ops *ctx)          \
-	{                                                                                          \
-		struct sv_address six;                                                             \
-		__u32 family = READ(family);                                                       \
-		__u32 four = READ(side##_ip4);                                                     \
-                                                                                                   \
-		six.word[0] = READ(side##_ip6[0]);                                                 \
-		six.word[1] = READ(side##_ip6[1]);                                                 \
-		six.word[2] = READ(side##_ip6[2]);                                                 \
-		six.word[3] = READ(side##_ip6[3]);                                                 \
-		return family == AF_INET ? mapped(four) : six;                                     \
-	}
+static __always_inline struct sv_address local_address(struct bpf_sock_ops *ctx)
+{
+	struct sv_address six;
+	__u32 family = READ(family);
+	__u32 four = READ(local_ip4);
 
-ADDRESS_OF(local)
-ADDRESS_OF(remote)
+	six.word[0] = READ(local_ip6[0]);
+	six.word[1] = READ(local_ip6[1]);
+	six.word[2] = READ(local_ip6[2]);
+	six.word[3] = READ(local_ip6[3]);
+	return family == AF_INET ? mapped(four) : six;
+}
 
 /* A listener of a published service is kept where callers from outside can be led to it. */
 static __always_inline void keep_at_hand(struct bpf_sock_ops *ctx, const struct sv_socket *record,
@@ -76,27 +71,11 @@ static __always_inline void on_listen(struct bpf_sock_ops *ctx)
 static __always_inline void on_connect(struct bpf_sock_ops *ctx)
 {
 	struct sv_socket *record = record_of(ctx);
-	struct sv_flow_key key = { .protocol = IPPROTO_TCP };
-	struct sv_flow flow = {};
 
-	if (!record || !(record->flags & SV_ROUTED))
+	if (!record || !(record->slot || record->flags & SV_DETAILED))
 		return;
 	record->flags |= SV_SYN;
-	if (record->slot || record->flags & SV_DETAILED)
-		bpf_sock_ops_cb_flags_set(ctx, BPF_SOCK_OPS_STATE_CB_FLAG);
-	if (!(record->flags & SV_LOCAL))
-		return;
-	key.client = local_address(ctx);
-	key.server = remote_address(ctx);
-	key.client_port = bpf_htons(ctx->local_port);
-	key.server_port = bpf_htons(bpf_ntohl(ctx->remote_port));
-	flow.peer = record->peer;
-	flow.peer_port = record->peer_port;
-	flow.cgroup = record->cgroup;
-	flow.source = record->source;
-	flow.destination = record->destination;
-	if (bpf_map_update_elem(&flows, &key, &flow, BPF_ANY))
-		count(SV_FLOWS_FAILED);
+	bpf_sock_ops_cb_flags_set(ctx, BPF_SOCK_OPS_STATE_CB_FLAG);
 }
 
 static __always_inline void on_established(struct bpf_sock_ops *ctx)
@@ -127,38 +106,11 @@ static __always_inline void on_established(struct bpf_sock_ops *ctx)
 	__sync_fetch_and_add(&detail->connect_time[bucket & (SV_HISTOGRAM_BUCKETS - 1)], 1);
 }
 
-/* The accepted socket gets its own copy of who calls, and the note is taken away: a later connection
- * from the same port must not find it. */
+/* An accepted socket inherits what was asked for on its listener, and is not one. */
 static __always_inline void on_accepted(struct bpf_sock_ops *ctx)
 {
-	struct sv_flow_key key = { .protocol = IPPROTO_TCP };
-	struct bpf_sock *socket = ctx->sk;
-	struct sv_socket *record;
-	struct sv_flow *flow;
-
 	if (ctx->bpf_sock_ops_cb_flags)
-		bpf_sock_ops_cb_flags_set(ctx, 0); /* inherited from the listener */
-	if (!socket)
-		return;
-	key.client = remote_address(ctx);
-	key.server = local_address(ctx);
-	key.client_port = bpf_htons(bpf_ntohl(ctx->remote_port));
-	key.server_port = bpf_htons(ctx->local_port);
-	flow = bpf_map_lookup_elem(&flows, &key);
-	if (!flow)
-		return;
-	record = bpf_sk_storage_get(&sockets, socket, 0, BPF_SK_STORAGE_GET_F_CREATE);
-	if (record) {
-		record->peer = flow->peer;
-		record->peer_port = flow->peer_port;
-		record->cgroup = flow->cgroup;
-		record->source = flow->source;
-		record->destination = flow->destination;
-		record->flags = SV_ACCEPTED;
-	} else {
-		count(SV_RECORDS_FAILED);
-	}
-	bpf_map_delete_elem(&flows, &key);
+		bpf_sock_ops_cb_flags_set(ctx, 0);
 }
 
 static __always_inline void on_state(struct bpf_sock_ops *ctx, __u32 from, __u32 to)

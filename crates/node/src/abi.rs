@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Version of the layouts; part of the pin path.
-pub(crate) const LAYOUT: u32 = 1;
+pub(crate) const LAYOUT: u32 = 2;
 
 /// Slots for refusals per edge.
 pub(crate) const REASONS: usize = 16;
@@ -122,7 +122,6 @@ pub(crate) enum Counter {
     EdgesFull,
     ListenersFull,
     RecordsFailed,
-    FlowsFailed,
     EventsLost,
     ResolverLed,
     ResolverBypassed,
@@ -137,11 +136,10 @@ pub(crate) enum Counter {
 }
 
 impl Counter {
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::EdgesFull,
         Self::ListenersFull,
         Self::RecordsFailed,
-        Self::FlowsFailed,
         Self::EventsLost,
         Self::ResolverLed,
         Self::ResolverBypassed,

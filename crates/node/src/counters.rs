@@ -129,7 +129,6 @@ pub(crate) fn usage(kernel: &Kernel) -> Result<Vec<model::MapUsage>, Error> {
         "edge_details" => counters[&Counter::DetailsFull],
         "published_listeners" => counters[&Counter::PublishedFull],
         "listeners" => counters[&Counter::ListenersFull],
-        "flows" => counters[&Counter::FlowsFailed],
         "sockets" => counters[&Counter::RecordsFailed],
         "events" => counters[&Counter::EventsLost],
         _ => 0,

@@ -71,7 +71,7 @@ pub(crate) static FEATURES: &[Feature] = &[
     Feature {
         name: "sockops",
         object: object!("sockops"),
-        scopes: &[Scope::Workloads, Scope::Joined, Scope::Proxy],
+        scopes: &[Scope::Workloads, Scope::Joined],
         essential: true,
         without: "no endpoint is seen to listen",
     },
