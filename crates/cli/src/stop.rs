@@ -1,11 +1,12 @@
 //! Stopping a mesh without leaving anything behind, with its agent or after it.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
+use rustix::fs::{FlockOperation, flock};
 use selvedge_control_plane::wire::{DownReply, DownWorkloads};
 use selvedge_control_plane::{Disk, Problem, ProblemKind, Store};
 use selvedge_node::{Options, Remains, end, living_proxy};
@@ -61,6 +62,23 @@ impl Settings {
 
     pub(crate) fn remains(&self) -> anyhow::Result<Remains> {
         Ok(Remains::of(self.node.clone())?)
+    }
+
+    /// Keeps every other mesh off the state, until the file that is returned is closed: two agents
+    /// would write over each other's generations.
+    pub(crate) fn hold_state(&self) -> anyhow::Result<File> {
+        let folder = &self.state_dir;
+        let opened = Disk::open(folder).and_then(|_| File::open(folder));
+        let folder_file =
+            opened.with_context(|| format!("could not open the state in {}", folder.display()))?;
+        if flock(&folder_file, FlockOperation::NonBlockingLockExclusive).is_err() {
+            bail!(
+                "the state in {} is that of a mesh that runs with another run folder.\n\
+                 Name another with --state-dir, or end that mesh: selvedge --run-dir DIR down",
+                folder.display()
+            );
+        }
+        Ok(folder_file)
     }
 
     fn run_file(&self, name: &str) -> PathBuf {

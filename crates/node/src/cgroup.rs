@@ -3,15 +3,22 @@
 //! The tree is `<cgroup2>/<name>/workloads/<workload>` and `<cgroup2>/<name>/proxy`; a workload's
 //! folder is named as the workload is, `cart-0.default`.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use rustix::buffer::spare_capacity;
+use rustix::fs::{XattrFlags, getxattr, setxattr};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use selvedge_model::{CgroupId, Label, WorkloadName};
 
 use crate::error::Error;
+
+/// Longest path the kernel takes, with its zero byte (limits.h).
+const PATH_MAX: usize = 4096;
 
 /// The mesh's cgroups.
 #[derive(Clone, Debug)]
@@ -30,6 +37,27 @@ impl Tree {
         }
         skip_pressure(&tree.mesh);
         Ok(tree)
+    }
+
+    /// Makes the tree called `name` that of the mesh in `run_dir`, which is written on it: unlike a
+    /// lock it outlives the agent, as the mesh does. A mesh whose run folder is gone, with no process
+    /// left, has nothing to lose.
+    pub(crate) fn claim(name: &str, run_dir: &Path) -> Result<(), Error> {
+        const OWNER: &str = "trusted.selvedge.run_dir";
+        let tree = Self::locate(name)?;
+        let run_dir = std::path::absolute(run_dir).map_err(Error::file("find", run_dir))?;
+        fs::create_dir_all(&tree.mesh).map_err(Error::file("create", &tree.mesh))?;
+        let mut owner = Vec::with_capacity(PATH_MAX);
+        if getxattr(&tree.mesh, OWNER, spare_capacity(&mut owner)).is_ok() {
+            let owner = PathBuf::from(OsString::from_vec(owner));
+            if owner != run_dir && (owner.exists() || populated(&tree.mesh)) {
+                let cgroup = tree.mesh;
+                return Err(Error::Taken { cgroup, owner });
+            }
+        }
+        let mark = run_dir.as_os_str().as_bytes();
+        setxattr(&tree.mesh, OWNER, mark, XattrFlags::empty())
+            .map_err(|error| Error::file("mark", &tree.mesh)(error.into()))
     }
 
     /// The tree called `name`, whether or not it is there.

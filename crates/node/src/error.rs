@@ -69,6 +69,18 @@ pub enum Error {
          Mount one: mount -t cgroup2 none /sys/fs/cgroup/unified"
     )]
     NoCgroup2,
+    /// The cgroup is another mesh's.
+    #[error(
+        "the cgroup {} is that of the mesh in {}.\n\
+         Name another with --cgroup, or end that mesh: selvedge --run-dir {} down",
+        cgroup.display(), owner.display(), owner.display()
+    )]
+    Taken {
+        /// The cgroup's folder.
+        cgroup: PathBuf,
+        /// The run folder of the mesh that has it.
+        owner: PathBuf,
+    },
     /// Not the rights to do it.
     #[error("selvedge needs root here: it {needs}.\nTry: sudo {command}")]
     NotRoot {

@@ -49,6 +49,15 @@ impl Options {
         }
     }
 
+    /// Makes sure that no other mesh has this one's cgroup, and that none takes it from now on.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Taken`] where another mesh has it; otherwise what the file system says.
+    pub fn claim_cgroup(&self) -> Result<(), Error> {
+        Tree::claim(&self.cgroup, &self.run_dir)
+    }
+
     fn bpffs(&self) -> PathBuf {
         self.run_dir.join("bpf")
     }

@@ -66,6 +66,9 @@ fn without_agent(run_dir: &Path, request: DownRequest) -> anyhow::Result<DownRep
         .enable_all()
         .build()?;
     runtime.block_on(async {
+        let _state = (!request.keep_state)
+            .then(|| settings.hold_state())
+            .transpose()?;
         let reply = stop::make_way(&settings, request.workloads).await;
         let reply = reply?;
         stop::remove(&settings, request.keep_state).await?;

@@ -100,6 +100,10 @@ pub(crate) fn up(run_dir: &Path, args: &UpArgs) -> anyhow::Result<ExitCode> {
         node: node.clone(),
         state_dir: args.state_dir.clone(),
     };
+    let state = settings.hold_state()?;
+    node.claim_cgroup().inspect_err(|_| {
+        let _has_state = fs::remove_dir(&args.state_dir);
+    })?;
     settings.write()?;
     let pid_file = run_dir.join("proxy.pid");
     let user = match living_proxy(&pid_file) {
@@ -128,7 +132,7 @@ pub(crate) fn up(run_dir: &Path, args: &UpArgs) -> anyhow::Result<ExitCode> {
     let code = runtime.block_on(serve(run_dir, options, settings))?;
     // Tasks that wait in another thread (a slow disk) are not waited for for ever.
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
-    drop(lock);
+    drop((state, lock));
     Ok(code)
 }
 

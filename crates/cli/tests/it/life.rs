@@ -191,6 +191,35 @@ fn a_second_agent_says_who_is_there() {
     );
 }
 
+/// A second mesh on the first one's state or cgroup would write over the one and end what runs in the
+/// other; its own run folder does not make it another mesh.
+#[test]
+fn meshes_share_neither_state_nor_cgroup() {
+    let Some(mut mesh) = Mesh::start("meshes_share_neither_state_nor_cgroup", &[]) else {
+        return;
+    };
+    let own_run = mesh.folder().join("second-run");
+    let own_state = mesh.folder().join("second-state");
+    let refused = |mut second: Command, named: &Path| {
+        let output = second.env("SELVEDGE_RUN_DIR", &own_run).output();
+        let output = output.expect("the binary is there");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{errors}");
+        let named = named.to_str().expect("our names are plain");
+        assert!(errors.contains(named), "{named} is named: {errors}");
+        assert!(!own_run.exists() && !own_state.exists(), "nothing is left");
+    };
+    let other_cgroup = format!("{}-second", mesh.cgroup);
+    let second = mesh.up_with(&other_cgroup, &mesh.state_dir());
+    refused(second, &mesh.state_dir());
+    let run_dir = mesh.run_dir();
+    refused(mesh.up_with(&mesh.cgroup, &own_state), &run_dir);
+    // The cgroup outlives the agent, and so does the claim.
+    mesh.kill_both();
+    refused(mesh.up_with(&mesh.cgroup, &own_state), &run_dir);
+    mesh.start_agent();
+}
+
 /// What `down` leaves behind would be in the way of the next `up`.
 #[test]
 fn a_mesh_can_be_had_twice() {

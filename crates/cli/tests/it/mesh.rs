@@ -20,7 +20,7 @@ static NEXT: AtomicU32 = AtomicU32::new(0);
 /// One mesh. Dropping it ends its programs and removes everything.
 pub(crate) struct Mesh {
     agent: Option<Process>,
-    cgroup: String,
+    pub(crate) cgroup: String,
     private_ports: String,
     folder: tempfile::TempDir,
 }
@@ -90,9 +90,14 @@ impl Mesh {
 
     /// `selvedge up` for this mesh.
     pub(crate) fn up(&self) -> Command {
-        let mut up = self.command(&["up", "--cgroup", &self.cgroup]);
+        self.up_with(&self.cgroup, &self.state_dir())
+    }
+
+    /// `selvedge up` with this cgroup and state.
+    pub(crate) fn up_with(&self, cgroup: &str, state_dir: &Path) -> Command {
+        let mut up = self.command(&["up", "--cgroup", cgroup]);
         up.args(["--private-ports", &self.private_ports]);
-        up.arg("--state-dir").arg(self.state_dir());
+        up.arg("--state-dir").arg(state_dir);
         up
     }
 
