@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use selvedge_control_plane::{
     CgroupRef, Hint, Host, HostPlacement, Peer, PlacedCgroup, Problem, ProblemKind,
 };
@@ -50,23 +49,16 @@ impl Host for NodeHost {
         let id = node
             .add_workload(placement.name)
             .map_err(|error| failed(&error))?;
-        let placed = is_connected(placement.peer)
-            .and_then(|()| {
-                node.place(placement.peer.pid, placement.name)
-                    .map_err(|e| failed(&e))
-            })
-            // The process that was moved is the peer only if the peer has not ended meanwhile: its
-            // number could have become another's.
-            .and_then(|()| is_connected(placement.peer));
-        match placed {
+        let peer = placement.peer;
+        match node.place(&*peer.process, peer.pid, placement.name) {
             Ok(()) => {
                 let reference = CgroupRef::Path(node.workload_path(placement.name));
                 Ok(PlacedCgroup { reference, id })
             }
-            Err(problem) => {
+            Err(error) => {
                 drop(node);
                 self.abandon(placement.name);
-                Err(problem)
+                Err(failed(&error))
             }
         }
     }
@@ -164,29 +156,14 @@ fn bind_for_a_moment(port: Port) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether the peer still holds its end, so that its process number still means it.
-fn is_connected(peer: &Peer) -> Result<(), Problem> {
-    let mut polled = [PollFd::new(&*peer.connection, PollFlags::RDHUP)];
-    let at_once = Timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    let polled_fine = poll(&mut polled, Some(&at_once)).is_ok();
-    let gone = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
-    if polled_fine && !polled[0].revents().intersects(gone) {
-        return Ok(());
-    }
-    Err(Problem {
-        kind: ProblemKind::Conflict,
-        what: format!("process {} has ended before it was placed", peer.pid),
-        ..Problem::default()
-    })
-}
-
 fn failed(error: &selvedge_node::Error) -> Problem {
     let what = log::chain(error).to_string();
+    let kind = match error {
+        selvedge_node::Error::Ended { .. } => ProblemKind::Conflict,
+        _ => ProblemKind::Failed,
+    };
     Problem {
-        kind: ProblemKind::Failed,
+        kind,
         what,
         ..Problem::default()
     }

@@ -12,7 +12,6 @@ mod route;
 mod run;
 
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -123,7 +122,7 @@ impl Api {
 
 /// Finds out who connected, and a place for the connection.
 fn admit(stream: &UnixStream, places: &Places) -> io::Result<(Peer, Place)> {
-    let peer = identify(stream)?;
+    let peer = identity::peer(stream)?;
     match places.take(peer.uid) {
         Some(place) => Ok((peer, place)),
         None => Err(io::Error::other(format!(
@@ -131,19 +130,6 @@ fn admit(stream: &UnixStream, places: &Places) -> io::Result<(Peer, Place)> {
             peer.uid
         ))),
     }
-}
-
-/// Asks the kernel who connected.
-fn identify(stream: &UnixStream) -> io::Result<Peer> {
-    let credentials = stream.peer_cred()?;
-    let connection: OwnedFd = stream.as_fd().try_clone_to_owned()?;
-    let pid = credentials.pid();
-    Ok(Peer {
-        uid: credentials.uid(),
-        gid: credentials.gid(),
-        pid: pid.ok_or_else(|| io::Error::other("the kernel names no process"))?,
-        connection: Arc::new(connection),
-    })
 }
 
 #[cfg(test)]

@@ -12,8 +12,8 @@ use crate::problem::Problem;
 
 /// The node, as the API sees it. Calls are short: they read kernel maps and write cgroup files.
 pub trait Host: Send + Sync + 'static {
-    /// Makes the cgroup of a replica and moves the asking process into it. Also refuses what
-    /// cannot be published. On an error nothing is left behind.
+    /// Makes the cgroup of a replica and moves the asking process into it, and no other even if that
+    /// one ends meanwhile. Also refuses what cannot be published. On an error nothing is left behind.
     fn place(&self, placement: &HostPlacement<'_>) -> Result<PlacedCgroup, Problem>;
 
     /// Takes [`Self::place`] back: the process has been told that it is not placed and will end.
@@ -56,7 +56,7 @@ pub struct PlacedCgroup {
     pub id: CgroupId,
 }
 
-/// Who is at the other end of a connection, as the kernel says (SO_PEERCRED).
+/// Who is at the other end of a connection, as the kernel says (SO_PEERCRED, SO_PEERPIDFD).
 #[derive(Clone, Debug)]
 pub struct Peer {
     /// Effective user id when it connected.
@@ -65,8 +65,8 @@ pub struct Peer {
     pub gid: u32,
     /// Process id when it connected.
     pub pid: i32,
-    /// The connection, by which the process can be identified beyond doubt.
-    pub connection: Arc<OwnedFd>,
+    /// The process that connected, as a pidfd: while it lives, `pid` is its number and no other's.
+    pub process: Arc<OwnedFd>,
 }
 
 impl Peer {

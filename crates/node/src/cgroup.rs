@@ -6,11 +6,13 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::buffer::spare_capacity;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{XattrFlags, getxattr, setxattr};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use selvedge_model::{CgroupId, Label, WorkloadName};
@@ -142,6 +144,20 @@ impl Tree {
         find_below(&self.file_system, unit, DEPTH)
     }
 
+    /// Moves every process in one of our cgroups out of the mesh, into this process's own cgroup.
+    pub(crate) fn release(&self, folder: &Path) -> Result<(), Error> {
+        let path = "/proc/self/cgroup";
+        let table = fs::read_to_string(path).map_err(Error::file("read", path))?;
+        let own = table
+            .lines()
+            .find_map(|line| line.strip_prefix("0::"))
+            .unwrap_or("/");
+        let (outside, _) = self.resolve(Path::new(own))?;
+        processes(folder)
+            .into_iter()
+            .try_for_each(|pid| place(pid, &outside))
+    }
+
     /// Removes the whole tree. All its processes must be gone.
     pub(crate) fn remove_all(&self) -> Result<(), Error> {
         remove_below(&self.mesh)
@@ -156,8 +172,35 @@ fn skip_pressure(folder: &Path) {
     let _nothing_to_skip = fs::write(folder.join("cgroup.pressure"), "0");
 }
 
-/// Moves a process into a cgroup. The caller has made sure that `pid` is still the process it
-/// means, for example by holding a connection that the process has not closed.
+/// Moves the process of a pidfd, whose number is `pid`, into a cgroup.
+///
+/// The kernel moves by number only, and a process has its number until it has ended. So one that
+/// lives before and after the move is the one that was moved. One that ends in between could have
+/// lost its number to another only if every other number was given out meanwhile; that is not
+/// likely, but can be seen: after [`Error::Ended`] whoever is in the cgroup does not belong there.
+pub(crate) fn place_known(process: impl AsFd, pid: i32, folder: &Path) -> Result<(), Error> {
+    let ensure_alive = || match has_ended(&process) {
+        true => Err(Error::Ended { pid }),
+        false => Ok(()),
+    };
+    ensure_alive()?;
+    let placed = place(pid, folder);
+    ensure_alive()?;
+    placed
+}
+
+/// Whether the process of a pidfd has ended (pidfd_open(2): it is readable then). What cannot be
+/// told counts as ended.
+fn has_ended(process: &impl AsFd) -> bool {
+    let mut polled = [PollFd::new(process, PollFlags::IN)];
+    let at_once = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    !matches!(poll(&mut polled, Some(&at_once)), Ok(0))
+}
+
+/// Moves whoever has this number into a cgroup: a child that was not waited for, as a rule.
 pub(crate) fn place(pid: i32, folder: &Path) -> Result<(), Error> {
     let procs = folder.join("cgroup.procs");
     fs::write(&procs, pid.to_string()).map_err(Error::file("place a process in", procs))
@@ -271,6 +314,15 @@ fn cgroup2_of(line: &str) -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+    use std::process::Command;
+    use std::thread;
+
+    use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    use rustix::pipe::fcntl_setpipe_size;
+    use rustix::process::getpid;
+
     use super::*;
 
     #[test]
@@ -282,5 +334,51 @@ mod tests {
         let version1 = "36 24 0:30 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu";
         assert_eq!(cgroup2_of(version1), None);
         assert_eq!(cgroup2_of("nonsense"), None);
+    }
+    /// A process that ends before the move is not moved, nor who has its number then; one that ends
+    /// during the move is told from one that was moved.
+    #[test]
+    fn a_process_that_ends_is_not_taken_for_placed() {
+        let folder = tempfile::tempdir().unwrap();
+        let procs = folder.path().join("cgroup.procs");
+        let mut full = full_fifo(&procs);
+        let mut child = Command::new("sleep").arg("600").spawn().unwrap();
+        let pid = child.id() as i32;
+        let process = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).unwrap();
+        let opened = inotify::init(CreateFlags::CLOEXEC).unwrap();
+        inotify::add_watch(&opened, &procs, WatchFlags::OPEN).unwrap();
+        let writing = thread::spawn({
+            let (process, folder) = (process.try_clone().unwrap(), folder.path().to_owned());
+            move || place_known(&process, pid, &folder)
+        });
+        let mut events = fs::File::from(opened);
+        events.read_exact(&mut [0; size_of::<[u32; 4]>()]).unwrap();
+        // It has begun to write, and goes on once there is room.
+        child.kill().unwrap();
+        child.wait().unwrap();
+        full.read_exact(&mut [0; PIPE_BYTES]).unwrap();
+        let placed = writing.join().unwrap();
+        assert!(matches!(placed, Err(Error::Ended { .. })), "{placed:?}");
+
+        fs::remove_file(&procs).unwrap();
+        let placed = place_known(&process, pid, folder.path());
+        assert!(matches!(placed, Err(Error::Ended { .. })), "{placed:?}");
+        assert!(!procs.exists(), "nothing was written");
+        let own = pidfd_open(getpid(), PidfdFlags::empty()).unwrap();
+        place_known(own, 1, folder.path()).unwrap();
+        assert_eq!(fs::read_to_string(procs).unwrap(), "1");
+    }
+
+    /// The least room that the kernel gives a pipe.
+    const PIPE_BYTES: usize = 4096;
+
+    /// Writers to it wait until somebody reads.
+    fn full_fifo(path: &Path) -> fs::File {
+        mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        let fifo = fs::File::options().read(true).write(true).open(path);
+        let mut fifo = fifo.unwrap();
+        assert_eq!(fcntl_setpipe_size(&fifo, PIPE_BYTES).unwrap(), PIPE_BYTES);
+        fifo.write_all(&[0; PIPE_BYTES]).unwrap();
+        fifo
     }
 }

@@ -89,13 +89,11 @@ pub enum Error {
         /// What to type.
         command: String,
     },
-    /// A process cannot be placed.
-    #[error("process {pid} cannot become a workload: {why}")]
-    Placement {
+    /// A process that was to be placed is no more.
+    #[error("process {pid} has ended before it was placed")]
+    Ended {
         /// Which process.
         pid: i32,
-        /// Why.
-        why: String,
     },
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
 use std::net::Ipv4Addr;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -240,10 +240,15 @@ impl Node {
         Ok(cgroup)
     }
 
-    /// Moves a process into a workload's cgroup. The caller holds what proves that `pid` is still
-    /// the process it means.
-    pub fn place(&self, pid: i32, name: &WorkloadName) -> Result<(), Error> {
-        cgroup::place(pid, &self.tree.folder_of(name))
+    /// Moves the process of a pidfd, whose number is `pid`, into the cgroup that
+    /// [`Self::add_workload`] made for it. After an error nobody is in there.
+    pub fn place(&self, process: impl AsFd, pid: i32, name: &WorkloadName) -> Result<(), Error> {
+        let folder = self.tree.folder_of(name);
+        let placed = cgroup::place_known(process, pid, &folder);
+        if placed.is_err() {
+            let _ended_meanwhile = self.tree.release(&folder);
+        }
+        placed
     }
 
     /// Removes the cgroup of a workload whose processes have ended.
@@ -314,19 +319,7 @@ impl Remains {
 
     /// Moves every process of every workload out of the mesh, into this process's own cgroup.
     pub fn release(&self) -> Result<(), Error> {
-        let path = "/proc/self/cgroup";
-        let table = fs::read_to_string(path).map_err(Error::file("read", path))?;
-        let own = table
-            .lines()
-            .find_map(|line| line.strip_prefix("0::"))
-            .unwrap_or("/");
-        let (folder, _) = self.tree.resolve(Path::new(own))?;
-        for (_, processes) in self.running()? {
-            for pid in processes {
-                cgroup::place(pid, &folder)?;
-            }
-        }
-        Ok(())
+        self.tree.release(&self.tree.workloads_folder())
     }
 
     /// Removes programs, pins, the mount and the cgroups. Workloads must have ended or have been

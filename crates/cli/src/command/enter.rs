@@ -1,7 +1,7 @@
 //! `selvedge enter`: asks the agent to be placed as a replica, then becomes the program.
 //!
-//! This is what `run` starts for each replica. The agent knows the process by the connection it
-//! asks over, moves it into its cgroup and answers; only then does the program begin.
+//! This is what `run` starts for each replica. The agent learns from the kernel which process
+//! asks, moves it into its cgroup and answers; only then does the program begin.
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr};

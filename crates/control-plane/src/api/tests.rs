@@ -3,7 +3,6 @@
 //! its bounds.
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
-use std::os::fd::OwnedFd;
 use std::sync::Mutex;
 
 use http_body_util::{BodyExt as _, Full};
@@ -124,12 +123,13 @@ fn begin() -> Bench {
 }
 
 fn peer(uid: u32, gid: u32) -> Peer {
-    let (one, _) = std::os::unix::net::UnixStream::pair().unwrap();
+    let own = rustix::process::getpid();
+    let process = rustix::process::pidfd_open(own, rustix::process::PidfdFlags::empty());
     Peer {
         uid,
         gid,
-        pid: 1,
-        connection: Arc::new(OwnedFd::from(one)),
+        pid: own.as_raw_nonzero().get(),
+        process: Arc::new(process.unwrap()),
     }
 }
 

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::Ipv4Addr;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use selvedge_model::{
     CgroupId, DnsSettings, Edge, EdgeCounters, Endpoint, Generation, Label, Place, Port, PortMode,
     Protocol, Service, ServiceName, ServicePort, Snapshot, Workload, WorkloadName,
@@ -134,8 +136,9 @@ impl Testbed {
         self.snapshot.workloads.insert(cgroup, workload);
         self.apply();
         let mut program = Program::start(cgroup);
+        let pid = program.pid();
         self.node()
-            .place(program.pid(), &name)
+            .place(pidfd(pid), pid, &name)
             .expect("a child can be placed");
         assert_eq!(program.tell("hello"), "hello");
         program
@@ -274,6 +277,12 @@ pub(crate) fn maker() -> Command {
         .env(MAKER, "1")
         .stdout(Stdio::null());
     command
+}
+
+/// A child of this process, as a pidfd.
+pub(crate) fn pidfd(pid: i32) -> OwnedFd {
+    let pid = Pid::from_raw(pid).expect("children have numbers");
+    pidfd_open(pid, PidfdFlags::empty()).expect("a child is there until it is waited for")
 }
 
 /// The local address that the place `place` is.
