@@ -71,11 +71,13 @@ impl Host for NodeHost {
     }
 
     fn limits_of(&self, peer: &Peer) -> Result<Vec<String>, Problem> {
-        limits_of(peer.pid, &self.node.lock().cgroup_file_system()).map_err(|error| Problem {
-            kind: ProblemKind::Failed,
-            what: format!("the cgroup of process {} cannot be read: {error}", peer.pid),
-            ..Problem::default()
-        })
+        limits_of(peer.pid, &self.node.lock().cgroup_file_system())
+            .map_err(|error| no_cgroup(peer, &error))
+    }
+
+    fn cgroup_of(&self, peer: &Peer) -> Result<CgroupRef, Problem> {
+        let path = cgroup_of(peer.pid).map_err(|error| no_cgroup(peer, &error))?;
+        Ok(CgroupRef::Path(path))
     }
 
     fn kernel(&self) -> Result<KernelStatus, Problem> {
@@ -169,15 +171,26 @@ fn failed(error: &selvedge_node::Error) -> Problem {
     }
 }
 
+fn no_cgroup(peer: &Peer, error: &io::Error) -> Problem {
+    Problem {
+        kind: ProblemKind::Failed,
+        what: format!("the cgroup of process {} cannot be read: {error}", peer.pid),
+        ..Problem::default()
+    }
+}
+
+/// The path of the process's cgroup below the cgroup2 file system's root.
+fn cgroup_of(pid: i32) -> io::Result<String> {
+    let table = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
+    let path = table.lines().find_map(|line| line.strip_prefix("0::"));
+    Ok(path.unwrap_or("/").to_owned())
+}
+
 /// Limits of the cgroup2 controllers that hold for the process where it is.
 fn limits_of(pid: i32, file_system: &Path) -> io::Result<Vec<String>> {
-    let table = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
-    let path = table
-        .lines()
-        .find_map(|line| line.strip_prefix("0::"))
-        .unwrap_or("/");
+    let path = cgroup_of(pid)?;
     let mut limits = Vec::new();
-    for ancestor in Path::new(path).ancestors() {
+    for ancestor in Path::new(&path).ancestors() {
         let relative = ancestor.strip_prefix("/").unwrap_or(ancestor);
         for file in ["memory.max", "memory.high", "pids.max", "cpu.max"] {
             let Ok(value) = fs::read_to_string(file_system.join(relative).join(file)) else {

@@ -23,6 +23,9 @@ pub trait Host: Send + Sync + 'static {
     /// `memory.max 512M in /user.slice`. Empty where there are none.
     fn limits_of(&self, peer: &Peer) -> Result<Vec<String>, Problem>;
 
+    /// The cgroup that the peer is in.
+    fn cgroup_of(&self, peer: &Peer) -> Result<CgroupRef, Problem>;
+
     /// The kernel path at this moment.
     fn kernel(&self) -> Result<KernelStatus, Problem>;
 

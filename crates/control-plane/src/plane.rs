@@ -12,15 +12,16 @@ mod configuration;
 mod handle;
 mod view;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use selvedge_model::{CgroupId, Generation, Port, Protocol, Snapshot, WorkloadName};
+use selvedge_model::{CgroupId, Generation, Port, Protocol, ServiceName, Snapshot, WorkloadName};
 use selvedge_telemetry::{info, log, warn};
 use tokio::sync::{mpsc, watch};
 
 use crate::address::VirtualRange;
+use crate::document::CgroupRef;
 use crate::store::{Disk, Restored, Store, StoreError};
 
 use configuration::Configuration;
@@ -80,6 +81,7 @@ pub fn start(
         view,
         range,
         reserved: BTreeSet::new(),
+        unproven: BTreeMap::new(),
         seen: BTreeSet::new(),
         store: Some(store),
         snapshots,
@@ -99,6 +101,9 @@ struct Plane {
     range: VirtualRange,
     /// Names of replicas that are being placed.
     reserved: BTreeSet<WorkloadName>,
+    /// Services that `run` made and of which no program is known to have started, each with its
+    /// replicas whose program did not.
+    unproven: BTreeMap<ServiceName, BTreeSet<CgroupRef>>,
     /// Ports that workloads listen on at this moment.
     seen: BTreeSet<(CgroupId, Protocol, Port)>,
     /// `None` only while a save is under way.

@@ -73,6 +73,8 @@ pub(crate) fn enter(run_dir: &Path, args: &EnterArgs) -> anyhow::Result<ExitCode
         .context("there is no program to run")?;
     let error = Command::new(program).args(arguments).exec();
     eprintln!("selvedge: could not run `{program}`: {error}");
+    // Without an agent nothing can be taken back now, and the error above is what matters.
+    let _: Result<(), _> = client::post(run_dir, "/v1/run/failed", &());
     // As shells have it: 127 for a program that is not there, 126 for one that cannot be run.
     Ok(match error.kind() {
         std::io::ErrorKind::NotFound => ExitCode::from(127),

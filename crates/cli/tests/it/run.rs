@@ -1,8 +1,10 @@
 //! `run`: as the program alone would be, but for its place in the mesh.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -19,6 +21,11 @@ fn has_no_workload(mesh: &Mesh) -> bool {
     mesh.status().workloads.is_empty()
 }
 
+fn has_nothing(mesh: &Mesh) -> bool {
+    let status = mesh.status();
+    status.workloads.is_empty() && status.services.is_empty()
+}
+
 #[test]
 fn a_missing_program_is_said_and_leaves_nothing() {
     let test = "a_missing_program_is_said_and_leaves_nothing";
@@ -28,11 +35,31 @@ fn a_missing_program_is_said_and_leaves_nothing() {
     let (status, printed) = mesh.run_to_end("ghost", &["/no/such/program"]);
     assert_eq!(status, 127, "{printed}");
     assert!(printed.contains("/no/such/program"), "{printed}");
-    assert!(
-        eventually(|| has_no_workload(&mesh)),
-        "{:?}",
-        mesh.status().workloads
-    );
+    assert!(eventually(|| has_nothing(&mesh)), "{:?}", mesh.status());
+    // Missing or not, who finds out is the kernel: of this one only the interpreter is not there.
+    let script = mesh.folder().join("script");
+    fs::write(&script, "#!/no/such/interpreter\n").expect("the folder is there");
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("it is ours");
+    let script = script.to_str().expect("it is plain");
+    let several = ["ghost", "--replicas", "2", "--port", "80", "--", script];
+    assert_eq!(mesh.run(&several).finish().0, 127);
+    assert!(eventually(|| has_nothing(&mesh)), "{:?}", mesh.status());
+}
+
+/// Callers find a service again whose program has only ended: by the same address.
+#[test]
+fn a_program_that_ends_leaves_its_service() {
+    let Some(mesh) = Mesh::start("a_program_that_ends_leaves_its_service", &[]) else {
+        return;
+    };
+    let address = |program: &[&str], expected: i32| {
+        assert_eq!(mesh.run_to_end("job", program).0, expected);
+        assert!(eventually(|| has_no_workload(&mesh)));
+        let status = mesh.status();
+        status.services[0].address
+    };
+    let first = address(&["true"], 0);
+    assert_eq!(address(&["/no/such/program"], 127), first);
 }
 
 #[test]

@@ -7,6 +7,7 @@
 //! | `DELETE /v1/objects?kind=&namespace=&name=` | root | delete one object |
 //! | `GET /v1/status`, `GET /v1/graph`, `GET /metrics` | readers | see |
 //! | `POST /v1/run` | by leave | place the asking process as a replica |
+//! | `POST /v1/run/failed` | everybody, of itself | say that the program could not be started |
 //! | `POST /v1/down` | root | stop the node |
 
 use std::error::Error;
@@ -93,6 +94,7 @@ impl Api {
                 let wanted: RunRequest = read(request, MAX_BODY).await?;
                 Ok(json(&run::run(self, peer, wanted).await?))
             }
+            (&Method::POST, "/v1/run/failed") => Ok(json(&run::failed(self, peer).await?)),
             (&Method::POST, "/v1/down") => {
                 check_root(peer, "stop the node")?;
                 let wanted: DownRequest = read(request, MAX_BODY).await?;

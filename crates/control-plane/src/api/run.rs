@@ -16,6 +16,7 @@ use crate::document::{Publish, ResolverSpec, WorkloadPort, search_suffix};
 use crate::host::{HostPlacement, Peer};
 use crate::objects::{PlaceError, PlaceRequest};
 use crate::permission::Leave;
+use crate::plane::Gone;
 use crate::problem::{Problem, ProblemKind};
 use crate::wire::{RunPort, RunReply, RunRequest};
 
@@ -34,6 +35,13 @@ pub(super) async fn run(api: &Api, peer: &Peer, wanted: RunRequest) -> Result<Ru
     placing
         .await
         .map_err(|panic| Problem::new(ProblemKind::Failed, panic.to_string()))?
+}
+
+/// Takes note that the peer was placed but cannot become its program, so that nothing stays of it.
+/// From who was not placed it has no effect.
+pub(super) async fn failed(api: &Api, peer: &Peer) -> Result<(), Problem> {
+    let cgroup = api.host.cgroup_of(peer)?;
+    api.plane.not_started(cgroup).await.map_err(gone)
 }
 
 fn read(wanted: &RunRequest) -> Result<PlaceRequest, Problem> {
@@ -150,8 +158,6 @@ fn check_leave(api: &Api, peer: &Peer, request: &PlaceRequest) -> Result<(), Pro
 }
 
 async fn place(api: &Api, peer: &Peer, request: PlaceRequest) -> Result<RunReply, Problem> {
-    let gone =
-        |error: crate::plane::Gone| Problem::new(ProblemKind::Unavailable, error.to_string());
     let service = request.service.clone();
     let reserved = api.plane.reserve(service.clone()).await.map_err(gone)?;
     let name = reserved.map_err(not_placed)?;
@@ -170,7 +176,7 @@ async fn place(api: &Api, peer: &Peer, request: PlaceRequest) -> Result<RunReply
     };
     let placed = api
         .plane
-        .place(request, name.clone(), cgroup.reference, cgroup.id)
+        .place(request, name.clone(), cgroup.reference.clone(), cgroup.id)
         .await;
     let settled = match placed.map_err(gone)? {
         Ok(placed) => wait_for_kernel(api, placed.generation).await,
@@ -178,6 +184,10 @@ async fn place(api: &Api, peer: &Peer, request: PlaceRequest) -> Result<RunReply
     };
     if let Err(problem) = settled {
         api.host.abandon(&name);
+        api.plane
+            .not_started(cgroup.reference)
+            .await
+            .map_err(gone)?;
         api.plane.emptied(cgroup.id).await.map_err(gone)?;
         return Err(problem);
     }
@@ -215,6 +225,10 @@ fn reply(api: &Api, name: &WorkloadName, service: &ServiceName, cgroup: u64) -> 
         address,
         generation: view.snapshot.generation.0,
     }
+}
+
+fn gone(error: Gone) -> Problem {
+    Problem::new(ProblemKind::Unavailable, error.to_string())
 }
 
 fn not_placed(error: PlaceError) -> Problem {

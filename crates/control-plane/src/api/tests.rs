@@ -52,6 +52,12 @@ impl Host for FakeHost {
         Ok(self.limits.clone())
     }
 
+    fn cgroup_of(&self, _: &Peer) -> Result<CgroupRef, Problem> {
+        let placed = self.placed.lock().unwrap();
+        let (name, _) = placed.last_key_value().expect("somebody is placed");
+        Ok(CgroupRef::Path(format!("/selvedge/{name}")))
+    }
+
     fn kernel(&self) -> Result<KernelStatus, Problem> {
         Ok(KernelStatus::default())
     }
@@ -327,9 +333,23 @@ async fn a_replica_the_kernel_does_not_take_leaves_nothing() {
     assert!(bench.host.placed.lock().unwrap().is_empty());
     let mut snapshots = bench.api.plane.snapshots();
     snapshots
-        .wait_for(|snapshot| snapshot.workloads.is_empty())
+        .wait_for(|snapshot| snapshot.services.is_empty())
         .await
         .unwrap();
+}
+
+#[tokio::test]
+async fn a_replica_whose_program_is_missing_leaves_no_service() {
+    let bench = begin();
+    let (_, placed) = bench.ask(Method::POST, RUN, cart()).await;
+    let failed = "/v1/run/failed";
+    let (status, _) = bench.ask(Method::POST, failed, Value::Null).await;
+    assert_eq!(status, 200);
+    let cgroup = CgroupId(placed["cgroup"].as_u64().unwrap());
+    bench.api.plane.emptied(cgroup).await.unwrap();
+    let mut snapshots = bench.api.plane.snapshots();
+    let gone = snapshots.wait_for(|snapshot| snapshot.services.is_empty());
+    gone.await.unwrap();
 }
 
 #[tokio::test]

@@ -2,7 +2,9 @@
 //! a Service.
 //!
 //! These are ordinary objects, marked as made by `run`. A Service made without ports has the ports
-//! that its replicas are seen to listen on. Read next: `plane.rs`.
+//! that its replicas are seen to listen on. It stays when its last replica ends: callers find its
+//! name and address again, and what was counted keeps its name. Only one of which no program ever
+//! started goes. Read next: `plane.rs`.
 
 use std::sync::Arc;
 
@@ -160,19 +162,40 @@ impl Objects {
 
     /// Removes the Workload that `run` made for `cgroup`, now that nothing runs in it.
     pub(crate) fn remove_placed(&mut self, cgroup: &CgroupRef) -> Option<Change> {
-        let placed = self.map.values().find(|object| {
-            let is_there = matches!(
-                &object.document.spec,
-                Spec::Workload(spec) if spec.place == WorkloadPlace::Cgroup(cgroup.clone())
-            );
-            is_there && object.document.metadata.is_made_by_run()
-        });
-        let key = placed?.document.key.clone();
+        let key = self.placed_in(cgroup)?.key.clone();
         Arc::make_mut(&mut self.map).remove(&key);
         Some(Change {
             key,
             action: Action::Deleted,
         })
+    }
+
+    /// The service whose replica `run` placed in `cgroup`.
+    pub(crate) fn service_placed_in(&self, cgroup: &CgroupRef) -> Option<ServiceName> {
+        service_of(self.placed_in(cgroup)?)
+    }
+
+    fn placed_in(&self, cgroup: &CgroupRef) -> Option<&Document> {
+        self.documents().find(|document| {
+            let is_there = matches!(
+                &document.spec,
+                Spec::Workload(spec) if spec.place == WorkloadPlace::Cgroup(cgroup.clone())
+            );
+            is_there && document.metadata.is_made_by_run()
+        })
+    }
+
+    /// Removes a Service that `run` made, unless it has replicas or other endpoints.
+    pub(crate) fn remove_unused(&mut self, service: &ServiceName) {
+        let key = ObjectKey::new(Kind::Service, &service.namespace, service.name.as_str());
+        let made = self.map.get(&key);
+        let is_made = made.is_some_and(|object| object.document.metadata.is_made_by_run());
+        let is_used = self
+            .documents()
+            .any(|document| service_of(document).as_ref() == Some(service));
+        if is_made && !is_used {
+            Arc::make_mut(&mut self.map).remove(&key);
+        }
     }
 
     /// Gives a Service the port that one of its replicas is seen to listen on. Ports on which no
@@ -226,6 +249,17 @@ impl Objects {
         self.put(document, Owner::Api, generation);
         Seen::Served
     }
+}
+
+/// The service that an object gives endpoints to.
+fn service_of(document: &Document) -> Option<ServiceName> {
+    let service = match &document.spec {
+        Spec::Workload(spec) => &spec.service,
+        Spec::EndpointSlice(slice) => &slice.service,
+        _ => return None,
+    };
+    let namespace = document.key.namespace.clone()?;
+    Some(ServiceName::new(namespace, service.clone()))
 }
 
 /// What would be wrong with a made object if somebody had written it: it is stored in that form, and

@@ -3,7 +3,7 @@
 //! Nothing here waits: a command is carried out at once on what is now, and `plane.rs` then makes
 //! the outcome durable and visible.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use selvedge_model::{CgroupId, Diagnostic, Generation, Port, Protocol, WorkloadName};
@@ -13,7 +13,7 @@ use super::Plane;
 use super::configuration::Configuration;
 use super::handle::{Applied, ApplyError, Command, Effect, Placed, Placement, Reply};
 use super::view::FolderState;
-use crate::document::{CgroupRef, Document};
+use crate::document::{CgroupRef, Document, Kind};
 use crate::objects::{Action, Change, DeleteError, Objects, PlaceError, Seen};
 use crate::{ConditionReason, ObjectKey};
 
@@ -49,6 +49,10 @@ impl Plane {
             Command::Close => None,
             Command::Folder(path, read) => {
                 self.take_folder(path, read);
+                None
+            }
+            Command::NotStarted(reference) => {
+                self.note_not_started(reference);
                 None
             }
             Command::Emptied(cgroup) => {
@@ -141,7 +145,15 @@ impl Plane {
             placed.map_err(PlaceFailure::Place)
         });
         match placed {
-            Ok((_, next)) => self.now = next,
+            Ok((changes, next)) => {
+                self.now = next;
+                let is_new = |change: &Change| {
+                    change.key.kind == Kind::Service && change.action == Action::Created
+                };
+                if changes.iter().any(is_new) {
+                    self.unproven.insert(request.service, BTreeSet::new());
+                }
+            }
             Err(PlaceFailure::Place(error)) => return Err(error),
             Err(PlaceFailure::Compile(diagnostics)) => {
                 let service = request.service;
@@ -199,17 +211,44 @@ impl Plane {
 
     /// Takes note of cgroups that appeared or went. A Workload that `run` made goes with its cgroup.
     fn take_cgroups(&mut self, found: BTreeMap<CgroupRef, CgroupId>, gone: &[CgroupRef]) {
+        for reference in gone {
+            self.note_started(reference);
+        }
         let taken = self.attempt(|objects, cgroups, _| {
             cgroups.extend(found);
             for reference in gone {
+                let service = objects.service_placed_in(reference);
                 cgroups.remove(reference);
                 objects.remove_placed(reference);
+                if let Some(service) = service.filter(|it| self.unproven.contains_key(it)) {
+                    objects.remove_unused(&service);
+                }
             }
             Ok::<_, Vec<Diagnostic>>(())
         });
         match taken {
             Ok(((), next)) => self.now = next,
             Err(errors) => errors.iter().for_each(|error| warn!("{error}")),
+        }
+        let services = &self.now.snapshot.services;
+        self.unproven.retain(|it, _| services.contains_key(it));
+    }
+
+    fn note_not_started(&mut self, reference: CgroupRef) {
+        let service = self.now.objects.service_placed_in(&reference);
+        if let Some(failed) = service.and_then(|service| self.unproven.get_mut(&service)) {
+            failed.insert(reference);
+        }
+    }
+
+    /// A replica has ended whose program had started, unless it was said that it had not.
+    fn note_started(&mut self, reference: &CgroupRef) {
+        let Some(service) = self.now.objects.service_placed_in(reference) else {
+            return;
+        };
+        let failed = self.unproven.get_mut(&service);
+        if failed.is_some_and(|failed| !failed.remove(reference)) {
+            self.unproven.remove(&service);
         }
     }
 

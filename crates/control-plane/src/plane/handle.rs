@@ -90,6 +90,7 @@ pub(super) enum Command {
     Release(WorkloadName),
     Close,
     Place(Box<Placement>, oneshot::Sender<Result<Placed, PlaceError>>),
+    NotStarted(CgroupRef),
     Emptied(CgroupId),
     PortSeen(CgroupId, Protocol, Port),
     PortGone(CgroupId, Protocol, Port),
@@ -249,6 +250,12 @@ impl ControlPlane {
             cgroup,
         });
         self.ask(|reply| Command::Place(placement, reply)).await
+    }
+
+    /// The program of the replica that was placed in `cgroup` could not be started; once that is
+    /// gone too, nothing is left of it.
+    pub async fn not_started(&self, cgroup: CgroupRef) -> Result<(), Gone> {
+        self.tell(Command::NotStarted(cgroup)).await
     }
 
     /// The last process of a cgroup is gone. A Workload that `run` made for it goes too.

@@ -241,6 +241,46 @@ async fn replicas_come_and_go() {
     assert_eq!(view.snapshot.services[&web].ports.len(), 1);
 }
 
+/// A service that `run` made goes with its last replica only if no program of it has started.
+#[tokio::test]
+async fn a_service_whose_programs_never_started_goes() {
+    let folder = tempfile::tempdir().unwrap();
+    let plane = begin(folder.path());
+    let web: ServiceName = "web".parse().unwrap();
+    let end = async |cgroup: u64, has_started: bool| {
+        let view = plane.view();
+        let name = view.snapshot.workloads[&CgroupId(cgroup)].name.clone();
+        let reference = CgroupRef::Path(format!("/selvedge/{name}"));
+        if !has_started {
+            plane.not_started(reference).await.unwrap();
+        }
+        plane.emptied(CgroupId(cgroup)).await.unwrap();
+        // Answered in turn, so what was told before has been done.
+        let nothing = plane.set_cgroups(Default::default(), Vec::new());
+        nothing.await.unwrap();
+        let view = plane.view();
+        let service = view.snapshot.services.get(&web);
+        (view.objects.iter().count(), service.map(|it| it.address))
+    };
+    place(&plane, 1).await;
+    place(&plane, 2).await;
+    let (objects, address) = end(1, false).await;
+    assert_eq!(objects, 2, "the other replica may start yet");
+    assert_eq!(end(2, false).await, (0, None));
+    place(&plane, 3).await;
+    assert_eq!(end(3, true).await, (1, address), "its address comes again");
+    place(&plane, 4).await;
+    assert_eq!(end(4, false).await, (1, address), "an earlier one started");
+
+    let key = ObjectKey::new(Kind::Service, &web.namespace, "web");
+    plane.delete(key).await.unwrap();
+    place(&plane, 5).await;
+    let written = documents(&service("web"));
+    plane.apply(written, Effect::Change).await.unwrap();
+    let (objects, _) = end(5, false).await;
+    assert_eq!(objects, 1, "somebody wants it");
+}
+
 #[tokio::test]
 async fn closing_ends_the_task_after_what_was_asked_before() {
     let folder = tempfile::tempdir().unwrap();
