@@ -60,7 +60,7 @@ impl Agent {
         let (store, restored) = Store::open(files)?;
         let plane_options = PlaneOptions {
             virtual_range: options.virtual_range,
-            floor: Generation(0),
+            floor: node.lock().newest_generation()?,
         };
         let (plane, driven) = selvedge_control_plane::start(store, restored, plane_options);
         let driven = tokio::spawn(driven);

@@ -22,6 +22,7 @@
 
 /* Intent, written by the agent alone. */
 MAP(config, BPF_MAP_TYPE_ARRAY, __u32, struct sv_config, 1, 0);
+MAP(generation, BPF_MAP_TYPE_ARRAY, __u32, __u64, 1, 0);
 MAP(services, BPF_MAP_TYPE_HASH, struct sv_service_key, struct sv_service, 65536, ON_DEMAND);
 MAP(endpoints, BPF_MAP_TYPE_HASH, struct sv_endpoint_key, struct sv_endpoint, 262144, ON_DEMAND);
 MAP(workloads, BPF_MAP_TYPE_HASH, __u64, struct sv_workload, 65536, ON_DEMAND);

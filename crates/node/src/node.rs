@@ -127,6 +127,8 @@ impl Node {
         self.config.virtual_net = net.to_bits().to_be();
         self.config.virtual_mask = mask(prefix).to_bits().to_be();
         update(&self.kernel, "config", &0u32, &self.config)?;
+        let newest = self.newest_generation()?.max(snapshot.generation);
+        update(&self.kernel, "generation", &0u32, &newest.0)?;
         self.generation = None;
         let publishes_more = self.applied.apply(&self.kernel, Intent::of(snapshot))?;
         let joins_more = self.attach_joined(snapshot)?;
@@ -135,6 +137,13 @@ impl Node {
         }
         self.generation = Some(snapshot.generation);
         Ok(())
+    }
+
+    /// The newest generation that this agent or those before it since the last reboot have begun to
+    /// apply; 0 where there was none. It outlives agents whose disk was full.
+    pub fn newest_generation(&self) -> Result<Generation, Error> {
+        let newest = entries::<u32, u64>(&self.kernel, "generation")?.remove(&0);
+        Ok(Generation(newest.unwrap_or(0)))
     }
 
     /// Finds a cgroup that lies outside the mesh's own tree, by its path below the cgroup2 file

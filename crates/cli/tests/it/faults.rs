@@ -1,6 +1,8 @@
 //! Agent, proxy or both are killed while programs connect: no connection fails, and the next agent
 //! finds everything as it was.
 
+use std::fs;
+
 use rustix::process::Signal;
 
 use crate::mesh::Mesh;
@@ -83,6 +85,29 @@ fn a_killed_agent_is_not_missed() {
         before.1,
         after.1
     );
+}
+
+/// What happened while the state could not be stored is in no file, and still no number comes twice.
+#[test]
+fn generations_grow_also_when_the_last_ones_were_not_stored() {
+    let test = "generations_grow_also_when_the_last_ones_were_not_stored";
+    let Some(mut mesh) = Mesh::start(test, &[]) else {
+        return;
+    };
+    let state = mesh.state_dir();
+    let aside = state.with_extension("aside");
+    fs::rename(&state, &aside).expect("it is there");
+    fs::write(&state, "").expect("its place is free");
+    for _ in 0..3 {
+        assert_eq!(mesh.run_to_end("job", &["true"]).0, 0);
+    }
+    let before = mesh.status().configuration.generation;
+    mesh.kill_agent();
+    fs::remove_file(&state).expect("it is there");
+    fs::rename(&aside, &state).expect("its place is free");
+    mesh.start_agent();
+    let after = mesh.status().configuration.generation;
+    assert!(after > before, "{before}, then {after}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use selvedge_model::{FeatureState, Protocol, Reason};
+use selvedge_model::{FeatureState, Generation, Protocol, Reason};
 
 use crate::testbed::{Testbed, local};
 
@@ -50,6 +50,21 @@ fn connections_and_counters_live_on_without_the_agent() {
     assert_eq!((edge.connections, edge.failures), (3, 0));
     assert_eq!(bed.node().status().unwrap().drift, []);
     assert_eq!(bed.node().workloads().unwrap().len(), 2);
+}
+
+#[test]
+fn the_newest_generation_is_known_to_the_next_agent() {
+    let Some(mut bed) = Testbed::new("generations") else {
+        return;
+    };
+    bed.snapshot.generation = Generation(1 << 33);
+    bed.apply();
+    let newest = bed.snapshot.generation;
+    bed.lose_agent();
+    bed.snapshot.generation = Generation(0);
+    bed.start_agent();
+    assert_eq!(bed.node().newest_generation().unwrap(), newest);
+    assert_eq!(bed.node().status().unwrap().generation, Some(Generation(1)));
 }
 
 #[test]
