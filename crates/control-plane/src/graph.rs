@@ -12,6 +12,9 @@ use crate::wire::{EdgeDetailReport, EdgeReport, GraphReport};
 /// How callers outside the mesh are called.
 pub(crate) const OUTSIDE: &str = "outside";
 
+/// How virtual addresses are called that are no service's.
+pub(crate) const UNASSIGNED: &str = "unassigned";
+
 /// The graph at this moment.
 pub(crate) fn report(api: &Api) -> Result<GraphReport, Problem> {
     let observation = api.host.observe()?;
@@ -24,7 +27,7 @@ fn graph(snapshot: &Snapshot, observation: &Observation) -> GraphReport {
     let mut nodes: BTreeSet<_> = snapshot.services.keys().map(ToString::to_string).collect();
     let edges = observation.edges.iter().map(|(edge, counters)| {
         let source = names.of_source(edge.source);
-        let destination = names.of(edge.destination);
+        let destination = names.of_destination(edge.destination);
         nodes.extend([source.clone(), destination.clone()]);
         edge_report(source, destination, counters)
     });
@@ -83,5 +86,9 @@ impl Names {
 
     pub(crate) fn of_source(&self, address: Option<Ipv4Addr>) -> String {
         address.map_or_else(|| OUTSIDE.to_owned(), |address| self.of(address))
+    }
+
+    pub(crate) fn of_destination(&self, address: Option<Ipv4Addr>) -> String {
+        address.map_or_else(|| UNASSIGNED.to_owned(), |address| self.of(address))
     }
 }

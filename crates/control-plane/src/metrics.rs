@@ -158,7 +158,7 @@ impl Named<'_> {
 fn edges(text: &mut Exposition, names: &Names, observation: &Observation) {
     let edges = observation.edges.iter().map(|(edge, counters)| Named {
         source: names.of_source(edge.source),
-        destination: names.of(edge.destination),
+        destination: names.of_destination(edge.destination),
         counters,
     });
     let edges: Vec<_> = edges.collect();

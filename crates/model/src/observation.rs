@@ -20,8 +20,8 @@ use crate::{CgroupId, Generation, Histogram, Port, Protocol, Reason};
 pub struct Edge {
     /// The calling service; `None` for callers outside the mesh (a published port).
     pub source: Option<Ipv4Addr>,
-    /// The called service.
-    pub destination: Ipv4Addr,
+    /// The called service; `None` for virtual addresses that are no service's, all of them together.
+    pub destination: Option<Ipv4Addr>,
 }
 
 /// What happened on one edge.

@@ -34,7 +34,7 @@ struct sv_config {
 
 struct sv_service_key {
 	struct sv_address address;
-	__u16 port;
+	__u16 port;    /* port and protocol 0: the service itself, which has no endpoints */
 	__u8 protocol;
 	__u8 pad;
 };

@@ -70,7 +70,7 @@ static __always_inline int route(struct bpf_sock_addr *ctx, const struct request
 	caller = caller_of(kernel_socket(socket));
 	if (!service) {
 		if (virtual)
-			return refuse(caller.service, bpf_ntohl(ask->key.address.word[3]), NO_SUCH_PORT);
+			return refuse_unserved(caller.service, &ask->key.address);
 		if (!caller.cgroup || !to_own_port(&caller, ask, to))
 			return 1;
 	} else {

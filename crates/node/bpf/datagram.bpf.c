@@ -65,7 +65,7 @@ static __always_inline int route(struct bpf_sock_addr *ctx, const struct request
 		if (!in_virtual_range(cfg, &ask->key.address))
 			return 1;
 		caller = caller_of(kernel_socket(socket));
-		return refuse(caller.service, bpf_ntohl(ask->key.address.word[3]), NO_SUCH_PORT);
+		return refuse_unserved(caller.service, &ask->key.address);
 	}
 	cookie = bpf_get_socket_cookie(ctx);
 	noted_key.cookie = cookie;

@@ -133,6 +133,21 @@ static __always_inline bool in_virtual_range(const struct sv_config *cfg, const 
 }
 
 /*
+ * Refuses what is asked of a virtual address that serves no such port. Only addresses of services
+ * have an edge of their own: there are as many others as the range is wide, and one program that
+ * tries them all must not use up the room of everybody's edges.
+ */
+static __always_inline int refuse_unserved(__u32 source, const struct sv_address *address)
+{
+	struct sv_service_key key = { .address = *address };
+	struct sv_service *any = bpf_map_lookup_elem(&services, &key);
+
+	count_refusal(source, any ? any->id : 0, any ? NO_SUCH_PORT : NO_SUCH_SERVICE);
+	bpf_set_retval(-ECONNREFUSED);
+	return 0;
+}
+
+/*
  * Takes one of the service's connection slots, exactly: never more than the limit are held, however
  * many processors try. False when none is free. The rounds are bounded for the verifier; a caller
  * that loses all of them to others is refused as if the limit were reached, never let through.

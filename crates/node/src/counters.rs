@@ -77,9 +77,10 @@ fn edges(kernel: &Kernel) -> Result<BTreeMap<model::Edge, model::EdgeCounters>, 
 }
 
 fn edge(key: abi::EdgeKey) -> model::Edge {
+    let service = |id: u32| (id != 0).then(|| Ipv4Addr::from_bits(id));
     model::Edge {
-        source: (key.source != 0).then(|| Ipv4Addr::from_bits(key.source)),
-        destination: Ipv4Addr::from_bits(key.destination),
+        source: service(key.source),
+        destination: service(key.destination),
     }
 }
 

@@ -52,6 +52,18 @@ impl Intent {
         if service.detailed_counters {
             flags |= abi::SERVICE_DETAILED;
         }
+        // The service itself: its address is known even where no port is.
+        let itself = abi::ServiceKey {
+            address: service.address.into(),
+            port: 0,
+            protocol: 0,
+            pad: 0,
+        };
+        let no_endpoints = ServiceIntent {
+            id: service.id(),
+            ..ServiceIntent::default()
+        };
+        self.services.insert(itself, no_endpoints);
         for port in &service.ports {
             self.services.insert(
                 service_key(service, port.port, port.protocol),

@@ -397,7 +397,7 @@ async fn status_graph_and_metrics_tell_what_was_seen() {
         edges: [(
             Edge {
                 source: None,
-                destination: address,
+                destination: Some(address),
             },
             counters,
         )]

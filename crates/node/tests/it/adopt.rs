@@ -83,8 +83,8 @@ fn a_service_deleted_keeps_its_connections_and_refuses_new_ones() {
     bed.apply();
     assert_eq!(caller.tell("echo old"), "echoed");
     assert_eq!(caller.tell(&format!("ask {web}:80")), "error ECONNREFUSED");
-    let edge = bed.edge(Some(caller_service), web);
-    assert_eq!(edge.refused[&Reason::NoSuchPort], 1);
+    let edge = bed.edge(Some(caller_service), None);
+    assert_eq!(edge.refused[&Reason::NoSuchService], 1);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Connections to a service go straight to a living endpoint, and programs see what they asked for.
 
+use std::net::Ipv4Addr;
+
 use selvedge_model::{Place, Protocol, Reason};
 
 use crate::testbed::{Program, Testbed, eventually, local};
@@ -58,6 +60,28 @@ fn a_connect_reaches_a_replica_and_both_see_what_they_asked_for() {
     assert_eq!((edge.connections, edge.failures), (2, 0));
     assert_eq!(edge.refused.get(&Reason::NoEndpoint), Some(&1));
     assert_eq!(edge.refused.get(&Reason::NoSuchPort), Some(&1));
+}
+
+/// Whoever tries all addresses of the range makes one edge, not thousands.
+#[test]
+fn addresses_of_no_service_are_one_edge() {
+    let Some(mut bed) = Testbed::new("unassigned addresses") else {
+        return;
+    };
+    let web = bed.service("web", 80, Protocol::Tcp);
+    let caller_service = bed.service("caller", 1, Protocol::Tcp);
+    let mut caller = bed.program("caller", "caller-0");
+    bed.apply();
+    for step in 100..105 {
+        let nobody = Ipv4Addr::from_bits(web.to_bits() + step);
+        for ask in ["ask", "ask6"] {
+            let answer = caller.tell(&format!("{ask} {nobody}:80"));
+            assert_eq!(answer, "error ECONNREFUSED");
+        }
+    }
+    let unassigned = bed.edge(Some(caller_service), None);
+    assert_eq!(unassigned.refused, [(Reason::NoSuchService, 10)].into());
+    assert_eq!(bed.node().observe().unwrap().edges.len(), 1);
 }
 
 #[test]

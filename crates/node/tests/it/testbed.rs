@@ -154,7 +154,12 @@ impl Testbed {
     }
 
     /// The counters of one edge.
-    pub(crate) fn edge(&mut self, source: Option<Ipv4Addr>, destination: Ipv4Addr) -> EdgeCounters {
+    pub(crate) fn edge(
+        &mut self,
+        source: Option<Ipv4Addr>,
+        destination: impl Into<Option<Ipv4Addr>>,
+    ) -> EdgeCounters {
+        let destination = destination.into();
         let edges: BTreeMap<Edge, EdgeCounters> = self.node().observe().unwrap().edges;
         edges
             .get(&Edge {
