@@ -24,8 +24,6 @@ use crate::worker::Command;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
-/// How often counters are reported, where any has changed.
-const REPORT_EVERY: Duration = Duration::from_secs(5);
 const CHUNK_BYTES: usize = 16 << 10;
 
 /// Follows the agents that listen at one path.
@@ -83,8 +81,6 @@ impl Discovery {
         decoder.push(&rest);
         let mut chunk = vec![0; CHUNK_BYTES];
         let mut reported = Report::default();
-        let mut due = tokio::time::interval(REPORT_EVERY);
-        due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             while let Some(message) = decoder.next_message()? {
                 if let Some(answer) = self.on_message(message).await? {
@@ -98,14 +94,15 @@ impl Discovery {
                     length => decoder.push(&chunk[..length]),
                 },
                 Some(nonce) = self.probed.recv() => {
-                    stream.write_all(&ToAgent::ProbeReply(nonce).encode()).await?;
-                }
-                _ = due.tick() => {
+                    // What has changed is told with the answer: a timer of its own would wake both
+                    // processes once more.
+                    let mut answer = ToAgent::ProbeReply(nonce).encode();
                     let report = self.counters.report();
                     if report != reported {
-                        reported = report.clone();
-                        stream.write_all(&ToAgent::Report(report).encode()).await?;
+                        answer.extend(ToAgent::Report(report.clone()).encode());
+                        reported = report;
                     }
+                    stream.write_all(&answer).await?;
                 }
             }
         }
