@@ -173,17 +173,23 @@ impl Feed {
         while self.next() != ToAgent::ProbeReply(nonce) {}
     }
 
-    /// Waits for a report that `wanted` likes.
+    /// Probes until a report comes that `wanted` likes: it stands between two answers.
     pub(crate) fn report(&mut self, wanted: impl Fn(&Report) -> bool) -> Report {
         let end = Instant::now() + DEADLINE;
-        while Instant::now() < end {
-            match self.next() {
-                ToAgent::Report(report) if wanted(&report) => return report,
-                ToAgent::Report(report) => eprintln!("{report:?}"),
-                _ => {}
+        for nonce in 1.. {
+            let probe = ToProxy::Probe(nonce).encode();
+            self.stream.write_all(&probe).unwrap();
+            loop {
+                match self.next() {
+                    ToAgent::Report(report) if wanted(&report) => return report,
+                    ToAgent::Report(report) => eprintln!("{report:?}"),
+                    ToAgent::ProbeReply(answered) if answered == nonce => break,
+                    _ => {}
+                }
             }
+            assert!(Instant::now() < end, "no such report");
         }
-        panic!("no such report");
+        unreachable!("there are more numbers than time")
     }
 
     fn next(&mut self) -> ToAgent {
