@@ -158,13 +158,8 @@ pub fn parse(files: &[SourceFile]) -> Result<Parsed, Vec<Diagnostic>> {
     let mut parsed = Parsed::default();
     let mut errors = Vec::new();
     for file in files {
-        let nodes = match text::parse(&file.name, &file.text) {
-            Ok(nodes) => nodes,
-            Err(diagnostic) => {
-                errors.push(diagnostic);
-                continue;
-            }
-        };
+        let (nodes, mut unreadable) = text::parse(&file.name, &file.text);
+        errors.append(&mut unreadable);
         let findings = Findings::new(&file.name);
         for node in &nodes {
             read_object(

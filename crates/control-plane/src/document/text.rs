@@ -65,8 +65,52 @@ fn shorten(text: &str) -> String {
     }
 }
 
-/// Reads every document of one file. A syntax error hides what follows it, so there is at most one.
-pub(crate) fn parse(file: &str, text: &str) -> Result<Vec<Node>, Diagnostic> {
+/// Reads every document of one file; a syntax error hides what follows it in its own document only.
+pub(crate) fn parse(file: &str, text: &str) -> (Vec<Node>, Vec<Diagnostic>) {
+    let whole = match parse_stream(file, text) {
+        Ok(nodes) => return (nodes, Vec::new()),
+        Err(diagnostic) => diagnostic,
+    };
+    let (mut nodes, mut errors) = (Vec::new(), Vec::new());
+    for (lines_before, document) in documents(text) {
+        match parse_stream(file, document) {
+            Ok(mut read) => {
+                read.iter_mut().for_each(|node| node.move_by(lines_before));
+                nodes.append(&mut read);
+            }
+            Err(mut diagnostic) => {
+                diagnostic.origin.line += lines_before;
+                errors.push(diagnostic);
+            }
+        }
+    }
+    if errors.is_empty() {
+        // Too much in all, though no document is by itself.
+        errors.push(whole);
+    }
+    (nodes, errors)
+}
+
+/// Cuts a stream where documents start, each with the lines before it. `---` at the start of a line
+/// is nothing else, not even in a block of text (YAML 1.2.2, section 9.1.2).
+fn documents(text: &str) -> Vec<(u32, &str)> {
+    let mut cut = Vec::new();
+    let (mut start, mut lines_before, mut at) = (0, 0, 0);
+    for (number, line) in (0u32..).zip(text.split_inclusive('\n')) {
+        let is_marker = line
+            .strip_prefix("---")
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace));
+        if is_marker {
+            cut.push((lines_before, &text[start..at]));
+            (start, lines_before) = (at, number);
+        }
+        at += line.len();
+    }
+    cut.push((lines_before, &text[start..]));
+    cut
+}
+
+fn parse_stream(file: &str, text: &str) -> Result<Vec<Node>, Diagnostic> {
     let options = serde_saphyr::options! {
         with_snippet: false,
         alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: 100_000 },
@@ -83,7 +127,9 @@ pub(crate) fn parse(file: &str, text: &str) -> Result<Vec<Node>, Diagnostic> {
             .location()
             .map_or(0, |location| line_number(location.line()));
         let message = error.to_string();
-        let message = message.lines().next().unwrap_or("not YAML").to_owned();
+        let message = message.lines().next().unwrap_or("not YAML");
+        // The line is told apart, and counts in the file and not in the document.
+        let message = message.split(" at line ").next().unwrap_or(message);
         let origin = Origin {
             file: file.to_owned(),
             line,
@@ -92,7 +138,7 @@ pub(crate) fn parse(file: &str, text: &str) -> Result<Vec<Node>, Diagnostic> {
             origin,
             object: String::new(),
             path: String::new(),
-            message,
+            message: message.to_owned(),
         }
     })
 }
@@ -172,14 +218,30 @@ impl<'de> Visitor<'de> for ValueVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
         let mut map = Vec::new();
-        while let Some(name) = entries.next_key::<Spanned<String>>()? {
+        while let Some(name) = entries.next_key::<Spanned<Option<String>>>()? {
             let key = Key {
                 line: line_number(name.referenced.line()),
-                name: name.value,
+                // Nothing before the `:`. No field is called so, which is said where fields are read.
+                name: name.value.unwrap_or_default(),
             };
             map.push((key, entries.next_value()?));
         }
         Ok(Value::Map(map))
+    }
+}
+
+impl Node {
+    /// Moves the node, with all in it, down by some lines.
+    fn move_by(&mut self, lines: u32) {
+        self.line += lines;
+        match &mut self.value {
+            Value::List(items) => items.iter_mut().for_each(|item| item.move_by(lines)),
+            Value::Map(fields) => fields.iter_mut().for_each(|(key, value)| {
+                key.line += lines;
+                value.move_by(lines);
+            }),
+            _ => {}
+        }
     }
 }
 
@@ -218,7 +280,8 @@ mod tests {
     #[test]
     fn nodes_know_their_lines_across_documents() {
         let text = "a: 1\nb:\n  - x\n  - {c: true}\n---\n---\nd: 'e'\n";
-        let nodes = parse("f", text).unwrap();
+        let (nodes, errors) = parse("f", text);
+        assert!(errors.is_empty());
         assert_eq!(nodes.len(), 2);
         let Value::Map(first) = &nodes[0].value else {
             panic!("{nodes:?}")
@@ -250,10 +313,28 @@ mod tests {
             "\u{0}",
             "- *x",
         ] {
-            let error = parse("f", text).unwrap_err();
-            assert_eq!(error.origin.file, "f");
-            assert!(!error.message.is_empty());
+            let (_, errors) = parse("f", text);
+            assert_eq!(errors[0].origin.file, "f");
+            assert!(!errors[0].message.is_empty());
         }
-        assert_eq!(parse("f", "a: 1\nb: [\nc: 1").unwrap_err().origin.line, 2);
+        assert_eq!(parse("f", "a: 1\nb: [\nc: 1").1[0].origin.line, 2);
+    }
+
+    #[test]
+    fn an_error_hides_no_other_document() {
+        let text = "a: [\n--- # second\nb: 1\nc: |\n  ---\n---\n: x\n---\nd: 'e\n";
+        let (nodes, errors) = parse("f", text);
+        assert_eq!(nodes.len(), 2);
+        let Value::Map(fields) = &nodes[0].value else {
+            panic!("{nodes:?}")
+        };
+        assert_eq!((fields[0].0.line, fields[1].0.line), (3, 4));
+        let Value::Map(nameless) = &nodes[1].value else {
+            panic!("{nodes:?}")
+        };
+        assert_eq!((nameless[0].0.line, nameless[0].0.name.as_str()), (7, ""));
+        let lines: Vec<_> = errors.iter().map(|error| error.origin.line).collect();
+        assert_eq!(lines, [1, 9], "{errors:?}");
+        assert!(!errors[1].message.contains("line"), "{errors:?}");
     }
 }
