@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -106,6 +107,7 @@ impl Agent {
             node: node.clone(),
             applied: applied_now,
             snapshots: plane.snapshots(),
+            closed: AtomicBool::new(false),
         });
         Ok(Self {
             plane,

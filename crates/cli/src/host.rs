@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use selvedge_control_plane::{
@@ -38,11 +39,18 @@ pub(crate) struct NodeHost {
     pub(crate) node: SharedNode,
     pub(crate) applied: watch::Receiver<Generation>,
     pub(crate) snapshots: watch::Receiver<Arc<Snapshot>>,
+    /// Whether the mesh is going down, and takes no workload any more.
+    pub(crate) closed: AtomicBool,
 }
 
 impl Host for NodeHost {
     fn place(&self, placement: &HostPlacement<'_>) -> Result<PlacedCgroup, Problem> {
         let node = self.node.lock();
+        if self.closed.load(Ordering::SeqCst) {
+            let what = "the mesh is going down and takes no workload any more";
+            return Err(Problem::new(ProblemKind::Unavailable, what)
+                .try_next("start the mesh again, then the workload"));
+        }
         for port in placement.publish {
             self.refuse_taken(&node, *port, placement.name)?;
         }

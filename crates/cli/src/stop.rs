@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 use rustix::fs::{FlockOperation, flock};
 use selvedge_control_plane::wire::{DownReply, DownWorkloads};
 use selvedge_control_plane::{Disk, Problem, ProblemKind, Store};
-use selvedge_node::{Options, Remains, end, living_proxy};
+use selvedge_node::{Asked, Options, Remains, Whom, end, living_proxy};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
 
@@ -111,11 +111,7 @@ pub(crate) async fn make_way(
             });
         }
         DownWorkloads::Stop => {
-            remains.terminate();
-            if !ends_within(&remains, GRACE).await {
-                remains.kill();
-            }
-            if !ends_within(&remains, GRACE).await {
+            if !end_all(&remains).await {
                 let left = remains.running().unwrap_or_default();
                 let what = format!("processes of {} workloads do not end", left.len());
                 return Err(Problem {
@@ -134,9 +130,26 @@ pub(crate) async fn make_way(
     Ok(reply)
 }
 
-async fn ends_within(remains: &Remains, patience: Duration) -> bool {
+/// Ends every workload: programs are asked first, after half the grace all their processes, and who
+/// is left at its end is killed. Each time round, since processes start others.
+async fn end_all(remains: &Remains) -> bool {
+    let mut asked = Asked::default();
+    ends_within(remains, GRACE / 2, || {
+        remains.terminate(Whom::Programs, &mut asked);
+    })
+    .await
+        || ends_within(remains, GRACE / 2, || {
+            remains.terminate(Whom::Everybody, &mut asked);
+        })
+        .await
+        || ends_within(remains, GRACE, || remains.kill()).await
+}
+
+/// Whether no process is left within `patience`, while `hasten` is done now and then.
+async fn ends_within(remains: &Remains, patience: Duration, mut hasten: impl FnMut()) -> bool {
     let end = Instant::now() + patience;
     loop {
+        hasten();
         if remains.running().is_ok_and(|running| running.is_empty()) {
             return true;
         }

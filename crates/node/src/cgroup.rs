@@ -3,6 +3,7 @@
 //! The tree is `<cgroup2>/<name>/workloads/<workload>` and `<cgroup2>/<name>/proxy`; a workload's
 //! folder is named as the workload is, `cart-0.default`.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
@@ -22,11 +23,25 @@ use crate::error::Error;
 /// Longest path the kernel takes, with its zero byte (limits.h).
 const PATH_MAX: usize = 4096;
 
+/// How often a cgroup is looked at for processes that are still to be moved out of it.
+const RELEASE_ROUNDS: u32 = 1000;
+
 /// The mesh's cgroups.
 #[derive(Clone, Debug)]
 pub(crate) struct Tree {
     file_system: PathBuf,
     mesh: PathBuf,
+}
+
+/// How a cgroup lies to the mesh's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Relation {
+    /// It is a workload's that `run` has placed, or in one.
+    Workload,
+    /// It is another of the mesh's, or around them all.
+    Own,
+    /// Neither holds the other.
+    Beside,
 }
 
 impl Tree {
@@ -132,6 +147,18 @@ impl Tree {
         format!("/{}", relative.display())
     }
 
+    /// How a folder lies to the mesh's own.
+    pub(crate) fn relation(&self, folder: &Path) -> Relation {
+        let workloads = self.workloads_folder();
+        if folder != workloads && folder.starts_with(&workloads) {
+            Relation::Workload
+        } else if folder.starts_with(&self.mesh) || self.mesh.starts_with(folder) {
+            Relation::Own
+        } else {
+            Relation::Beside
+        }
+    }
+
     /// The file system's root.
     pub(crate) fn file_system(&self) -> &Path {
         &self.file_system
@@ -144,18 +171,36 @@ impl Tree {
         find_below(&self.file_system, unit, DEPTH)
     }
 
-    /// Moves every process in one of our cgroups out of the mesh, into this process's own cgroup.
+    /// Moves every process in one of our cgroups out of the mesh: into the root cgroup, which belongs
+    /// to no unit that would take them along when it stops. Where that takes none (in a container it
+    /// is somebody's leaf or branch), into this process's own.
     pub(crate) fn release(&self, folder: &Path) -> Result<(), Error> {
+        let own = self.own_folder()?;
+        let mut last = None;
+        // Whoever forks while it is moved may leave a child behind, which is moved in the next round.
+        for _ in 0..RELEASE_ROUNDS {
+            let left = processes(folder);
+            if left.is_empty() {
+                return Ok(());
+            }
+            let moved = left
+                .into_iter()
+                .map(|pid| place(pid, &self.file_system).or_else(|_| place(pid, &own)));
+            // One that has ended cannot be moved, and need not be.
+            last = moved.filter_map(Result::err).next_back().or(last);
+        }
+        let folder = folder.to_owned();
+        Err(last.unwrap_or(Error::Restless { folder }))
+    }
+
+    /// The cgroup of this process.
+    fn own_folder(&self) -> Result<PathBuf, Error> {
         let path = "/proc/self/cgroup";
         let table = fs::read_to_string(path).map_err(Error::file("read", path))?;
-        let own = table
-            .lines()
-            .find_map(|line| line.strip_prefix("0::"))
-            .unwrap_or("/");
-        let (outside, _) = self.resolve(Path::new(own))?;
-        processes(folder)
-            .into_iter()
-            .try_for_each(|pid| place(pid, &outside))
+        let mut lines = table.lines();
+        let own = lines.find_map(|line| line.strip_prefix("0::"));
+        let (folder, _) = self.resolve(Path::new(own.unwrap_or("/")))?;
+        Ok(folder)
     }
 
     /// Removes the whole tree. All its processes must be gone.
@@ -222,19 +267,50 @@ pub(crate) fn processes(folder: &Path) -> Vec<i32> {
     pids
 }
 
-/// Asks every process in a cgroup and below to end.
-pub(crate) fn terminate(folder: &Path) {
-    signal(folder, Signal::TERM);
+/// Whom to ask to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whom {
+    /// Programs alone, which end what they have started in an order of their own: a prefork server
+    /// whose workers are asked before it is takes that for their crash. What outlives its program is
+    /// adopted by somebody outside, and is a program then.
+    Programs,
+    /// Every process.
+    Everybody,
 }
 
-fn signal(folder: &Path, signal: Signal) {
-    for pid in processes(folder) {
-        let Some(pid) = Pid::from_raw(pid) else {
+/// Who was asked to end, by number and start: a second time many take for "at once".
+#[derive(Debug, Default)]
+pub struct Asked(BTreeSet<(i32, u64)>);
+
+/// Asks processes in a cgroup and below to end that were not asked yet.
+pub(crate) fn terminate(folder: &Path, whom: Whom, asked: &mut Asked) {
+    let inside: BTreeSet<i32> = processes(folder).into_iter().collect();
+    for pid in &inside {
+        // One that cannot be read has ended.
+        let Some((parent, start)) = parent_and_start(*pid) else {
             continue;
         };
-        if let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) {
-            let _gone_already = pidfd_send_signal(process, signal);
+        let is_meant = whom == Whom::Everybody || !inside.contains(&parent);
+        if is_meant && asked.0.insert((*pid, start)) {
+            signal(*pid, Signal::TERM);
         }
+    }
+}
+
+/// The parent of a process, and when it was started in clock ticks since boot: fields 4 and 22 of
+/// proc_pid_stat(5). The name before them may hold anything, also `) `.
+fn parent_and_start(pid: i32) -> Option<(i32, u64)> {
+    let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let text = String::from_utf8_lossy(&text);
+    let (_, fields) = text.rsplit_once(") ")?;
+    let fields: Vec<&str> = fields.split(' ').collect();
+    Some((fields.get(1)?.parse().ok()?, fields.get(19)?.parse().ok()?))
+}
+
+fn signal(pid: i32, signal: Signal) {
+    let process = Pid::from_raw(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+    if let Some(process) = process {
+        let _gone_already = pidfd_send_signal(process, signal);
     }
 }
 
@@ -243,7 +319,9 @@ pub(crate) fn kill(folder: &Path) {
     if fs::write(folder.join("cgroup.kill"), "1").is_ok() {
         return;
     }
-    signal(folder, Signal::KILL);
+    for pid in processes(folder) {
+        signal(pid, Signal::KILL);
+    }
 }
 
 fn find_below(folder: &Path, name: &str, depth: usize) -> Option<PathBuf> {

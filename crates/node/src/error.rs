@@ -81,6 +81,18 @@ pub enum Error {
         /// The run folder of the mesh that has it.
         owner: PathBuf,
     },
+    /// A cgroup that cannot be a workload.
+    #[error("the cgroup {} is the mesh's own, or around it, and cannot be a workload", cgroup.display())]
+    OwnCgroup {
+        /// The cgroup's folder.
+        cgroup: PathBuf,
+    },
+    /// Processes that appear as fast as they are moved.
+    #[error("processes in {} start others faster than they can be moved out of it", folder.display())]
+    Restless {
+        /// The cgroup's folder.
+        folder: PathBuf,
+    },
     /// Not the rights to do it.
     #[error("selvedge needs root here: it {needs}.\nTry: sudo {command}")]
     NotRoot {

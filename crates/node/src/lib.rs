@@ -20,6 +20,7 @@ mod sockets;
 mod supervise;
 mod watch;
 
+pub use cgroup::{Asked, Whom};
 pub use error::Error;
 pub use event::Event;
 pub use node::{Node, Options, Remains};

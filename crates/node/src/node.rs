@@ -18,7 +18,7 @@ use selvedge_model::{CgroupId, Generation, KernelStatus, Observation, Snapshot, 
 
 use crate::abi;
 use crate::apply::{Applied, entries, update};
-use crate::cgroup::{self, Tree};
+use crate::cgroup::{self, Asked, Relation, Tree, Whom};
 use crate::counters;
 use crate::error::Error;
 use crate::intent::Intent;
@@ -146,12 +146,19 @@ impl Node {
         Ok(Generation(newest.unwrap_or(0)))
     }
 
-    /// Finds a cgroup that lies outside the mesh's own tree, by its path below the cgroup2 file
-    /// system's root, and remembers it: once a snapshot has a workload for it, it is captured.
+    /// Finds a cgroup by its path below the cgroup2 file system's root. One that lies outside the
+    /// mesh's own tree is remembered: once a snapshot has a workload for it, it is captured.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OwnCgroup`] where it is the mesh's own, other than that of a workload, or one around
+    /// it: the resolver would be led to itself.
     pub fn find_cgroup(&mut self, path: &Path) -> Result<CgroupId, Error> {
         let (folder, cgroup) = self.tree.resolve(path)?;
-        if !folder.starts_with(self.tree.workloads_folder()) {
-            self.joined.insert(cgroup, folder);
+        match self.tree.relation(&folder) {
+            Relation::Own => return Err(Error::OwnCgroup { cgroup: folder }),
+            Relation::Workload => {}
+            Relation::Beside => drop(self.joined.insert(cgroup, folder)),
         }
         Ok(cgroup)
     }
@@ -182,9 +189,15 @@ impl Node {
     /// if it attached to any.
     fn attach_joined(&mut self, snapshot: &Snapshot) -> Result<bool, Error> {
         let is_workload = |cgroup: &CgroupId| snapshot.workloads.contains_key(cgroup);
+        let wanted = self.joined.iter().filter(|(cgroup, _)| is_workload(cgroup));
         let mut attached: BTreeSet<String> = self.kernel.places()?.into_iter().collect();
         let mut joins_more = false;
-        for (cgroup, folder) in self.joined.iter().filter(|(cgroup, _)| is_workload(cgroup)) {
+        for (cgroup, folder) in wanted.clone() {
+            // The programs of a cgroup run for all below it, and must not run twice.
+            let is_around = |outer: &PathBuf| outer != folder && folder.starts_with(outer);
+            if wanted.clone().any(|(_, outer)| is_around(outer)) {
+                continue;
+            }
             let place = joined_place(*cgroup);
             let is_new = !attached.remove(&place);
             if is_new || !self.current.contains(&place) {
@@ -316,9 +329,9 @@ impl Remains {
         Ok(all.filter(|(_, processes)| !processes.is_empty()).collect())
     }
 
-    /// Asks every process of every workload to end.
-    pub fn terminate(&self) {
-        cgroup::terminate(&self.tree.workloads_folder());
+    /// Asks processes of workloads to end that were not asked yet.
+    pub fn terminate(&self, whom: Whom, asked: &mut Asked) {
+        cgroup::terminate(&self.tree.workloads_folder(), whom, asked);
     }
 
     /// Ends every process of every workload.
@@ -326,7 +339,7 @@ impl Remains {
         cgroup::kill(&self.tree.workloads_folder());
     }
 
-    /// Moves every process of every workload out of the mesh, into this process's own cgroup.
+    /// Moves every process of every workload out of the mesh.
     pub fn release(&self) -> Result<(), Error> {
         self.tree.release(&self.tree.workloads_folder())
     }

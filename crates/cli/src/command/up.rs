@@ -7,6 +7,7 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
@@ -164,6 +165,8 @@ async fn serve(run_dir: &Path, options: Options, settings: Settings) -> anyhow::
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             Some(asked) = asked_down.recv() => {
+                // Before it is looked who runs: nobody is overlooked, nobody comes meanwhile.
+                agent.host.closed.store(true, Ordering::SeqCst);
                 match stop::make_way(&settings, asked.request.workloads).await {
                     Ok(reply) => {
                         agent.stop().await;
@@ -175,7 +178,10 @@ async fn serve(run_dir: &Path, options: Options, settings: Settings) -> anyhow::
                         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
                         return Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS });
                     }
-                    Err(problem) => drop(asked.reply.send(Err(problem))),
+                    Err(problem) => {
+                        agent.host.closed.store(false, Ordering::SeqCst);
+                        drop(asked.reply.send(Err(problem)));
+                    }
                 }
             }
             Some(ended) = agent.tasks.join_next() => {

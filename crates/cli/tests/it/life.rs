@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::mesh::Mesh;
+use crate::process::Process;
 
 const TALK: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/talk.py");
 
@@ -218,6 +219,81 @@ fn meshes_share_neither_state_nor_cgroup() {
     mesh.kill_both();
     refused(mesh.up_with(&mesh.cgroup, &own_state), &run_dir);
     mesh.start_agent();
+}
+
+/// A program with a child, which both say when they are asked to end. The program leaves once the file
+/// that is named exists, without its child.
+const FAMILY: &str = r#"
+import os, signal, sys, time
+program = os.getpid()
+def say(line):
+    os.write(1, line.encode() + b"\n")
+def ask_child(*_):
+    say("child asked first" if os.getppid() == program else "child asked last")
+    os._exit(0)
+def ask_program(*_):
+    say("program asked")
+    time.sleep(0.2)
+    while not os.path.exists(sys.argv[1]):
+        time.sleep(0.01)
+    os._exit(0)
+signal.signal(signal.SIGTERM, ask_program if os.fork() else ask_child)
+say("ready")
+while True:
+    signal.pause()
+"#;
+
+/// A prefork server ends its workers itself; but whoever it leaves behind is asked too.
+#[test]
+fn programs_are_asked_to_end_before_what_they_started() {
+    let Some(mesh) = Mesh::start("programs_are_asked_to_end_first", &["python3"]) else {
+        return;
+    };
+    let gate = mesh.file("gate", "");
+    let mut family = mesh.run(&["family", "--", "/usr/bin/python3", "-c", FAMILY, &gate]);
+    family.lines("ready", 2);
+    let down = mesh.down(&["--stop"]);
+    assert!(down.status.success(), "{down:?}");
+    let (_, printed) = family.finish();
+    assert!(printed.contains("child asked last"), "{printed}");
+}
+
+/// Whatever is started again and again would keep a mesh up for ever.
+#[test]
+fn a_mesh_that_goes_down_takes_no_workload() {
+    let Some(mesh) = Mesh::start("a_mesh_that_goes_down_takes_no_workload", &["python3"]) else {
+        return;
+    };
+    let gate = mesh.folder().join("gate");
+    let gate_path = gate.to_str().expect("our names are plain");
+    let mut family = mesh.run(&["family", "--", "/usr/bin/python3", "-c", FAMILY, gate_path]);
+    family.lines("ready", 2);
+    // One that is refused leaves the mesh as it was.
+    assert!(!mesh.down(&[]).status.success());
+    assert_eq!(mesh.run_to_end("early", &["/bin/true"]).0, 0);
+    let mut down = Process::start(mesh.folder(), mesh.command(&["down", "--stop"]));
+    family.line("program asked");
+    let (_, message) = mesh.refused(&["run", "late", "--", "/bin/true"]);
+    assert!(message.contains("going down"), "{message}");
+    fs::write(gate, "").expect("the test's folder can be written");
+    let (code, printed) = down.finish();
+    assert_eq!(code, 0, "{printed}");
+    assert!(!printed.contains("late"), "{printed}");
+}
+
+/// A shell that starts one program after another has always one that ends, or begins, as it is moved.
+#[test]
+fn what_forks_can_be_detached() {
+    let Some(mesh) = Mesh::start("what_forks_can_be_detached", &["sh"]) else {
+        return;
+    };
+    let forking = "echo ready; while /bin/true; do :; done";
+    let mut shell = mesh.run(&["busy", "--", "/bin/sh", "-c", forking]);
+    shell.line("ready");
+    let down = mesh.down(&["--detach"]);
+    assert!(down.status.success(), "{down:?}");
+    assert!(!cgroup_exists(mesh.cgroup()), "the cgroups are gone");
+    assert!(!shell.ended(), "it runs on");
 }
 
 /// What `down` leaves behind would be in the way of the next `up`.
