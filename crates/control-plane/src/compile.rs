@@ -198,7 +198,7 @@ fn find_cgroup<'a>(
         CgroupRef::Unit(_) => "spec.systemdUnit",
     };
     let Some(cgroup) = facts.cgroups.get(reference).copied() else {
-        let message = format!("{reference} does not exist at this moment");
+        let message = format!("{reference} does not exist beside the mesh's own at this moment");
         findings.condition(document, ConditionReason::CgroupAbsent, path, message);
         return None;
     };

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use selvedge_model::{CgroupId, Generation, Port, Protocol, ServiceName, Snapshot, WorkloadName};
 use selvedge_telemetry::{info, log, warn};
 use tokio::sync::{mpsc, watch};
+use tokio::time::{self, timeout_at};
 
 use crate::address::VirtualRange;
 use crate::document::CgroupRef;
@@ -83,6 +84,7 @@ pub fn start(
         reserved: BTreeSet::new(),
         unproven: BTreeMap::new(),
         seen: BTreeSet::new(),
+        tried: time::Instant::now(),
         store: Some(store),
         snapshots,
         views,
@@ -106,6 +108,8 @@ struct Plane {
     unproven: BTreeMap<ServiceName, BTreeSet<CgroupRef>>,
     /// Ports that workloads listen on at this moment.
     seen: BTreeSet<(CgroupId, Protocol, Port)>,
+    /// When it was last tried to store them.
+    tried: time::Instant,
     /// `None` only while a save is under way.
     store: Option<Store<Disk>>,
     snapshots: watch::Sender<Arc<Snapshot>>,
@@ -131,10 +135,14 @@ impl Plane {
     /// The next command. While the state is not durable, storing it is tried again now and then.
     async fn wait(&mut self, queue: &mut mpsc::Receiver<Command>) -> Option<Command> {
         while !self.view.store.is_durable() {
-            match tokio::time::timeout(RETRY, queue.recv()).await {
-                Ok(command) => return command,
-                Err(_) => self.save().await,
+            let due = self.tried + RETRY;
+            // Commands that change nothing, and so store nothing, do not put it off.
+            if time::Instant::now() < due
+                && let Ok(command) = timeout_at(due, queue.recv()).await
+            {
+                return command;
             }
+            self.save().await;
             self.publish_view();
         }
         queue.recv().await
@@ -210,6 +218,7 @@ impl Plane {
         let Some(mut store) = self.store.take() else {
             return;
         };
+        self.tried = time::Instant::now();
         let (generation, objects) = (self.now.snapshot.generation, self.now.objects.clone());
         let saving = tokio::task::spawn_blocking(move || {
             let saved = store.save(generation, &objects);

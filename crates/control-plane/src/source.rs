@@ -75,6 +75,7 @@ fn read_stdin() -> io::Result<SourceFile> {
     Ok(SourceFile { name, text })
 }
 
+/// Whatever is at `path`, a pipe for example.
 fn read_file(path: &Path) -> io::Result<SourceFile> {
     let text = read_bounded(fs::File::open(path)?)?;
     let name = path.display().to_string();
@@ -114,7 +115,12 @@ fn read_folder(folder: &Path, errors: &mut Vec<Diagnostic>) -> io::Result<Vec<So
     paths.sort_unstable();
     let mut files = Vec::new();
     for path in paths {
-        match read_file(&path) {
+        // A pipe that lies there would be waited for for ever.
+        let read = match fs::metadata(&path) {
+            Ok(found) if !found.is_file() => Err(io::Error::other("it is not a regular file")),
+            _ => read_file(&path),
+        };
+        match read {
             Ok(file) => files.push(file),
             Err(error) => errors.push(unreadable(&path, &error)),
         }

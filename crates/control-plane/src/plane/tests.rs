@@ -176,6 +176,34 @@ async fn what_cannot_be_stored_is_refused_or_kept_by_who_asked() {
     );
 }
 
+/// Programs that open and close a listener now and then change nothing that is stored.
+#[tokio::test]
+async fn storing_is_tried_again_however_busy_the_plane_is() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path().join("state");
+    let plane = begin(&folder);
+    let aside = break_folder(&folder);
+    place(&plane, 7).await;
+    assert!(matches!(plane.view().store, StoreState::InMemory { .. }));
+    mend_folder(&folder, &aside);
+    tokio::time::pause();
+    let began = tokio::time::Instant::now();
+    let port = Port::new(8080).unwrap();
+    while began.elapsed() < 2 * RETRY {
+        plane
+            .port_gone(CgroupId(9), Protocol::Tcp, port)
+            .await
+            .unwrap();
+        tokio::time::sleep(RETRY / 3).await;
+    }
+    tokio::time::resume();
+    plane
+        .set_cgroups(Default::default(), Vec::new())
+        .await
+        .unwrap();
+    assert!(matches!(plane.view().store, StoreState::Durable));
+}
+
 #[tokio::test]
 async fn a_bad_folder_never_displaces_a_good_one() {
     let root = tempfile::tempdir().unwrap();

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use selvedge_model::Generation;
 
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+
 use super::*;
 use crate::address::VirtualRange;
 use crate::plane::{Options, View, start};
@@ -105,13 +107,20 @@ fn files_that_cannot_be_read_are_all_named() {
     fs::write(folder.path().join("b.yaml"), service("b")).unwrap();
     fs::write(folder.path().join("a.yaml"), service("a")).unwrap();
     fs::write(folder.path().join("c.yaml"), [0xff, 0xfe]).unwrap();
+    // Nobody writes to this pipe, ever.
+    let pipe = folder.path().join("d.yaml");
+    mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
     let absent = folder.path().join("absent.yaml");
     let errors = read_files(&[folder.path().to_owned(), absent]).unwrap_err();
     let files = errors
         .iter()
         .map(|error| error.origin.file.rsplit('/').next().unwrap());
-    assert_eq!(files.collect::<Vec<_>>(), ["c.yaml", "absent.yaml"]);
+    assert_eq!(
+        files.collect::<Vec<_>>(),
+        ["c.yaml", "d.yaml", "absent.yaml"]
+    );
     fs::remove_file(folder.path().join("c.yaml")).unwrap();
+    fs::remove_file(pipe).unwrap();
     let files = read_files(&[folder.path().to_owned()]).unwrap();
     let names = files
         .iter()
