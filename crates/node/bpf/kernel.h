@@ -27,7 +27,10 @@
 #define SOL_IPV6 41
 #define SO_ORIGINAL_DST 80
 #define TCP_LISTEN 10
+#define TCP_FIN_WAIT2 5
 #define TCP_CLOSE 7
+#define TCP_LAST_ACK 9
+#define TCP_CLOSING 11
 
 #define EPERM 1
 #define EACCES 13
@@ -69,11 +72,16 @@ struct sock_common {
 	unsigned char skc_reuseport : 1;
 	unsigned char skc_ipv6only : 1;
 	possible_net_t skc_net;
+	unsigned long skc_flags;
 };
 
 struct sock {
 	struct sock_common __sk_common;
 	struct sock_cgroup_data sk_cgrp_data;
+};
+
+enum sock_flags {
+	SOCK_DONE = 1,
 };
 
 /* 64 bits: a number since Linux 6.3, two halves before. */

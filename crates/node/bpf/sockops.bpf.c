@@ -113,6 +113,25 @@ static __always_inline void on_accepted(struct bpf_sock_ops *ctx)
 		bpf_sock_ops_cb_flags_set(ctx, 0);
 }
 
+/*
+ * Payload alone: the kernel counts a SYN and a FIN of ours that were acknowledged as a byte each, and
+ * a FIN that came in (tcp_snd_una_update, tcp_rcv_nxt_update). A FIN of ours is acknowledged in the
+ * states behind FIN-WAIT-1 and, unless a reset ends it, LAST-ACK (RFC 9293, section 3.3.2).
+ */
+static __always_inline void count_bytes(struct bpf_sock_ops *ctx, struct sv_edge_detail *detail,
+					__u32 from)
+{
+	__u64 sent = ctx->bytes_acked, received = ctx->bytes_received, done;
+	bool fin = from == TCP_FIN_WAIT2 || from == TCP_CLOSING || from == TCP_LAST_ACK;
+
+	sent -= sent > fin ? 1 + fin : sent;
+	done = 1ULL << bpf_core_enum_value(enum sock_flags, SOCK_DONE);
+	if (received && ctx->sk && BPF_CORE_READ(kernel_socket(ctx->sk), __sk_common.skc_flags) & done)
+		received--;
+	__sync_fetch_and_add(&detail->bytes_sent, sent);
+	__sync_fetch_and_add(&detail->bytes_received, received);
+}
+
 static __always_inline void on_state(struct bpf_sock_ops *ctx, __u32 from, __u32 to)
 {
 	struct sv_edge_detail *detail;
@@ -135,8 +154,7 @@ static __always_inline void on_state(struct bpf_sock_ops *ctx, __u32 from, __u32
 	if (!detail)
 		return;
 	__sync_fetch_and_add(&detail->closed, 1);
-	__sync_fetch_and_add(&detail->bytes_sent, ctx->bytes_acked);
-	__sync_fetch_and_add(&detail->bytes_received, ctx->bytes_received);
+	count_bytes(ctx, detail, from);
 }
 
 SEC("sockops")

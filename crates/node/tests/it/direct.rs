@@ -155,6 +155,51 @@ fn endpoints_outside_are_reached_and_their_failures_counted() {
 }
 
 #[test]
+fn bytes_of_payload_are_counted_whoever_hangs_up() {
+    let Some(mut bed) = Testbed::new("counting bytes") else {
+        return;
+    };
+    let web = bed.service("web", 80, Protocol::Tcp);
+    bed.service_mut("web").detailed_counters = true;
+    let source = bed.service("caller", 1, Protocol::Tcp);
+    let mut server = bed.program("web", "web-0");
+    let mut caller = bed.program("caller", "caller-0");
+    server.tell("serve a 0.0.0.0:18082");
+    bed.endpoint("web", local(&server), 18082, 1);
+    bed.apply();
+
+    let connect = |caller: &mut Program, name: &str| {
+        let greeting = caller.tell(&format!("connect {name} {web}:80"));
+        greeting.len() as u64 + 1
+    };
+    let mut greetings = connect(&mut caller, "a");
+    let detail = |bed: &mut Testbed| bed.edge(Some(source), web).detail.unwrap();
+    assert_eq!(detail(&mut bed).open, 1);
+    caller.tell("echo a");
+    caller.tell("echo a");
+    caller.tell("close a");
+    assert!(eventually(|| detail(&mut bed).open == 0));
+    let of_first = detail(&mut bed);
+    assert_eq!(
+        (of_first.bytes_sent, of_first.bytes_received),
+        (2, greetings + 2)
+    );
+
+    greetings += connect(&mut caller, "b");
+    caller.tell("echo b");
+    server.kill();
+    drop(server);
+    caller.tell("close b");
+    assert!(eventually(|| detail(&mut bed).open == 0));
+    let of_both = detail(&mut bed);
+    assert_eq!(
+        (of_both.bytes_sent, of_both.bytes_received),
+        (3, greetings + 3)
+    );
+    assert_eq!(of_both.connect_time_us.count(), 2);
+}
+
+#[test]
 fn datagrams_go_both_ways_connected_or_not() {
     let Some(mut bed) = Testbed::new("datagrams") else {
         return;
