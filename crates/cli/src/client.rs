@@ -17,12 +17,17 @@ use selvedge_control_plane::{Problem, ProblemKind};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::lock::Lock;
 
 /// The socket's name in the folder of sockets.
 const SOCKET: &str = "api.sock";
 /// How long the agent may take to answer. Ending many workloads takes longest.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// How long an agent that starts may take to listen, and how often it is tried.
+const STARTING: Duration = Duration::from_secs(10);
+const GLANCE: Duration = Duration::from_millis(20);
 /// Longest answer that is read.
 const MAX_ANSWER: usize = 1 << 30;
 
@@ -57,14 +62,17 @@ const ABSENT: &str = "no agent is running";
 
 /// An agent's control socket.
 struct Agent {
+    run_dir: PathBuf,
     socket: PathBuf,
 }
 
 impl Agent {
     /// The agent that keeps its sockets in `run_dir`.
     fn of(run_dir: &Path) -> Self {
-        let socket = run_dir.join(SOCKET);
-        Self { socket }
+        Self {
+            run_dir: run_dir.to_owned(),
+            socket: run_dir.join(SOCKET),
+        }
     }
 
     fn request<T: DeserializeOwned>(
@@ -83,13 +91,34 @@ impl Agent {
             .build();
         let runtime = runtime.map_err(|error| self.broken(&error))?;
         let asked = async {
-            let stream = UnixStream::connect(&self.socket).await;
-            let stream = stream.map_err(|error| self.unreachable(&error))?;
+            let stream = self.connect().await?;
             self.exchange(stream, method, path, body).await
         };
         match runtime.block_on(async { timeout(PATIENCE, asked).await }) {
             Ok(answer) => answer,
             Err(_) => Err(self.silent()),
+        }
+    }
+
+    /// An agent that is about to listen is waited for: `selvedge up &` may stand on the line above.
+    async fn connect(&self) -> Result<UnixStream, Problem> {
+        let until = Instant::now() + STARTING;
+        loop {
+            let error = match UnixStream::connect(&self.socket).await {
+                Ok(stream) => return Ok(stream),
+                Err(error) => error,
+            };
+            let is_absent = matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+            );
+            if !is_absent || !Lock::is_held(&self.run_dir) {
+                return Err(self.unreachable(&error));
+            }
+            if Instant::now() >= until {
+                return Err(self.silent());
+            }
+            sleep(GLANCE).await;
         }
     }
 

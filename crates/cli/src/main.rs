@@ -9,6 +9,7 @@ mod agent;
 mod client;
 mod command;
 mod host;
+mod lock;
 mod output;
 mod stop;
 

@@ -63,7 +63,12 @@ impl Tree {
         const OWNER: &str = "trusted.selvedge.run_dir";
         let tree = Self::locate(name)?;
         let run_dir = std::path::absolute(run_dir).map_err(Error::file("find", run_dir))?;
-        fs::create_dir_all(&tree.mesh).map_err(Error::file("create", &tree.mesh))?;
+        match fs::create_dir(&tree.mesh) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(Error::file("create", &tree.mesh)(error));
+            }
+            _ => {}
+        }
         let mut owner = Vec::with_capacity(PATH_MAX);
         if getxattr(&tree.mesh, OWNER, spare_capacity(&mut owner)).is_ok() {
             let owner = PathBuf::from(OsString::from_vec(owner));
@@ -71,6 +76,8 @@ impl Tree {
                 let cgroup = tree.mesh;
                 return Err(Error::Taken { cgroup, owner });
             }
+        } else if populated(&tree.mesh) || !children(&tree.mesh).is_empty() {
+            return Err(Error::Foreign { cgroup: tree.mesh });
         }
         let mark = run_dir.as_os_str().as_bytes();
         setxattr(&tree.mesh, OWNER, mark, XattrFlags::empty())
@@ -205,7 +212,9 @@ impl Tree {
 
     /// Removes the whole tree. All its processes must be gone.
     pub(crate) fn remove_all(&self) -> Result<(), Error> {
-        remove_below(&self.mesh)
+        remove_below(&self.workloads_folder())?;
+        remove_below(&self.proxy_folder())?;
+        remove_empty(&self.mesh)
     }
 }
 
@@ -350,6 +359,10 @@ fn remove_below(folder: &Path) -> Result<(), Error> {
     for child in children(folder) {
         remove_below(&child)?;
     }
+    remove_empty(folder)
+}
+
+fn remove_empty(folder: &Path) -> Result<(), Error> {
     match fs::remove_dir(folder) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(Error::file("remove the cgroup", folder)(error))

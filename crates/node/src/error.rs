@@ -93,6 +93,16 @@ pub enum Error {
         /// The cgroup's folder.
         folder: PathBuf,
     },
+    /// The cgroup is no mesh's.
+    #[error(
+        "the cgroup {} was made by somebody else, and is in use.\n\
+         Name one that is not there with --cgroup",
+        cgroup.display()
+    )]
+    Foreign {
+        /// The cgroup's folder.
+        cgroup: PathBuf,
+    },
     /// Not the rights to do it.
     #[error("selvedge needs root here: it {needs}.\nTry: sudo {command}")]
     NotRoot {

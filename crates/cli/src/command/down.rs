@@ -1,6 +1,5 @@
 //! `selvedge down`: stops the mesh and leaves nothing behind.
 
-use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -10,6 +9,7 @@ use selvedge_control_plane::wire::{DownReply, DownRequest, DownWorkloads};
 
 use crate::client;
 use crate::command::print_line;
+use crate::lock::Lock;
 use crate::stop::{self, Settings};
 
 /// Arguments of `selvedge down`.
@@ -48,7 +48,8 @@ pub(crate) fn down(run_dir: &Path, args: &DownArgs) -> anyhow::Result<ExitCode> 
     }
     let reply = match client::post(run_dir, "/v1/down", &request) {
         Ok(reply) => {
-            wait_for_agent(run_dir);
+            // It answers just before it ends.
+            Lock::wait_until_free(run_dir);
             reply
         }
         Err(error) if client::is_absent(&error) => without_agent(run_dir, request)?,
@@ -62,6 +63,7 @@ fn without_agent(run_dir: &Path, request: DownRequest) -> anyhow::Result<DownRep
     let Some(settings) = Settings::read(run_dir)? else {
         bail!("no mesh is up in {}", run_dir.display());
     };
+    let _lock = Lock::take(run_dir)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -72,19 +74,8 @@ fn without_agent(run_dir: &Path, request: DownRequest) -> anyhow::Result<DownRep
         let reply = stop::make_way(&settings, request.workloads).await;
         let reply = reply?;
         stop::remove(&settings, request.keep_state).await?;
-        let _already_gone = fs::remove_file(run_dir.join("agent.pid"));
-        let _not_empty = fs::remove_dir(run_dir);
         Ok(reply)
     })
-}
-
-/// The agent answers just before it ends; its lock goes with it.
-fn wait_for_agent(run_dir: &Path) {
-    let lock = run_dir.join("agent.pid");
-    let Ok(file) = fs::File::open(lock) else {
-        return;
-    };
-    let _gone = rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive);
 }
 
 fn tell(reply: &DownReply) -> anyhow::Result<()> {

@@ -1,7 +1,6 @@
 //! `selvedge up`: the agent, in the foreground.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Write};
+use std::fs;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::{UnixDatagram, UnixListener};
@@ -12,7 +11,6 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use clap::Args;
-use rustix::fs::{FlockOperation, flock};
 use selvedge_control_plane::{Api, Down, VirtualRange};
 use selvedge_node::{ProxyOptions, living_proxy};
 use selvedge_telemetry::{info, log, warn};
@@ -21,6 +19,7 @@ use tokio::sync::mpsc;
 
 use crate::accounts;
 use crate::agent::{Agent, Options};
+use crate::lock::Lock;
 use crate::stop::{self, Settings};
 
 /// Arguments of `selvedge up`.
@@ -34,7 +33,7 @@ pub(crate) struct UpArgs {
     #[arg(long, value_name = "DIR")]
     config: Option<PathBuf>,
     /// Name of the mesh's cgroup, below the root of the cgroup2 file system.
-    #[arg(long, default_value = "selvedge")]
+    #[arg(long, value_name = "NAME", default_value = "selvedge", value_parser = plain_name)]
     cgroup: String,
     /// Range of virtual addresses.
     #[arg(long, value_name = "ADDRESS/PREFIX", default_value = "127.96.0.0/12")]
@@ -77,6 +76,17 @@ impl UpArgs {
         warn_of_local_ports(ports);
         Ok(ports)
     }
+}
+
+/// A name that stays where it is put, and that a Workload's `cgroup` can be written with.
+fn plain_name(text: &str) -> Result<String, &'static str> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    if text.starts_with('.') || text.is_empty() || !text.bytes().all(is_plain) {
+        return Err(
+            "a name is made of letters, digits, `-`, `_` and `.`, and does not begin with `.`",
+        );
+    }
+    Ok(text.to_owned())
 }
 
 /// Runs the agent until it is told to stop.
@@ -252,48 +262,5 @@ fn tell_systemd(state: &str) {
     let told = UnixDatagram::unbound().and_then(|socket| socket.send_to(state.as_bytes(), &path));
     if let Err(error) = told {
         warn!("systemd could not be told `{state}`: {error}");
-    }
-}
-
-/// Held while an agent runs on a run folder.
-#[derive(Debug)]
-struct Lock {
-    _file: File,
-    path: PathBuf,
-}
-
-impl Lock {
-    fn take(run_dir: &Path) -> anyhow::Result<Self> {
-        let path = run_dir.join("agent.pid");
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .with_context(|| format!("could not open {}", path.display()))?;
-        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-            let mut holder = String::new();
-            file.read_to_string(&mut holder).ok();
-            bail!(
-                "selvedge runs here already: process {} has {}.\n\
-                 Look at it with `selvedge status`, or stop it with `selvedge down`.",
-                holder.trim(),
-                run_dir.display()
-            );
-        }
-        file.set_len(0)?;
-        writeln!(file, "{}", std::process::id())?;
-        Ok(Self { _file: file, path })
-    }
-}
-
-impl Drop for Lock {
-    fn drop(&mut self) {
-        // The folder goes with the last file in it, if `down` has left it empty.
-        let _already_gone = fs::remove_file(&self.path);
-        if let Some(folder) = self.path.parent() {
-            let _not_empty = fs::remove_dir(folder);
-        }
     }
 }

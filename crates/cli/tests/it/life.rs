@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::mesh::Mesh;
@@ -105,12 +105,16 @@ fn network_configuration() -> String {
     .join("\n")
 }
 
-/// `cgroup` below any cgroup2 mount.
-pub(crate) fn cgroup_exists(cgroup: &str) -> bool {
+/// The first cgroup2 mount.
+fn cgroup_root() -> PathBuf {
     let mounts = fs::read_to_string("/proc/self/mounts").expect("/proc is mounted");
-    let mounts = mounts.lines().filter(|line| line.contains(" cgroup2 "));
-    let mut roots = mounts.filter_map(|line| line.split(' ').nth(1));
-    roots.any(|root| Path::new(root).join(cgroup).exists())
+    let mut mounts = mounts.lines().filter(|line| line.contains(" cgroup2 "));
+    let root = mounts.find_map(|line| line.split(' ').nth(1));
+    root.expect("a mesh needs one").into()
+}
+
+pub(crate) fn cgroup_exists(cgroup: &str) -> bool {
+    cgroup_root().join(cgroup).exists()
 }
 
 /// Everything that a mesh with traffic has put into the kernel and the file system is gone after
@@ -215,6 +219,13 @@ fn meshes_share_neither_state_nor_cgroup() {
     refused(second, &mesh.state_dir());
     let run_dir = mesh.run_dir();
     refused(mesh.up_with(&mesh.cgroup, &own_state), &run_dir);
+    // One that is nobody's mesh is not taken, and not emptied at the end.
+    let foreign = format!("{}-foreign", mesh.cgroup);
+    let folder = cgroup_root().join(&foreign);
+    fs::create_dir_all(folder.join("unit")).expect("root makes cgroups");
+    refused(mesh.up_with(&foreign, &own_state), &folder);
+    fs::remove_dir(folder.join("unit")).expect("it is still there");
+    fs::remove_dir(folder).expect("it is still there");
     // The cgroup outlives the agent, and so does the claim.
     mesh.kill_both();
     refused(mesh.up_with(&mesh.cgroup, &own_state), &run_dir);
@@ -294,6 +305,28 @@ fn what_forks_can_be_detached() {
     assert!(down.status.success(), "{down:?}");
     assert!(!cgroup_exists(mesh.cgroup()), "the cgroups are gone");
     assert!(!shell.ended(), "it runs on");
+}
+
+/// Whoever types `selvedge up &` goes on at once; and a mesh is not pulled from under an agent that
+/// is about to come up.
+#[test]
+fn an_agent_that_starts_is_waited_for() {
+    let Some(mesh) = Mesh::prepare("an_agent_that_starts_is_waited_for", &[]) else {
+        return;
+    };
+    let settings = mesh.run_dir().join("settings.json");
+    let mut agent = Process::start(mesh.folder(), mesh.up());
+    assert!(crate::process::eventually(|| settings.exists()));
+    assert_eq!(mesh.run_to_end("job", &["/bin/true"]).0, 0);
+    assert!(mesh.down(&[]).status.success());
+    assert_eq!(agent.finish().0, 0);
+
+    let mut agent = Process::start(mesh.folder(), mesh.up());
+    assert!(crate::process::eventually(|| settings.exists()));
+    let down = mesh.down(&["--keep-state"]);
+    assert!(down.status.success(), "{down:?}");
+    let (code, printed) = agent.finish();
+    assert_eq!(code, 0, "{printed}");
 }
 
 /// What `down` leaves behind would be in the way of the next `up`.
