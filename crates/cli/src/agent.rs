@@ -51,14 +51,16 @@ impl Agent {
     /// Sets up or adopts the kernel path, brings it to the stored configuration and starts the
     /// proxy. When this returns, programs are served.
     pub(crate) async fn start(options: Options) -> anyhow::Result<Self> {
-        let node = SharedNode::new(Node::start(options.node)?);
+        // First, since what runs is to be left as it is where its configuration cannot be read.
         let files = Disk::open(&options.state_dir).with_context(|| {
             format!(
                 "could not use the state folder {}",
                 options.state_dir.display()
             )
         })?;
-        let (store, restored) = Store::open(files)?;
+        let (store, restored) = Store::open(files)
+            .with_context(|| format!("the state in {}", options.state_dir.display()))?;
+        let node = SharedNode::new(Node::start(options.node)?);
         let plane_options = PlaneOptions {
             virtual_range: options.virtual_range,
             floor: node.lock().newest_generation()?,

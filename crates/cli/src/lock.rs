@@ -58,10 +58,11 @@ impl Lock {
     }
 }
 
-/// Whoever looks whether it is held has it for that moment, which is waited for.
+/// Whoever looks whether it is held has it for that moment, and a killed agent until the kernel has
+/// let go all it had: both are waited for.
 fn lock_soon(file: &File) -> bool {
-    const TRIES: u32 = 20;
-    const PAUSE: Duration = Duration::from_millis(5);
+    const TRIES: u32 = 100;
+    const PAUSE: Duration = Duration::from_millis(10);
     (0..TRIES).any(|tried| {
         if tried > 0 {
             std::thread::sleep(PAUSE);

@@ -23,6 +23,8 @@ const KEPT: usize = 4;
 const MAGIC: &str = "selvedge-state 1";
 const PREFIX: &str = "generation-";
 const SUFFIX: &str = ".state";
+/// What is added to the name of a file that was set aside.
+const ASIDE: &str = ".aside";
 const UNFINISHED: &str = "unfinished.tmp";
 
 /// Where generations are kept.
@@ -64,6 +66,18 @@ pub enum StoreError {
         /// What does not fit.
         what: &'static str,
     },
+    /// There are generations, but none that can be read. To go on without them would take away what
+    /// the kernel still serves, and in time the files too.
+    #[error(
+        "none of its {count} generations can be read: {newest}.\n\
+         Start the version of selvedge that wrote them, or move the folder away to begin with nothing"
+    )]
+    Unreadable {
+        /// How many there are.
+        count: usize,
+        /// What is wrong with the newest.
+        newest: Box<StoreError>,
+    },
     /// A file holds an object that this version does not understand.
     #[error("{file} holds an object that this version does not understand: {first}")]
     Incompatible {
@@ -78,30 +92,39 @@ impl<F: Files> Store<F> {
     /// Removes every stored generation, for a node that is to leave nothing behind.
     pub fn remove_all(files: &mut F) -> std::io::Result<()> {
         for name in files.list()? {
-            if name == UNFINISHED || (name.starts_with(PREFIX) && name.ends_with(SUFFIX)) {
+            let file = name.strip_suffix(ASIDE).unwrap_or(&name);
+            if file == UNFINISHED || (file.starts_with(PREFIX) && file.ends_with(SUFFIX)) {
                 files.remove(&name)?;
             }
         }
         files.sync_folder()
     }
 
-    /// Opens the folder and reads the newest generation in it.
+    /// Opens the folder and reads the newest generation in it that can be read.
     pub fn open(files: F) -> Result<(Self, Restored), StoreError> {
         let mut store = Self { files };
         let mut restored = Restored::default();
-        for (generation, file) in store.generations()? {
+        let generations = store.generations()?;
+        let count = generations.len();
+        for (generation, file) in generations {
             match store.read(generation, &file) {
                 Ok(read) => {
                     store.set_aside(&file, &read)?;
                     restored.generation = generation;
                     restored.objects = Objects::restored(read.objects);
                     restored.left_out.extend(read.not_understood);
-                    break;
+                    return Ok((store, restored));
                 }
                 Err(error) => restored.left_out.push(error),
             }
         }
-        Ok((store, restored))
+        match restored.left_out.into_iter().next() {
+            None => Ok((store, Restored::default())),
+            Some(newest) => Err(StoreError::Unreadable {
+                count,
+                newest: newest.into(),
+            }),
+        }
     }
 
     /// Keeps a file that holds more than this version understands: the next generations are without
@@ -111,7 +134,7 @@ impl<F: Files> Store<F> {
             return Ok(());
         }
         let bytes = self.files.read(file).map_err(failed("read", file))?;
-        let aside = format!("{file}.aside");
+        let aside = format!("{file}{ASIDE}");
         self.files
             .write(&aside, &bytes)
             .map_err(failed("write", &aside))?;

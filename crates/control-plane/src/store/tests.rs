@@ -265,6 +265,36 @@ fn damage_is_found_and_passed_over() {
     let (_, restored) = Store::open(Disk::open(&path).unwrap()).unwrap();
     assert_eq!(restored.generation, Generation(2));
     assert_eq!(restored.left_out.len(), 1);
+
+    for generation in 1..=3 {
+        let file = path.join(format!("generation-{generation:020}.state"));
+        std::fs::write(file, "selvedge-state 2 of another version\n").unwrap();
+    }
+    let error = Store::open(Disk::open(&path).unwrap()).unwrap_err();
+    assert!(
+        matches!(error, StoreError::Unreadable { count: 3, .. }),
+        "{error}"
+    );
+    assert_eq!(
+        std::fs::read_dir(&path).unwrap().count(),
+        3,
+        "they are kept"
+    );
+}
+
+#[test]
+fn a_folder_is_emptied_of_what_is_ours() {
+    let mut files = Fragile::default();
+    let ours = [
+        "generation-00000000000000000001.state",
+        "generation-00000000000000000001.state.aside",
+        UNFINISHED,
+    ];
+    for file in ours.iter().chain(&["notes.txt"]) {
+        files.write(file, b"x").unwrap();
+    }
+    Store::remove_all(&mut files).unwrap();
+    assert_eq!(files.list().unwrap(), ["notes.txt"]);
 }
 
 #[test]
