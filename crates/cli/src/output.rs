@@ -6,6 +6,7 @@
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write as _};
 
+use anyhow::Context as _;
 use selvedge_control_plane::{Finding, Problem};
 use serde::Serialize;
 
@@ -41,13 +42,16 @@ impl OutputArgs {
             Format::Json => print(&format!("{}\n", serde_json::to_string_pretty(value)?)),
             Format::Yaml => print(&serde_saphyr::to_string(value)?),
         }
-        Ok(())
     }
 }
 
-/// Prints to standard output.
-pub(crate) fn print(text: &str) {
-    let _reader_has_gone = io::stdout().lock().write_all(text.as_bytes());
+/// Prints to standard output; a reader that is gone is no error of ours.
+pub(crate) fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.context("could not write to standard output"),
+    }
 }
 
 /// Prints an error: what, where, the likely cause, what to do next.

@@ -38,7 +38,7 @@ pub(crate) fn check(run_dir: &Path, args: &CheckArgs) -> anyhow::Result<ExitCode
     match client::post::<ApplyReply>(run_dir, "/v1/apply", &request) {
         Ok(reply) => {
             eprint!("{}", warnings_text(&reply));
-            report(reply.changes.len(), "beside the configuration in force");
+            report(reply.changes.len(), "beside the configuration in force")?;
         }
         Err(error) if client::is_absent(&error) => {
             check_alone(request.files, "alone, since no agent runs here")?;
@@ -48,7 +48,7 @@ pub(crate) fn check(run_dir: &Path, args: &CheckArgs) -> anyhow::Result<ExitCode
     Ok(ExitCode::SUCCESS)
 }
 
-fn check_alone(files: Vec<ApplyFile>, how: &str) -> Result<(), Problem> {
+fn check_alone(files: Vec<ApplyFile>, how: &str) -> anyhow::Result<()> {
     let files = files.into_iter().map(|file| SourceFile {
         name: file.name,
         text: file.text,
@@ -61,15 +61,14 @@ fn check_alone(files: Vec<ApplyFile>, how: &str) -> Result<(), Problem> {
     })?;
     let warnings: Vec<_> = parsed.warnings.iter().map(Into::into).collect();
     eprint!("{}", findings_text(&warnings));
-    report(parsed.documents.len(), how);
-    Ok(())
+    report(parsed.documents.len(), how)
 }
 
-fn report(objects: usize, how: &str) {
+fn report(objects: usize, how: &str) -> anyhow::Result<()> {
     let what = if objects == 1 {
         "1 object is right"
     } else {
         "all objects are right"
     };
-    print(&format!("{what} ({objects} judged {how})\n"));
+    print(&format!("{what} ({objects} judged {how})\n"))
 }

@@ -38,7 +38,7 @@ pub(crate) struct DeleteArgs {
 pub(crate) fn delete(run_dir: &Path, args: &DeleteArgs) -> anyhow::Result<ExitCode> {
     if let (Some(kind), Some(name)) = (&args.kind, &args.name) {
         let path = objects_path(Some(kind), Some(&args.namespace), Some(name));
-        report(&client::delete::<Changed>(run_dir, &path)?);
+        report(&client::delete::<Changed>(run_dir, &path)?)?;
         return Ok(ExitCode::SUCCESS);
     }
     let mut failures = 0;
@@ -47,7 +47,7 @@ pub(crate) fn delete(run_dir: &Path, args: &DeleteArgs) -> anyhow::Result<ExitCo
         let kind = key.kind.word();
         let path = objects_path(Some(kind), Some(namespace.as_str()), Some(&key.name));
         match client::delete::<Changed>(run_dir, &path) {
-            Ok(change) => report(&change),
+            Ok(change) => report(&change)?,
             Err(error) => {
                 eprintln!("selvedge: {error:#}");
                 failures += 1;
@@ -81,6 +81,6 @@ fn keys(args: &DeleteArgs) -> Result<Vec<ObjectKey>, Problem> {
         .collect())
 }
 
-fn report(change: &Changed) {
-    print(&format!("{} {}\n", change.object, change.action));
+fn report(change: &Changed) -> anyhow::Result<()> {
+    print(&format!("{} {}\n", change.object, change.action))
 }

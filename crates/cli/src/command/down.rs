@@ -8,8 +8,8 @@ use clap::Args;
 use selvedge_control_plane::wire::{DownReply, DownRequest, DownWorkloads};
 
 use crate::client;
-use crate::command::print_line;
 use crate::lock::Lock;
+use crate::output::print;
 use crate::stop::{self, Settings};
 
 /// Arguments of `selvedge down`.
@@ -80,13 +80,13 @@ fn without_agent(run_dir: &Path, request: DownRequest) -> anyhow::Result<DownRep
 
 fn tell(reply: &DownReply) -> anyhow::Result<()> {
     if !reply.stopped.is_empty() {
-        print_line(&format!("ended: {}", reply.stopped.join(", ")))?;
+        print(&format!("ended: {}\n", reply.stopped.join(", ")))?;
     }
     if !reply.detached.is_empty() {
-        print_line(&format!(
-            "run on without the mesh: {}",
+        print(&format!(
+            "run on without the mesh: {}\n",
             reply.detached.join(", ")
         ))?;
     }
-    print_line("the mesh is down")
+    print("the mesh is down\n")
 }

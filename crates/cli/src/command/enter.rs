@@ -17,6 +17,7 @@ use selvedge_model::ServiceName;
 
 use crate::accounts::{self, Account};
 use crate::client;
+use crate::output::print;
 
 /// Arguments of `selvedge enter`.
 #[derive(Args, Debug)]
@@ -62,7 +63,7 @@ pub(crate) fn enter(run_dir: &Path, args: &EnterArgs) -> anyhow::Result<ExitCode
     }
     let reply: RunReply = client::post(run_dir, "/v1/run", &request)?;
     if args.announce {
-        crate::command::print_line(&reply.workload)?;
+        print(&format!("{}\n", reply.workload))?;
     }
     if let Some(account) = &account {
         become_user(account)?;

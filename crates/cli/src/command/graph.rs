@@ -39,7 +39,7 @@ pub(crate) fn graph(run_dir: &Path, args: &GraphArgs) -> anyhow::Result<ExitCode
         GraphFormat::Dot => dot(&graph),
         GraphFormat::Json => format!("{}\n", serde_json::to_string_pretty(&graph)?),
         GraphFormat::Yaml => serde_saphyr::to_string(&graph)?,
-    });
+    })?;
     Ok(ExitCode::SUCCESS)
 }
 

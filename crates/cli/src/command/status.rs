@@ -172,10 +172,11 @@ fn kernel(text: &mut String, kernel: &KernelReport) {
     text.push_str(&table.into_text());
     match kernel.drift.len() {
         0 => text.push_str("  intent and kernel maps agree\n"),
-        count => {
+        differences => {
             let _ = writeln!(
                 text,
-                "  {count} differences between intent and kernel maps:"
+                "  {} between intent and kernel maps, until the agent is started again:",
+                count(differences, "difference")
             );
             indent(text, &kernel.drift.join("\n"));
         }
