@@ -3,7 +3,6 @@
 //! The tree is `<cgroup2>/<name>/workloads/<workload>` and `<cgroup2>/<name>/proxy`; a workload's
 //! folder is named as the workload is, `cart-0.default`.
 
-use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
@@ -15,7 +14,6 @@ use std::path::{Path, PathBuf};
 use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{XattrFlags, getxattr, setxattr};
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use selvedge_model::{CgroupId, Label, WorkloadName};
 
 use crate::error::Error;
@@ -276,63 +274,6 @@ pub(crate) fn processes(folder: &Path) -> Vec<i32> {
     pids
 }
 
-/// Whom to ask to end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Whom {
-    /// Programs alone, which end what they have started in an order of their own: a prefork server
-    /// whose workers are asked before it is takes that for their crash. What outlives its program is
-    /// adopted by somebody outside, and is a program then.
-    Programs,
-    /// Every process.
-    Everybody,
-}
-
-/// Who was asked to end, by number and start: a second time many take for "at once".
-#[derive(Debug, Default)]
-pub struct Asked(BTreeSet<(i32, u64)>);
-
-/// Asks processes in a cgroup and below to end that were not asked yet.
-pub(crate) fn terminate(folder: &Path, whom: Whom, asked: &mut Asked) {
-    let inside: BTreeSet<i32> = processes(folder).into_iter().collect();
-    for pid in &inside {
-        // One that cannot be read has ended.
-        let Some((parent, start)) = parent_and_start(*pid) else {
-            continue;
-        };
-        let is_meant = whom == Whom::Everybody || !inside.contains(&parent);
-        if is_meant && asked.0.insert((*pid, start)) {
-            signal(*pid, Signal::TERM);
-        }
-    }
-}
-
-/// The parent of a process, and when it was started in clock ticks since boot: fields 4 and 22 of
-/// proc_pid_stat(5). The name before them may hold anything, also `) `.
-fn parent_and_start(pid: i32) -> Option<(i32, u64)> {
-    let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
-    let text = String::from_utf8_lossy(&text);
-    let (_, fields) = text.rsplit_once(") ")?;
-    let fields: Vec<&str> = fields.split(' ').collect();
-    Some((fields.get(1)?.parse().ok()?, fields.get(19)?.parse().ok()?))
-}
-
-fn signal(pid: i32, signal: Signal) {
-    let process = Pid::from_raw(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
-    if let Some(process) = process {
-        let _gone_already = pidfd_send_signal(process, signal);
-    }
-}
-
-/// Kills every process in a cgroup and below, through `cgroup.kill` (Linux 5.14) or one by one.
-pub(crate) fn kill(folder: &Path) {
-    if fs::write(folder.join("cgroup.kill"), "1").is_ok() {
-        return;
-    }
-    for pid in processes(folder) {
-        signal(pid, Signal::KILL);
-    }
-}
-
 fn find_below(folder: &Path, name: &str, depth: usize) -> Option<PathBuf> {
     let children = children(folder);
     if let Some(found) = children
@@ -412,7 +353,7 @@ mod tests {
     use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
     use rustix::fs::{CWD, FileType, Mode, mknodat};
     use rustix::pipe::fcntl_setpipe_size;
-    use rustix::process::getpid;
+    use rustix::process::{Pid, PidfdFlags, getpid, pidfd_open};
 
     use super::*;
 

@@ -10,6 +10,7 @@ mod abi;
 mod apply;
 mod cgroup;
 mod counters;
+mod ending;
 mod error;
 mod event;
 mod intent;
@@ -20,7 +21,7 @@ mod sockets;
 mod supervise;
 mod watch;
 
-pub use cgroup::{Asked, Whom};
+pub use ending::{Asked, Whom};
 pub use error::Error;
 pub use event::Event;
 pub use node::{Node, Options, Remains};

@@ -18,8 +18,9 @@ use selvedge_model::{CgroupId, Generation, KernelStatus, Observation, Snapshot, 
 
 use crate::abi;
 use crate::apply::{Applied, entries, update};
-use crate::cgroup::{self, Asked, Relation, Tree, Whom};
+use crate::cgroup::{self, Relation, Tree};
 use crate::counters;
+use crate::ending::{self, Asked, Whom};
 use crate::error::Error;
 use crate::intent::Intent;
 use crate::kernel::{Kernel, remove_tree};
@@ -331,12 +332,12 @@ impl Remains {
 
     /// Asks processes of workloads to end that were not asked yet.
     pub fn terminate(&self, whom: Whom, asked: &mut Asked) {
-        cgroup::terminate(&self.tree.workloads_folder(), whom, asked);
+        ending::terminate(&self.tree.workloads_folder(), whom, asked);
     }
 
     /// Ends every process of every workload.
     pub fn kill(&self) {
-        cgroup::kill(&self.tree.workloads_folder());
+        ending::kill(&self.tree.workloads_folder());
     }
 
     /// Moves every process of every workload out of the mesh.
