@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * What comes from off the host. Private ports answer nobody there, so that no rule of the host's
- * firewall about the port asked for is dodged; published ports reach every replica.
+ * What comes from off the host. The private ports of replicas answer nobody there, so that no rule
+ * of the host's firewall about the port asked for is dodged; published ports reach every replica.
  *
  * Hook: sk_lookup, in the node's network namespace. Returns: SK_PASS or SK_DROP (RST, or ICMP port
  * unreachable).
@@ -58,33 +58,13 @@ static long assign_in_turn(__u32 index, void *context)
 	return 1;
 }
 
-SEC("sk_lookup")
-int sv_inbound(struct bpf_sk_lookup *ctx)
+/* Leads a connection to a published port to a replica, wherever it comes from. */
+static __always_inline int lead(struct bpf_sk_lookup *ctx, const struct sv_published *published_port)
 {
-	struct sv_published_key key = { .port = bpf_htons(ctx->local_port) };
-	const struct sv_config *cfg = configuration();
-	struct sv_published *published_port;
-	struct publication to = {};
-	struct sv_service *service;
-	__u32 above;
+	struct sv_service *service = bpf_map_lookup_elem(&services, &published_port->service);
+	struct publication to = { .ctx = ctx };
 
-	if (!cfg)
-		return SK_PASS;
-	above = ctx->local_port - cfg->private_first;
-	if (above < cfg->private_count) {
-		if (ctx->ingress_ifindex <= LOOPBACK_INTERFACE)
-			return SK_PASS;
-		count(SV_PRIVATE_DROPPED);
-		return SK_DROP;
-	}
-	if (ctx->protocol != IPPROTO_TCP)
-		return SK_PASS;
-	published_port = bpf_map_lookup_elem(&published, &key);
-	if (!published_port)
-		return SK_PASS;
-	service = bpf_map_lookup_elem(&services, &published_port->service);
 	if (service && service->endpoints) {
-		to.ctx = ctx;
 		to.key.service = service->id;
 		to.key.port = published_port->service.port;
 		to.key.protocol = IPPROTO_TCP;
@@ -98,5 +78,41 @@ int sv_inbound(struct bpf_sk_lookup *ctx)
 		}
 	}
 	count(SV_PUBLISHED_UNSERVED);
+	return SK_DROP;
+}
+
+/*
+ * Whether a replica holds the port in place of the one it asked for. The number alone does not say:
+ * programs outside the mesh may have ports among the private ones.
+ */
+static __always_inline bool is_private(__u16 port, __u8 protocol)
+{
+	struct sv_owner_key key = { .port = port, .protocol = protocol };
+	struct sv_owner *owner = bpf_map_lookup_elem(&owners, &key);
+	struct sv_listener_key held = { .protocol = protocol };
+	struct sv_listener *listener;
+
+	if (!owner || owner->asked == port)
+		return false;
+	held.cgroup = owner->cgroup;
+	held.port = owner->asked;
+	listener = bpf_map_lookup_elem(&listeners, &held);
+	return listener && listener->actual == port && !dead_claim(listener);
+}
+
+SEC("sk_lookup")
+int sv_inbound(struct bpf_sk_lookup *ctx)
+{
+	struct sv_published_key key = { .port = bpf_htons(ctx->local_port) };
+	struct sv_published *published_port;
+
+	if (ctx->protocol == IPPROTO_TCP) {
+		published_port = bpf_map_lookup_elem(&published, &key);
+		if (published_port)
+			return lead(ctx, published_port);
+	}
+	if (ctx->ingress_ifindex <= LOOPBACK_INTERFACE || !is_private(key.port, ctx->protocol))
+		return SK_PASS;
+	count(SV_PRIVATE_DROPPED);
 	return SK_DROP;
 }

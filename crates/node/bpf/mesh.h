@@ -243,6 +243,14 @@ static __always_inline void tell(__u8 kind, __u64 cgroup, __u16 asked, __u16 act
 		count(SV_EVENTS_LOST);
 }
 
+#define CLAIM_LIFE_NS 100000000ULL
+
+/* Whether a port was claimed for a bind that failed: bpf/ports.bpf.c. */
+static __always_inline bool dead_claim(const struct sv_listener *listener)
+{
+	return !listener->holders && bpf_ktime_get_ns() - listener->claimed_ns > CLAIM_LIFE_NS;
+}
+
 /* One socket fewer listens. The entry itself goes with its last holder. */
 static __always_inline void stop_listening(struct sv_socket *record, __u8 protocol)
 {

@@ -15,7 +15,6 @@
  */
 #include "mesh.h"
 
-#define CLAIM_LIFE_NS 100000000ULL
 #define PRIVILEGED_PORTS 1024
 
 /* Whether somebody listens on the port, on the wildcard or loopback address of either family. */
@@ -45,11 +44,6 @@ static __always_inline bool listened_on(struct bpf_sock_addr *ctx, __u16 port, _
 		return false;
 	bpf_sk_release(found);
 	return true;
-}
-
-static __always_inline bool dead_claim(const struct sv_listener *listener)
-{
-	return !listener->holders && bpf_ktime_get_ns() - listener->claimed_ns > CLAIM_LIFE_NS;
 }
 
 /* Makes `port` belong to {cgroup, asked}, unless somebody owns it. */

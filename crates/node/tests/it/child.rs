@@ -13,6 +13,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::testbed::patience;
+
 /// Set to `1` in children.
 pub(crate) const ENVIRONMENT: &str = "SELVEDGE_TEST_CHILD";
 
@@ -87,8 +89,9 @@ impl Program {
                 };
                 ask((v4.ip().to_ipv6_mapped(), v4.port()).into())
             }
-            ["send", address] => send(address.parse().unwrap(), true),
-            ["sendto", address] => send(address.parse().unwrap(), false),
+            ["send", address] => send(any(address), address.parse().unwrap(), true),
+            ["sendto", address] => send(any(address), address.parse().unwrap(), false),
+            ["sendto", address, own] => send(own.parse().unwrap(), address.parse().unwrap(), false),
             ["post", name, server] => post(name, server.parse().unwrap()),
             ["heard"] => Ok(self.heard.load(Ordering::SeqCst).to_string()),
             ["connect", name, address] => self.connect(name, address.parse().unwrap()),
@@ -225,16 +228,20 @@ fn ask(address: SocketAddr) -> io::Result<String> {
     Ok(format!("{greeting} | {own} {peer}"))
 }
 
-/// `<answer> | <from whom>`.
-fn send(address: SocketAddr, connected: bool) -> io::Result<String> {
-    let any: SocketAddr = if address.is_ipv4() {
-        "0.0.0.0:0"
-    } else {
+/// Any address and port of the family of `address`.
+fn any(address: &str) -> SocketAddr {
+    let any = if address.starts_with('[') {
         "[::]:0"
-    }
-    .parse()
-    .unwrap();
-    let socket = UdpSocket::bind(any)?;
+    } else {
+        "0.0.0.0:0"
+    };
+    any.parse().expect("it is an address")
+}
+
+/// `<answer> | <from whom>`.
+fn send(own: SocketAddr, address: SocketAddr, connected: bool) -> io::Result<String> {
+    let socket = UdpSocket::bind(own)?;
+    socket.set_read_timeout(Some(patience()))?;
     let mut buffer = [0; 1500];
     if connected {
         socket.connect(address)?;

@@ -1,44 +1,65 @@
 //! What comes from off the host, from a network namespace beside it.
 
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::process::Command;
+use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 
-use selvedge_model::{Port, Protocol};
+use selvedge_model::{Listening, Port, Protocol};
 
-use crate::testbed::{Program, Testbed, local};
+use crate::testbed::{Program, Testbed, eventually, local};
 
-/// A network namespace joined to ours by a pair of virtual interfaces.
+/// A network namespace joined to ours by a pair of virtual interfaces, and a program there.
 struct Neighbour {
     name: String,
+    /// Our address there, and its own.
+    ours: Ipv4Addr,
+    theirs: Ipv4Addr,
+    program: Program,
 }
 
 impl Neighbour {
-    const OURS: &str = "100.64.97.1";
-
     fn new() -> Self {
-        let name = format!("sv{}", std::process::id());
-        let neighbour = Self { name: name.clone() };
+        /// Tells the neighbours of one process apart.
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let process = std::process::id();
+        let name = format!("sv{process}-{number}");
+        // One of the 2^20 quartets of 100.64.0.0/10 (RFC 6598).
+        let quartet =
+            Ipv4Addr::new(100, 64, 0, 0).to_bits() + 4 * ((8 * process + number) % (1 << 20));
+        let (ours, theirs) = (
+            Ipv4Addr::from_bits(quartet + 1),
+            Ipv4Addr::from_bits(quartet + 2),
+        );
         for line in [
             format!("ip netns add {name}"),
             format!("ip link add {name}a type veth peer name {name}b netns {name}"),
-            format!("ip addr add {}/30 dev {name}a", Self::OURS),
+            format!("ip addr add {ours}/30 dev {name}a"),
             format!("ip link set {name}a up"),
-            format!("ip -n {name} addr add 100.64.97.2/30 dev {name}b"),
+            format!("ip -n {name} addr add {theirs}/30 dev {name}b"),
             format!("ip -n {name} link set {name}b up"),
         ] {
             run(&line);
         }
-        neighbour
+        let program = Program::in_namespace(&name);
+        Self {
+            name,
+            ours,
+            theirs,
+            program,
+        }
     }
 
     /// What a connection from there to our address meets.
-    fn connect(&self, port: u16) -> String {
-        let script = format!("exec 3<>/dev/tcp/{}/{port} && head -n1 <&3", Self::OURS);
-        let line = [
-            "ip", "netns", "exec", &self.name, "timeout", "20", "bash", "-c", &script,
-        ];
-        let output = Command::new(line[0]).args(&line[1..]).output().unwrap();
-        String::from_utf8_lossy(&output.stdout).into_owned()
-            + &String::from_utf8_lossy(&output.stderr)
+    fn connect(&mut self, port: u16) -> String {
+        self.program.tell(&format!("ask {}:{port}", self.ours))
+    }
+
+    /// What a datagram from there to our address meets. The socket that sends it is connected: it
+    /// takes no answer but one from the port it asked.
+    fn send(&mut self, port: u16) -> String {
+        self.program.tell(&format!("send {}:{port}", self.ours))
     }
 }
 
@@ -54,54 +75,147 @@ fn run(line: &str) {
     assert!(status.is_ok_and(|status| status.success()), "{line}");
 }
 
+/// A port that nobody has, and that no other test asks for.
+fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = 10_000 + 100 * (std::process::id() % 200) as u16;
+    loop {
+        let port = first + NEXT.fetch_add(1, Ordering::Relaxed) % 100;
+        if is_free(port) {
+            return port;
+        }
+    }
+}
+
+fn is_free(port: u16) -> bool {
+    let every = (Ipv4Addr::UNSPECIFIED, port);
+    TcpListener::bind(every).is_ok() && UdpSocket::bind(every).is_ok()
+}
+
+/// The process that answered.
+fn who(answer: &str) -> String {
+    answer.split(' ').next().unwrap_or_default().to_owned()
+}
+
+fn pids(programs: &[Program]) -> BTreeSet<String> {
+    programs.iter().map(|it| it.pid().to_string()).collect()
+}
+
+/// Private ports of replicas.
+fn private(bed: &mut Testbed) -> Vec<Listening> {
+    let mut listening = bed
+        .node()
+        .observe()
+        .expect("the maps can be read")
+        .listening;
+    listening.retain(|it| it.bound != it.port);
+    listening
+}
+
 #[test]
 fn private_ports_are_not_reachable_and_published_ones_reach_every_replica() {
     let Some(mut bed) = Testbed::new("inbound") else {
         return;
     };
-    let neighbour = Neighbour::new();
+    let mut neighbour = Neighbour::new();
+    let (asked, published) = (free_port(), free_port());
     bed.service("web", 80, Protocol::Tcp);
-    let published = 18_099;
     bed.service_mut("web").published =
         vec![(Port::new(published).unwrap(), Port::new(80).unwrap())];
     let mut replicas: Vec<Program> = (0..3)
         .map(|i| bed.program("web", &format!("web-{i}")))
         .collect();
     for replica in &mut replicas {
-        replica.tell("serve a 0.0.0.0:18098");
-        bed.endpoint("web", local(replica), 18_098, 1);
+        replica.tell(&format!("serve a 0.0.0.0:{asked}"));
+        replica.tell(&format!("answer b 0.0.0.0:{asked}"));
+        bed.endpoint("web", local(replica), asked, 1);
     }
     bed.apply();
 
-    let listening = bed.node().observe().unwrap().listening;
-    for it in listening.iter().filter(|it| it.bound != it.port) {
-        let met = neighbour.connect(it.bound.get());
-        assert!(met.contains("refused"), "{met}");
+    let private = private(&mut bed);
+    assert_eq!(private.len(), 4);
+    for it in &private {
+        let met = match it.protocol {
+            Protocol::Tcp => neighbour.connect(it.bound.get()),
+            Protocol::Udp => neighbour.send(it.bound.get()),
+        };
+        assert_eq!(met, "error ECONNREFUSED", "{it:?}");
     }
     // The one that kept its port is reachable there, as without a mesh.
-    assert!(
-        neighbour
-            .connect(18_098)
-            .starts_with(&replicas[0].pid().to_string())
-    );
+    let first = replicas[0].pid().to_string();
+    assert_eq!(who(&neighbour.connect(asked)), first);
+    assert_eq!(who(&neighbour.send(asked)), first);
 
-    let mut met = std::collections::BTreeSet::new();
-    for _ in 0..60 {
-        let answer = neighbour.connect(published);
-        met.insert(answer.split(' ').next().unwrap().to_owned());
-    }
-    let all: std::collections::BTreeSet<String> =
-        replicas.iter().map(|it| it.pid().to_string()).collect();
+    let all = pids(&replicas);
+    let met: BTreeSet<_> = (0..60)
+        .map(|_| who(&neighbour.connect(published)))
+        .collect();
     assert_eq!(met, all);
     // From this host too, on every address.
     let mut outside = Program::outside();
     let answer = outside.tell(&format!("ask 127.0.0.1:{published}"));
-    assert!(all.contains(answer.split(' ').next().unwrap()), "{answer}");
+    assert!(all.contains(&who(&answer)), "{answer}");
 
     for replica in &mut replicas {
         replica.kill();
     }
-    assert!(neighbour.connect(published).contains("refused"));
+    assert_eq!(neighbour.connect(published), "error ECONNREFUSED");
+    // What nobody holds any more is anybody's. (Connections of before may linger: reuseaddr.)
+    let freed = private.iter().find(|it| it.protocol == Protocol::Tcp);
+    let freed = freed.unwrap().bound.get();
+    outside.tell(&format!("serve a 0.0.0.0:{freed} reuseaddr"));
+    assert_eq!(who(&neighbour.connect(freed)), outside.pid().to_string());
+}
+
+/// Programs outside the mesh may have ports among the private ones.
+#[test]
+fn what_no_replica_holds_is_reachable_among_the_private_ports() {
+    let Some(bed) = Testbed::new("among the private ports") else {
+        return;
+    };
+    let mut neighbour = Neighbour::new();
+    let (first, count) = bed.options.private_ports;
+    let mut high = (first..first + count).rev().filter(|port| is_free(*port));
+    let (served, calling) = (high.next().unwrap(), high.next().unwrap());
+    let mut outside = Program::outside();
+    outside.tell(&format!("serve a 0.0.0.0:{served}"));
+    outside.tell(&format!("answer b 0.0.0.0:{served}"));
+    let pid = outside.pid().to_string();
+    assert_eq!(who(&neighbour.connect(served)), pid);
+    assert_eq!(who(&neighbour.send(served)), pid);
+
+    // An answer to a socket that is not connected finds it as a call to it would.
+    let there = neighbour.program.tell("answer a 0.0.0.0:0");
+    let server = format!("{}:{}", neighbour.theirs, there.rsplit_once(':').unwrap().1);
+    let answer = outside.tell(&format!("sendto {server} 0.0.0.0:{calling}"));
+    assert_eq!(
+        answer,
+        format!("{} {there} | {server}", neighbour.program.pid())
+    );
+}
+
+/// A port is held once it is bound: a bind that failed takes it from nobody.
+#[test]
+fn a_private_port_that_could_not_be_bound_stays_anothers() {
+    let Some(mut bed) = Testbed::new("a bind that fails") else {
+        return;
+    };
+    let mut neighbour = Neighbour::new();
+    // Taken on an address where the bind hook does not look.
+    let first = bed.options.private_ports.0;
+    let mut outside = Program::outside();
+    let address = format!("{}:{first}", neighbour.ours);
+    assert_eq!(outside.tell(&format!("serve a {address}")), address);
+    bed.service("web", 80, Protocol::Tcp);
+    let asked = format!("0.0.0.0:{}", free_port());
+    let mut replicas = [bed.program("web", "web-0"), bed.program("web", "web-1")];
+    assert_eq!(replicas[0].tell(&format!("serve a {asked}")), asked);
+    assert_eq!(
+        replicas[1].tell(&format!("serve a {asked}")),
+        "error EADDRINUSE"
+    );
+    let pid = outside.pid().to_string();
+    assert!(eventually(|| who(&neighbour.connect(first)) == pid));
 }
 
 #[test]
@@ -109,15 +223,17 @@ fn replicas_that_listen_already_are_published() {
     let Some(mut bed) = Testbed::new("publishing later") else {
         return;
     };
+    let (asked, published) = (free_port(), free_port());
     bed.service("late", 80, Protocol::Tcp);
     let mut replica = bed.program("late", "late-0");
-    replica.tell("serve a 127.0.0.1:18103");
-    bed.endpoint("late", local(&replica), 18_103, 1);
+    replica.tell(&format!("serve a 127.0.0.1:{asked}"));
+    bed.endpoint("late", local(&replica), asked, 1);
     bed.apply();
     let mut outside = Program::outside();
-    assert_eq!(outside.tell("ask 127.0.0.1:18104"), "error ECONNREFUSED");
-    bed.service_mut("late").published = vec![(Port::new(18_104).unwrap(), Port::new(80).unwrap())];
+    let ask = format!("ask 127.0.0.1:{published}");
+    assert_eq!(outside.tell(&ask), "error ECONNREFUSED");
+    bed.service_mut("late").published =
+        vec![(Port::new(published).unwrap(), Port::new(80).unwrap())];
     bed.apply();
-    let answer = outside.tell("ask 127.0.0.1:18104");
-    assert!(answer.starts_with(&replica.pid().to_string()), "{answer}");
+    assert_eq!(who(&outside.tell(&ask)), replica.pid().to_string());
 }

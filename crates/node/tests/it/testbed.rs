@@ -1,6 +1,7 @@
 //! A mesh for one test, and its workloads.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::Ipv4Addr;
@@ -135,7 +136,7 @@ impl Testbed {
         };
         self.snapshot.workloads.insert(cgroup, workload);
         self.apply();
-        let mut program = Program::start(cgroup);
+        let mut program = Program::start(cgroup, &[]);
         let pid = program.pid();
         self.node()
             .place(pidfd(pid), pid, &name)
@@ -195,7 +196,12 @@ pub(crate) struct Program {
 impl Program {
     /// A program outside any workload.
     pub(crate) fn outside() -> Self {
-        Self::start(CgroupId(0))
+        Self::start(CgroupId(0), &[])
+    }
+
+    /// A program in the network namespace `name`, outside any workload.
+    pub(crate) fn in_namespace(name: &str) -> Self {
+        Self::start(CgroupId(0), &["ip", "netns", "exec", name])
     }
 
     /// Makes the program, so far outside any workload, one of this cgroup.
@@ -204,8 +210,12 @@ impl Program {
         self
     }
 
-    fn start(cgroup: CgroupId) -> Self {
-        let mut child = Command::new(std::env::current_exe().unwrap())
+    /// `wrapper` is a command that becomes the one behind it.
+    fn start(cgroup: CgroupId, wrapper: &[&str]) -> Self {
+        let this = std::env::current_exe().expect("this binary has a path");
+        let mut words = wrapper.iter().map(OsStr::new).chain([this.as_os_str()]);
+        let mut child = Command::new(words.next().expect("there is a program"))
+            .args(words)
             .args(["child::child", "--exact", "--nocapture", "--test-threads=1"])
             .env(ENVIRONMENT, "1")
             .stdin(Stdio::piped())
@@ -257,13 +267,16 @@ impl Drop for Program {
     }
 }
 
+/// How long a slow machine may need for something.
+pub(crate) fn patience() -> Duration {
+    let factor = std::env::var("SELVEDGE_TEST_SLOW").ok();
+    let factor = factor.and_then(|it| it.parse().ok()).unwrap_or(1);
+    Duration::from_secs(20) * factor
+}
+
 /// Waits until `holds`, for as long as a slow machine may need; whether it came to hold.
 pub(crate) fn eventually(mut holds: impl FnMut() -> bool) -> bool {
-    let factor: u32 = std::env::var("SELVEDGE_TEST_SLOW")
-        .ok()
-        .and_then(|it| it.parse().ok())
-        .unwrap_or(1);
-    let end = Instant::now() + Duration::from_secs(20) * factor;
+    let end = Instant::now() + patience();
     while Instant::now() < end {
         if holds() {
             return true;
