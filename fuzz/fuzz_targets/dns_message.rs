@@ -28,6 +28,7 @@ static TABLE: LazyLock<Table> = LazyLock::new(|| {
             endpoints: Vec::new(),
         }],
         published: Vec::new(),
+        published_udp: Vec::new(),
         connection_limit: None,
         detailed_counters: false,
     };

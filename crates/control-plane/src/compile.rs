@@ -78,6 +78,7 @@ pub fn compile<'a>(
             name: name.clone(),
             address,
             published: published(&set, name, spec, &mut findings),
+            published_udp: Vec::new(),
             ports,
             connection_limit: policy.connection_limit,
             detailed_counters: policy.detailed_counters.unwrap_or(false),

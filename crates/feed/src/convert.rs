@@ -89,6 +89,11 @@ impl From<&Service> for wire::Service {
                 .collect(),
             connection_limit: service.connection_limit,
             detailed_counters: service.detailed_counters,
+            published_udp: service
+                .published_udp
+                .iter()
+                .map(|port| port.get().into())
+                .collect(),
         }
     }
 }
@@ -111,6 +116,7 @@ impl TryFrom<wire::Service> for Service {
             published: collect(wire.published, published)?,
             connection_limit: wire.connection_limit,
             detailed_counters: wire.detailed_counters,
+            published_udp: collect(wire.published_udp, port)?,
         })
     }
 }

@@ -80,6 +80,8 @@ pub(crate) struct Service {
     pub(crate) connection_limit: Option<u32>,
     #[prost(bool, tag = "6")]
     pub(crate) detailed_counters: bool,
+    #[prost(uint32, repeated, tag = "7")]
+    pub(crate) published_udp: Vec<u32>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

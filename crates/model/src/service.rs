@@ -126,6 +126,9 @@ pub struct Service {
     pub ports: Vec<ServicePort>,
     /// TCP ports on which callers outside the mesh reach it, and the service port each leads to.
     pub published: Vec<(Port, Port)>,
+    /// UDP ports that its replicas share where they bind them, so that callers outside the mesh reach
+    /// them all.
+    pub published_udp: Vec<Port>,
     /// Most connections open at once from this node; `None` is unlimited. One more is refused.
     pub connection_limit: Option<u32>,
     /// Whether bytes, connect times and open connections are counted too (a kernel callback per

@@ -11,7 +11,7 @@
 #define SELVEDGE_ABI_H
 
 /* Version of every layout below; part of the pin path. Any change here is a new number. */
-#define SV_LAYOUT 2
+#define SV_LAYOUT 3
 
 #define SV_REASONS 16
 #define SV_HISTOGRAM_BUCKETS 64
@@ -83,7 +83,8 @@ struct sv_workload {
 
 struct sv_published_key {
 	__u16 port; /* network order */
-	__u16 pad;
+	__u8 protocol;
+	__u8 pad;
 };
 
 struct sv_published {

@@ -18,23 +18,28 @@ static __always_inline void note(__u64 cookie, const struct sv_service_key *aske
 	struct sv_datagram_key back = {
 		.cookie = cookie, .address = to->address, .port = to->port, .back = 1
 	};
-	struct sv_datagram there = { .address = to->address, .cgroup = to->cgroup, .port = to->port };
+	struct sv_datagram there = { .address = to->address,
+				     .cgroup = to->cgroup,
+				     .port = to->port,
+				     .asked = to->asked };
 	struct sv_datagram here = { .address = asked->address, .port = asked->port };
 
 	bpf_map_update_elem(&datagrams, &out, &there, BPF_ANY);
 	bpf_map_update_elem(&datagrams, &back, &here, BPF_ANY);
 }
 
-/* Whether the workload still owns the port that was noted, so that nobody else gets its datagrams. */
+/* Whether the workload still has the port that was noted, so that nobody else gets its datagrams. */
 static __always_inline bool still_there(const struct sv_datagram *noted)
 {
-	struct sv_owner_key key = { .port = noted->port, .protocol = IPPROTO_UDP };
-	struct sv_owner *owner;
+	struct sv_listener_key key = { .cgroup = noted->cgroup,
+				       .port = noted->asked,
+				       .protocol = IPPROTO_UDP };
+	struct sv_listener *listener;
 
 	if (!noted->cgroup)
 		return true;
-	owner = bpf_map_lookup_elem(&owners, &key);
-	return owner && owner->cgroup == noted->cgroup;
+	listener = bpf_map_lookup_elem(&listeners, &key);
+	return listener && listener->actual == noted->port;
 }
 
 static __always_inline int refuse(__u32 source, __u32 destination, __u32 reason)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
  * What comes from off the host. The private ports of replicas answer nobody there, so that no rule
- * of the host's firewall about the port asked for is dodged; published ports reach every replica.
+ * of the host's firewall about the port asked for is dodged; published TCP ports reach every replica.
+ * (Replicas have a published UDP port themselves: ports.bpf.c.)
  *
  * Hook: sk_lookup, in the node's network namespace. Returns: SK_PASS or SK_DROP (RST, or ICMP port
  * unreachable).
@@ -103,7 +104,8 @@ static __always_inline bool is_private(__u16 port, __u8 protocol)
 SEC("sk_lookup")
 int sv_inbound(struct bpf_sk_lookup *ctx)
 {
-	struct sv_published_key key = { .port = bpf_htons(ctx->local_port) };
+	struct sv_published_key key = { .port = bpf_htons(ctx->local_port),
+					.protocol = IPPROTO_TCP };
 	struct sv_published *published_port;
 
 	if (ctx->protocol == IPPROTO_TCP) {

@@ -24,6 +24,7 @@
 #define IPPROTO_MPTCP 262
 #define SOL_SOCKET 1
 #define SO_REUSEADDR 2
+#define SO_REUSEPORT 15
 #define SOL_IPV6 41
 #define SO_ORIGINAL_DST 80
 #define TCP_LISTEN 10

@@ -5,6 +5,10 @@
  * replica binds to it (SO_REUSEPORT groups, an IPv4 and an IPv6-only pair). Programs see the port
  * they asked for.
  *
+ * A published UDP port is the exception: replicas have it themselves, as one SO_REUSEPORT group over
+ * which the kernel spreads callers. An answer leaves from the port its socket is bound to, and a
+ * caller outside the mesh takes it from the port it asked only. Linux lets sockets of one user share.
+ *
  * A claim is made in bind, before the kernel tries, and confirmed in post_bind, after it succeeded;
  * a claim that is not confirmed within CLAIM_LIFE_NS belonged to a bind that failed and is dead. The
  * last holder's release gives the port back.
@@ -113,9 +117,31 @@ static long try_private(__u32 index, void *context)
 	return 1;
 }
 
-/* The real port if it is free, else a private one; 0 when none was free. */
+/* The publication that makes a port one that replicas share. */
+static __always_inline struct sv_published *shared_port(__u16 port, __u8 protocol)
+{
+	struct sv_published_key key = { .port = port, .protocol = IPPROTO_UDP };
+
+	return protocol == IPPROTO_UDP ? bpf_map_lookup_elem(&published, &key) : 0;
+}
+
+static __always_inline bool shares(__u32 service, __u16 port, __u8 protocol)
+{
+	struct sv_published *shared = shared_port(port, protocol);
+
+	return shared && bpf_ntohl(shared->service.address.word[3]) == service;
+}
+
+static __always_inline bool is_owned(__u16 port, __u8 protocol)
+{
+	struct sv_owner_key key = { .port = port, .protocol = protocol };
+
+	return bpf_map_lookup_elem(&owners, &key);
+}
+
+/* The real port if it is free or shared with us, else a private one; 0 when none was free. */
 static __always_inline __u16 pick(struct bpf_sock_addr *ctx, const struct sv_config *cfg,
-				  __u64 cgroup, __u16 asked, __u8 protocol)
+				  __u64 cgroup, __u32 service, __u16 asked, __u8 protocol)
 {
 	__u32 zero = 0;
 	__u32 *next = bpf_map_lookup_elem(&next_private, &zero);
@@ -127,7 +153,11 @@ static __always_inline __u16 pick(struct bpf_sock_addr *ctx, const struct sv_con
 			    .protocol = protocol };
 
 	bury(asked, protocol);
-	if (own(asked, protocol, cgroup, asked)) {
+	if (shared_port(asked, protocol)) {
+		/* One that bound it before it was published has it alone until it ends. */
+		if (shares(service, asked, protocol) && !is_owned(asked, protocol))
+			return asked;
+	} else if (own(asked, protocol, cgroup, asked)) {
 		if (!listened_on(ctx, asked, protocol))
 			return asked;
 		disown(asked, protocol);
@@ -141,9 +171,9 @@ static __always_inline __u16 pick(struct bpf_sock_addr *ctx, const struct sv_con
 
 /* The port that {cgroup, asked} has or now gets; 0 when there is none. */
 static __always_inline __u16 claim(struct bpf_sock_addr *ctx, const struct sv_config *cfg,
-				   __u64 cgroup, __u16 asked, __u8 protocol)
+				   const struct caller *caller, __u16 asked, __u8 protocol)
 {
-	struct sv_listener_key key = { .cgroup = cgroup, .port = asked, .protocol = protocol };
+	struct sv_listener_key key = { .cgroup = caller->cgroup, .port = asked, .protocol = protocol };
 	struct sv_listener *listener = bpf_map_lookup_elem(&listeners, &key);
 	struct sv_listener fresh = {};
 
@@ -155,7 +185,7 @@ static __always_inline __u16 claim(struct bpf_sock_addr *ctx, const struct sv_co
 		count(SV_CLAIMS_EXPIRED);
 	}
 	fresh.claimed_ns = bpf_ktime_get_ns();
-	fresh.actual = pick(ctx, cfg, cgroup, asked, protocol);
+	fresh.actual = pick(ctx, cfg, caller->cgroup, caller->service, asked, protocol);
 	if (!fresh.actual)
 		return 0;
 	if (!bpf_map_update_elem(&listeners, &key, &fresh, BPF_NOEXIST))
@@ -213,7 +243,7 @@ static __always_inline int bind_port(struct bpf_sock_addr *ctx)
 		bpf_set_retval(-EACCES);
 		return 0;
 	}
-	port = claim(ctx, cfg, caller.cgroup, asked, protocol);
+	port = claim(ctx, cfg, &caller, asked, protocol);
 	if (!port) {
 		count_refusal(caller.service, caller.service, PORTS_EXHAUSTED);
 		record->asked = 0;
@@ -221,9 +251,12 @@ static __always_inline int bind_port(struct bpf_sock_addr *ctx)
 		return 0;
 	}
 	/* The port may have been another replica's a moment ago: TIME_WAIT must not block it. TCP only:
-	 * on UDP the option would let another user share the port and take datagrams. */
+	 * on UDP the option would let another user share the port and take datagrams; SO_REUSEPORT lets
+	 * nobody but the same user do so. */
 	if (protocol == IPPROTO_TCP)
 		bpf_setsockopt(ctx, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+	else if (port == asked && shares(caller.service, asked, protocol))
+		bpf_setsockopt(ctx, SOL_SOCKET, SO_REUSEPORT, &one, sizeof(one));
 	ctx->user_port = port;
 	return 1;
 }

@@ -9,6 +9,7 @@ struct destination {
 	struct sv_address address;
 	__u64 cgroup; /* of the workload; 0 = outside */
 	__u16 port;
+	__u16 asked; /* of the workload: the port its program asked for */
 };
 
 /* A choice in progress; `reason` says why nothing was found so far. */
@@ -61,6 +62,7 @@ static __always_inline bool alive(const struct sv_endpoint *endpoint, struct cho
 		choice->reason = ADDRESS_FAMILY;
 		return false;
 	}
+	to->asked = endpoint->port;
 	listener = bpf_map_lookup_elem(&listeners, &key);
 	if (!listener || (!listener->listening4 && !listener->listening6))
 		return false;

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Version of the layouts; part of the pin path.
-pub(crate) const LAYOUT: u32 = 2;
+pub(crate) const LAYOUT: u32 = 3;
 
 /// Slots for refusals per edge.
 pub(crate) const REASONS: usize = 16;
@@ -61,7 +61,7 @@ shared! {
         pad: [u16; 3],
     }
     Workload: 8 { service: u32, flags: u32, }
-    PublishedKey: 4 { port: u16, pad: u16, }
+    PublishedKey: 4 { port: u16, protocol: u8, pad: u8, }
     Published: 20 { service: ServiceKey, }
     ListenerKey: 16 { cgroup: u64, port: u16, protocol: u8, ipv6: u8, pad: [u8; 4], }
     Listener: 48 {

@@ -202,7 +202,7 @@ impl Applied {
             u32::to_string,
             &mut drift,
         );
-        let port = |key: &abi::PublishedKey| u16::from_be(key.port).to_string();
+        let port = |key: &abi::PublishedKey| format!("{}/{}", u16::from_be(key.port), key.protocol);
         compare(
             "published",
             &self.intent.published,

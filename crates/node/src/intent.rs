@@ -77,9 +77,20 @@ impl Intent {
         for (outside, inside) in &service.published {
             let key = abi::PublishedKey {
                 port: outside.get().to_be(),
+                protocol: model::Protocol::Tcp.number(),
                 pad: 0,
             };
             let service = service_key(service, *inside, model::Protocol::Tcp);
+            self.published.insert(key, abi::Published { service });
+        }
+        for port in &service.published_udp {
+            let key = abi::PublishedKey {
+                port: port.get().to_be(),
+                protocol: model::Protocol::Udp.number(),
+                pad: 0,
+            };
+            // Only whose it is matters: no datagram is led anywhere.
+            let service = service_key(service, *port, model::Protocol::Udp);
             self.published.insert(key, abi::Published { service });
         }
     }

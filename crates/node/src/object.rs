@@ -101,7 +101,7 @@ pub(crate) static FEATURES: &[Feature] = &[
         object: object!("inbound"),
         scopes: &[Scope::Network],
         essential: false,
-        without: "private ports are reachable from off the host, and nothing can be published",
+        without: "private ports are reachable from off the host, and no TCP port can be published",
     },
     Feature {
         name: "seed",

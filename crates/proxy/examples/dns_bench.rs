@@ -332,6 +332,7 @@ fn hand_over(listener: &UnixListener, socket: &UdpSocket) -> Result<UnixStream> 
             address: [127, 96, 1, n].into(),
             ports: Vec::new(),
             published: Vec::new(),
+            published_udp: Vec::new(),
             connection_limit: None,
             detailed_counters: false,
         };

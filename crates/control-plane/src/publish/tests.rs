@@ -44,6 +44,7 @@ fn snapshot(generation: u64) -> Snapshot {
             address,
             ports: Vec::new(),
             published: Vec::new(),
+            published_udp: Vec::new(),
             connection_limit: None,
             detailed_counters: false,
         };

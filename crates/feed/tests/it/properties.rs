@@ -62,12 +62,12 @@ fn service_ports() -> impl Strategy<Value = Vec<ServicePort>> {
 fn services() -> impl Strategy<Value = BTreeMap<ServiceName, Service>> {
     let rest = (
         service_ports(),
-        vec((port(), port()), 0..3),
+        (vec((port(), port()), 0..3), vec(port(), 0..3)),
         option::of(any::<u32>()),
         any::<bool>(),
     );
     (btree_map(service_name(), rest, 0..8), any::<u8>()).prop_map(|(services, first)| {
-        let service = |(index, (name, (ports, published, limit, detailed)))| {
+        let service = |(index, (name, (ports, (published, published_udp), limit, detailed)))| {
             let name: ServiceName = name;
             let offset = (usize::from(first) + index) % 256;
             let address = Ipv4Addr::new(127, 96, 0, 0).to_bits() + u32::try_from(offset).unwrap();
@@ -76,6 +76,7 @@ fn services() -> impl Strategy<Value = BTreeMap<ServiceName, Service>> {
                 address: Ipv4Addr::from_bits(address),
                 ports,
                 published,
+                published_udp,
                 connection_limit: limit,
                 detailed_counters: detailed,
             };

@@ -16,6 +16,7 @@ fn service(name: &str, last_octet: u8) -> Service {
         address: Ipv4Addr::new(127, 96, 0, last_octet),
         ports: Vec::new(),
         published: Vec::new(),
+        published_udp: Vec::new(),
         connection_limit: None,
         detailed_counters: false,
     }

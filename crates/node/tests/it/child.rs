@@ -92,6 +92,7 @@ impl Program {
             ["send", address] => send(any(address), address.parse().unwrap(), true),
             ["sendto", address] => send(any(address), address.parse().unwrap(), false),
             ["sendto", address, own] => send(own.parse().unwrap(), address.parse().unwrap(), false),
+            ["volley", address, count] => volley(address.parse().unwrap(), count.parse().unwrap()),
             ["post", name, server] => post(name, server.parse().unwrap()),
             ["heard"] => Ok(self.heard.load(Ordering::SeqCst).to_string()),
             ["connect", name, address] => self.connect(name, address.parse().unwrap()),
@@ -254,6 +255,18 @@ fn send(own: SocketAddr, address: SocketAddr, connected: bool) -> io::Result<Str
         "{} | {from}",
         String::from_utf8_lossy(&buffer[..length])
     ))
+}
+
+/// How many of `count` datagrams of one socket are answered, one after the other.
+fn volley(address: SocketAddr, count: u32) -> io::Result<String> {
+    let socket = UdpSocket::bind("0.0.0.0:0")?;
+    socket.set_read_timeout(Some(patience()))?;
+    let mut buffer = [0; 1500];
+    for _ in 0..count {
+        socket.send_to(b"?", address)?;
+        socket.recv_from(&mut buffer)?;
+    }
+    Ok(count.to_string())
 }
 
 /// Sends a query for the A record of a name, and waits for nothing.

@@ -219,6 +219,82 @@ fn a_private_port_that_could_not_be_bound_stays_anothers() {
 }
 
 #[test]
+fn replicas_share_a_published_udp_port() {
+    let Some(mut bed) = Testbed::new("publishing over UDP") else {
+        return;
+    };
+    let mut neighbour = Neighbour::new();
+    let number = free_port();
+    let asked = format!("0.0.0.0:{number}");
+    let virtual_address = bed.service("udp", number, Protocol::Udp);
+    bed.service("other", number, Protocol::Udp);
+    bed.service_mut("udp").published_udp = vec![Port::new(number).unwrap()];
+    let mut replicas: Vec<Program> = (0..3)
+        .map(|i| bed.program("udp", &format!("udp-{i}")))
+        .collect();
+    for replica in &mut replicas {
+        assert_eq!(replica.tell(&format!("answer a {asked}")), asked);
+        bed.endpoint("udp", local(replica), number, 1);
+    }
+    let mut other = bed.program("other", "other-0");
+    assert_eq!(other.tell(&format!("answer a {asked}")), asked);
+    bed.endpoint("other", local(&other), number, 1);
+    bed.apply();
+
+    // Only the other service's replica had to yield.
+    let yielded: Vec<_> = private(&mut bed).iter().map(|it| it.cgroup).collect();
+    assert_eq!(yielded, [other.cgroup]);
+
+    let everybody = pids(&replicas);
+    let met: BTreeSet<_> = (0..60).map(|_| who(&neighbour.send(number))).collect();
+    assert_eq!(met, everybody);
+
+    // A socket that calls by the mesh is led once, and stays where it is.
+    let calling = bed.service("caller", 1, Protocol::Tcp);
+    let mut caller = bed.program("caller", "caller-0");
+    let address = format!("{virtual_address}:{number}");
+    for _ in 0..2 {
+        let answer = caller.tell(&format!("sendto {address}"));
+        assert!(everybody.contains(&who(&answer)), "{answer}");
+        assert!(answer.ends_with(&format!(" | {address}")), "{answer}");
+    }
+    assert_eq!(caller.tell(&format!("volley {address} 20")), "20");
+    assert_eq!(bed.edge(Some(calling), virtual_address).connections, 3);
+
+    let survivor = replicas.remove(1);
+    for replica in &mut replicas {
+        replica.kill();
+    }
+    let left = survivor.pid().to_string();
+    for _ in 0..10 {
+        assert_eq!(who(&neighbour.send(number)), left);
+    }
+    assert_eq!(who(&caller.tell(&format!("send {address}"))), left);
+    drop(survivor);
+    assert_eq!(
+        caller.tell(&format!("send {address}")),
+        "error ECONNREFUSED"
+    );
+}
+
+#[test]
+fn a_replica_older_than_the_publication_keeps_its_port_alone() {
+    let Some(mut bed) = Testbed::new("publishing over UDP later") else {
+        return;
+    };
+    let number = free_port();
+    let asked = format!("0.0.0.0:{number}");
+    bed.service("udp", number, Protocol::Udp);
+    let mut replicas = [bed.program("udp", "udp-0"), bed.program("udp", "udp-1")];
+    replicas[0].tell(&format!("answer a {asked}"));
+    bed.service_mut("udp").published_udp = vec![Port::new(number).unwrap()];
+    bed.apply();
+    assert_eq!(replicas[1].tell(&format!("answer a {asked}")), asked);
+    let private: Vec<_> = private(&mut bed).iter().map(|it| it.cgroup).collect();
+    assert_eq!(private, [replicas[1].cgroup]);
+}
+
+#[test]
 fn replicas_that_listen_already_are_published() {
     let Some(mut bed) = Testbed::new("publishing later") else {
         return;

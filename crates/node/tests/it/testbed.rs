@@ -87,6 +87,7 @@ impl Testbed {
             address,
             ports: vec![port],
             published: Vec::new(),
+            published_udp: Vec::new(),
             connection_limit: None,
             detailed_counters: false,
         };

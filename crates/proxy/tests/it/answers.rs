@@ -29,6 +29,7 @@ pub(crate) fn service(name: &str, last_octet: u8, ports: &[(&str, Protocol, u16)
         address: Ipv4Addr::new(127, 96, 1, last_octet),
         ports: ports.collect(),
         published: Vec::new(),
+        published_udp: Vec::new(),
         connection_limit: None,
         detailed_counters: false,
     }
