@@ -1,8 +1,9 @@
 //! The node as the control plane's API sees it, and the proxy's sockets as its supervisor does.
 
+mod publication;
+
 use std::fs;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -14,10 +15,9 @@ use selvedge_control_plane::{
     CgroupRef, Hint, Host, HostPlacement, Peer, PlacedCgroup, Problem, ProblemKind,
 };
 use selvedge_feed::SocketKind;
-use selvedge_model::{Generation, KernelStatus, Observation, Port, Snapshot, WorkloadName};
+use selvedge_model::{Generation, KernelStatus, Observation, Snapshot, WorkloadName};
 use selvedge_node::{Beside, Node, Sockets};
 use selvedge_telemetry::log;
-use socket2::{Domain, Socket, Type};
 use tokio::sync::watch;
 
 /// The node, shared by those who ask it. Every use is short.
@@ -51,9 +51,7 @@ impl Host for NodeHost {
             return Err(Problem::new(ProblemKind::Unavailable, what)
                 .try_next("start the mesh again, then the workload"));
         }
-        for port in placement.publish {
-            self.refuse_taken(&node, *port, placement.name)?;
-        }
+        publication::check(&node, &self.snapshots.borrow(), placement)?;
         let id = node
             .add_workload(placement.name)
             .map_err(|error| failed(&error))?;
@@ -103,67 +101,6 @@ impl Host for NodeHost {
     fn hints(&self) -> Vec<Hint> {
         hints(Path::new("/"))
     }
-}
-
-impl NodeHost {
-    /// A published port must be free, or be the real port of a replica of the same service.
-    fn refuse_taken(&self, node: &Node, port: Port, name: &WorkloadName) -> Result<(), Problem> {
-        let Err(error) = bind_for_a_moment(port) else {
-            return Ok(());
-        };
-        if error.kind() != io::ErrorKind::AddrInUse {
-            return Ok(());
-        }
-        let observation = node.observe().map_err(|error| failed(&error))?;
-        let snapshot = self.snapshots.borrow();
-        let service = |name: &WorkloadName| {
-            let stem = name
-                .name
-                .as_str()
-                .rsplit_once('-')
-                .map(|(stem, _)| stem.to_owned());
-            (name.namespace.clone(), stem)
-        };
-        let is_sibling = observation
-            .listening
-            .iter()
-            .filter(|it| it.bound == port)
-            .any(|it| {
-                let holder = snapshot.workloads.get(&it.cgroup);
-                holder.is_some_and(|holder| service(&holder.name) == service(name))
-            });
-        if is_sibling {
-            return Ok(());
-        }
-        Err(Problem {
-            kind: ProblemKind::Conflict,
-            what: format!("port {port} cannot be published: somebody listens on it already"),
-            next: format!(
-                "publish another port, or stop what listens there (ss -ltnp 'sport = :{port}')"
-            ),
-            ..Problem::default()
-        })
-    }
-}
-
-/// Binds the port on every address and lets it go again.
-fn bind_for_a_moment(port: Port) -> io::Result<()> {
-    for address in [
-        SocketAddr::from((Ipv4Addr::UNSPECIFIED, port.get())),
-        SocketAddr::from((Ipv6Addr::UNSPECIFIED, port.get())),
-    ] {
-        let socket = match Socket::new(Domain::for_address(address), Type::STREAM, None) {
-            // A host without IPv6 has no listeners there.
-            Err(_) if address.is_ipv6() => continue,
-            other => other?,
-        };
-        if address.is_ipv6() {
-            socket.set_only_v6(true)?;
-        }
-        socket.set_reuse_address(true)?;
-        socket.bind(&address.into())?;
-    }
-    Ok(())
 }
 
 fn failed(error: &selvedge_node::Error) -> Problem {

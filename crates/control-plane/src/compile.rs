@@ -9,7 +9,7 @@ mod condition;
 mod endpoints;
 mod policies;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use selvedge_model::{
     CgroupId, Diagnostic, DnsSettings, Generation, Port, Protocol, Service, ServiceName, Snapshot,
@@ -18,7 +18,8 @@ use selvedge_model::{
 
 use crate::address::VirtualRange;
 use crate::document::{
-    CgroupRef, Document, EndpointSlice, Kind, ServiceSpec, Spec, WorkloadPlace, WorkloadSpec,
+    CgroupRef, Document, EndpointSlice, Kind, Publish, ServiceSpec, ServiceSpecPort, Spec,
+    WorkloadPlace, WorkloadSpec,
 };
 use condition::Findings;
 pub use condition::{Condition, ConditionReason};
@@ -78,7 +79,7 @@ pub fn compile<'a>(
             name: name.clone(),
             address,
             published: published(&set, name, spec, &mut findings),
-            published_udp: Vec::new(),
+            published_udp: published_udp(&set, name, spec, &mut findings),
             ports,
             connection_limit: policy.connection_limit,
             detailed_counters: policy.detailed_counters.unwrap_or(false),
@@ -247,7 +248,7 @@ fn workload_name(document: &Document) -> Option<WorkloadName> {
     Some(WorkloadName { namespace, name })
 }
 
-/// The outside ports of a service: what its workloads of this host ask for, each once.
+/// The outside TCP ports of a service: what its workloads of this host ask for, each once.
 fn published(
     set: &Set<'_>,
     name: &ServiceName,
@@ -256,7 +257,7 @@ fn published(
 ) -> Vec<(Port, Port)> {
     let mut published = BTreeMap::new();
     for instance in set.workloads.get(name).into_iter().flatten() {
-        for (index, publish) in instance.spec.publish.iter().enumerate() {
+        for (index, publish) in publications(instance, Protocol::Tcp) {
             let tcp = || {
                 spec.ports
                     .iter()
@@ -275,7 +276,12 @@ fn published(
                 }
                 None => {
                     let path = format!("spec.publish[{index}]");
-                    let message = format!("service {name} has no TCP port {wanted} at this moment");
+                    let mut message =
+                        format!("service {name} has no TCP port {wanted} at this moment");
+                    if spec.ports.iter().any(|port| port.protocol == Protocol::Udp) {
+                        message +=
+                            "; for its UDP port say `protocol: UDP` (run: `--publish N/udp`)";
+                    }
                     let reason = ConditionReason::PortMissing;
                     findings.condition(instance.document, reason, &path, message);
                 }
@@ -285,24 +291,68 @@ fn published(
     published.into_iter().collect()
 }
 
+/// The UDP ports that replicas of a service share. One that no service port leads to yet is among
+/// them: a service made by `run` gets its ports when its replicas bind them, which must share then.
+fn published_udp(
+    set: &Set<'_>,
+    name: &ServiceName,
+    spec: &ServiceSpec,
+    findings: &mut Findings,
+) -> Vec<Port> {
+    let mut published = BTreeSet::new();
+    for instance in set.workloads.get(name).into_iter().flatten() {
+        for (index, publish) in publications(instance, Protocol::Udp) {
+            published.insert(publish.port);
+            let leads_there = |port: &ServiceSpecPort| {
+                port.protocol == Protocol::Udp
+                    && endpoints::target(instance, port) == Some(publish.port)
+            };
+            if !spec.ports.iter().any(leads_there) {
+                let path = format!("spec.publish[{index}]");
+                let message = format!(
+                    "no UDP port of service {name} leads to port {} of its programs at this moment",
+                    publish.port
+                );
+                let reason = ConditionReason::PortMissing;
+                findings.condition(instance.document, reason, &path, message);
+            }
+        }
+    }
+    published.into_iter().collect()
+}
+
+/// What the instance publishes over `protocol`, with its place in the list.
+fn publications<'a>(
+    instance: &Instance<'a>,
+    protocol: Protocol,
+) -> impl Iterator<Item = (usize, &'a Publish)> {
+    let all = instance.spec.publish.iter().enumerate();
+    all.filter(move |(_, publish)| publish.protocol == protocol)
+}
+
 /// One outside port leads to one service.
 fn refuse_shared_publications(set: &Set<'_>, snapshot: &Snapshot, findings: &mut Findings) {
     let mut owners = BTreeMap::new();
     for service in snapshot.services.values() {
-        for (port, _) in &service.published {
-            let Some(other) = owners.insert(*port, &service.name) else {
+        let tcp = service
+            .published
+            .iter()
+            .map(|(port, _)| (Protocol::Tcp, *port));
+        let udp = service
+            .published_udp
+            .iter()
+            .map(|port| (Protocol::Udp, *port));
+        for (protocol, port) in tcp.chain(udp) {
+            let Some(other) = owners.insert((protocol, port), &service.name) else {
                 continue;
             };
             let publishes = |instance: &&Instance<'_>| {
-                instance
-                    .spec
-                    .publish
-                    .iter()
-                    .any(|publish| publish.port == *port)
+                publications(instance, protocol).any(|(_, publish)| publish.port == port)
             };
             let instances = set.workloads.get(&service.name).into_iter().flatten();
             for instance in instances.filter(publishes) {
-                let message = format!("port {port} is published for service {other} already");
+                let message =
+                    format!("{protocol} port {port} is published for service {other} already");
                 findings.error(instance.document, "spec.publish", message);
             }
         }

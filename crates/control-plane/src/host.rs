@@ -4,7 +4,9 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use selvedge_model::{CgroupId, Generation, KernelStatus, Observation, Port, WorkloadName};
+use selvedge_model::{
+    CgroupId, Generation, KernelStatus, Observation, Port, Protocol, ServiceName, WorkloadName,
+};
 use tokio::sync::watch;
 
 use crate::document::CgroupRef;
@@ -44,10 +46,12 @@ pub trait Host: Send + Sync + 'static {
 pub struct HostPlacement<'a> {
     /// What it will be called.
     pub name: &'a WorkloadName,
+    /// The service it is to be a replica of.
+    pub service: &'a ServiceName,
     /// The process to move.
     pub peer: &'a Peer,
     /// Ports on which callers outside the mesh are to reach it.
-    pub publish: &'a [Port],
+    pub publish: &'a [(Protocol, Port)],
 }
 
 /// A cgroup that a process was moved into.

@@ -172,7 +172,10 @@ impl Liveness {
 }
 
 fn service_report(service: &Service, snapshot: &Snapshot, liveness: &Liveness) -> ServiceReport {
-    let published = service.published.iter();
+    let tcp = service.published.iter();
+    let tcp = tcp.map(|(port, leads_to)| format!("{port} -> {leads_to}"));
+    let udp = service.published_udp.iter();
+    let udp = udp.map(|port| format!("{port}/udp, shared by the replicas"));
     let ports = service
         .ports
         .iter()
@@ -182,9 +185,7 @@ fn service_report(service: &Service, snapshot: &Snapshot, liveness: &Liveness) -
         namespace: service.name.namespace.to_string(),
         address: Some(service.address),
         ports: ports.collect(),
-        published: published
-            .map(|(port, leads_to)| format!("{port} -> {leads_to}"))
-            .collect(),
+        published: tcp.chain(udp).collect(),
         connection_limit: service.connection_limit,
     }
 }

@@ -113,13 +113,16 @@ pub struct RunPort {
     pub protocol: Option<String>,
 }
 
-/// A TCP port for callers outside the mesh.
+/// A port for callers outside the mesh.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RunPublish {
     /// The port they use.
     pub port: u16,
-    /// The service's port; where nothing is said the one of the same number, or else its first.
+    /// `TCP`, which is meant where nothing is said, or `UDP`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<String>,
+    /// For TCP, the service's port; where nothing is said the one of the same number, or else its first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_port: Option<u16>,
 }

@@ -103,20 +103,20 @@ fn parse_port(text: &str) -> anyhow::Result<RunPort> {
 }
 
 fn parse_publish(text: &str) -> anyhow::Result<RunPublish> {
-    let number = |text: &str| text.parse::<u16>();
-    let parsed = match text.split_once(':') {
-        Some((outside, inside)) => number(outside).and_then(|port| {
-            Ok(RunPublish {
-                port,
-                service_port: Some(number(inside)?),
-            })
-        }),
-        None => number(text).map(|port| RunPublish {
-            port,
-            service_port: None,
-        }),
+    let (outside, inside) = match text.split_once(':') {
+        Some((outside, inside)) => (outside, Some(inside)),
+        None => (text, None),
     };
-    parsed.with_context(|| format!("`{text}` is not a port to publish (N[:PORT])"))
+    let (number, protocol) = match outside.split_once('/') {
+        Some((number, protocol)) => (number, Some(protocol.to_ascii_uppercase())),
+        None => (outside, None),
+    };
+    let wrong = || format!("`{text}` is not a port to publish (N[:PORT] or N/udp)");
+    Ok(RunPublish {
+        port: number.parse().with_context(wrong)?,
+        protocol,
+        service_port: inside.map(str::parse).transpose().with_context(wrong)?,
+    })
 }
 
 /// What of resolv.conf(5) the resolver needs to know.
@@ -191,6 +191,8 @@ mod tests {
         }
         assert_eq!(parse_publish("80:8080").unwrap().service_port, Some(8080));
         assert!(parse_publish("80:").is_err());
+        let udp = parse_publish("53/udp").unwrap();
+        assert_eq!((udp.port, udp.protocol.as_deref()), (53, Some("UDP")));
     }
 
     #[test]

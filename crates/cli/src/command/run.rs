@@ -27,8 +27,9 @@ pub(crate) struct RunArgs {
     #[arg(long = "port", value_name = "N[:NAME]")]
     ports: Vec<String>,
     /// Port on which callers outside the mesh reach the service; may be repeated. N:PORT leads to
-    /// the service's port PORT, N alone to the port N or the only one there is.
-    #[arg(long = "publish", value_name = "N[:PORT]")]
+    /// the service's port PORT, N alone to the port N or the only one there is. N/udp is a port that
+    /// the program itself binds, and that all replicas then share.
+    #[arg(long = "publish", value_name = "N[:PORT]|N/udp")]
     publish: Vec<String>,
     /// How many replicas to run.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]

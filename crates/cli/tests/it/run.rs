@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -208,8 +210,42 @@ fn a_published_port_leads_to_every_replica() {
     assert!(both, "only {processes:?} answer");
 }
 
-/// A port on which nobody listens, and from which nothing calls.
+/// Replicas share a published UDP port, so that their answers come from there.
+#[test]
+fn a_published_udp_port_is_every_replicas() {
+    let Some(mesh) = Mesh::start("a_published_udp_port_is_every_replicas", &["python3"]) else {
+        return;
+    };
+    let answer = "import os, socket, sys\n\
+        own = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n\
+        own.bind((\"0.0.0.0\", int(sys.argv[1])))\n\
+        while True:\n    _, caller = own.recvfrom(9)\n    own.sendto(str(os.getpid()).encode(), caller)\n";
+    let port = free_port();
+    let publish = format!("{port}/udp");
+    let number = port.to_string();
+    let words = ["dns", "--replicas", "2", "--publish", &publish, "--"];
+    let _servers = mesh.run(&[&words[..], &[PYTHON, "-c", answer, &number]].concat());
+    mesh.await_listening("dns", 2);
+    let mut processes = BTreeSet::new();
+    let both = eventually(|| {
+        let caller = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        // Connected: it takes answers from the port it asked only.
+        caller.connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+        caller
+            .set_read_timeout(Some(Duration::from_secs(20)))
+            .unwrap();
+        caller.send(b"?").unwrap();
+        let mut buffer = [0; 16];
+        let length = caller.recv(&mut buffer).expect("the server answers");
+        processes.insert(buffer[..length].to_vec());
+        processes.len() == 2
+    });
+    assert!(both, "only {processes:?} answer");
+}
+
+/// A port that nobody has, and from which nothing calls.
 fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
     let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range")
         .expect("/proc is mounted");
     let first: u16 = range
@@ -217,9 +253,14 @@ fn free_port() -> u16 {
         .next()
         .and_then(|it| it.parse().ok())
         .expect("it is a number");
-    let start = 10_000 + (std::process::id() % 1000) as u16;
+    // Tests that run side by side look in different places.
+    let start = 10_000 + (std::process::id() % 200) as u16 * 100;
+    let start = start + 10 * NEXT.fetch_add(1, Ordering::Relaxed);
     (start..first)
-        .find(|port| TcpListener::bind((Ipv4Addr::UNSPECIFIED, *port)).is_ok())
+        .find(|port| {
+            let every = (Ipv4Addr::UNSPECIFIED, *port);
+            TcpListener::bind(every).is_ok() && UdpSocket::bind(every).is_ok()
+        })
         .expect("one of many ports is free")
 }
 
@@ -228,12 +269,21 @@ fn a_taken_port_is_not_published() {
     let Some(mesh) = Mesh::start("a_taken_port_is_not_published", &[]) else {
         return;
     };
-    let other = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let port = other.local_addr().unwrap().port().to_string();
-    let (status, printed) = mesh
-        .run(&["web", "--publish", &port, "--", "sleep", "600"])
-        .finish();
-    assert_eq!(status, 1, "{printed}");
-    assert!(printed.contains(&port), "the port is named: {printed}");
-    assert!(eventually(|| has_no_workload(&mesh)));
+    let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let tcp = taken.local_addr().unwrap().port();
+    let taken_too = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let udp = taken_too.local_addr().unwrap().port();
+    for (publish, named) in [
+        (format!("{tcp}"), format!("TCP port {tcp}")),
+        (format!("{udp}/udp"), format!("UDP port {udp}")),
+    ] {
+        let (status, printed) = mesh
+            .run(&["web", "--publish", &publish, "--", "sleep", "600"])
+            .finish();
+        assert_eq!(status, 1, "{printed}");
+        for part in [&named[..], "outside the mesh", "  next "] {
+            assert!(printed.contains(part), "{part} is not in: {printed}");
+        }
+        assert!(eventually(|| has_no_workload(&mesh)));
+    }
 }

@@ -18,7 +18,7 @@ use crate::objects::{PlaceError, PlaceRequest};
 use crate::permission::Leave;
 use crate::plane::Gone;
 use crate::problem::{Problem, ProblemKind};
-use crate::wire::{RunPort, RunReply, RunRequest};
+use crate::wire::{RunReply, RunRequest};
 
 /// How long the kernel path may take to know a new workload.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -60,13 +60,14 @@ fn read(wanted: &RunRequest) -> Result<PlaceRequest, Problem> {
                 .map(|name| label("port name", name))
                 .transpose()?,
             port: read_port(port.port)?,
-            protocol: read_protocol(port)?,
+            protocol: read_protocol(port.protocol.as_deref())?,
         })
     });
     let ports = ports.collect::<Result<Vec<_>, Problem>>()?;
     let publish = wanted.publish.iter().map(|publish| {
         Ok(Publish {
             port: read_port(publish.port)?,
+            protocol: read_protocol(publish.protocol.as_deref())?,
             service_port: publish.service_port.map(read_port).transpose()?,
         })
     });
@@ -96,8 +97,8 @@ fn read_port(number: u16) -> Result<Port, Problem> {
     Port::new(number).ok_or_else(|| Problem::new(ProblemKind::Invalid, "0 is not a port"))
 }
 
-fn read_protocol(port: &RunPort) -> Result<Protocol, Problem> {
-    let Some(text) = &port.protocol else {
+fn read_protocol(text: Option<&str>) -> Result<Protocol, Problem> {
+    let Some(text) = text else {
         return Ok(Protocol::Tcp);
     };
     text.parse().map_err(|()| {
@@ -161,9 +162,14 @@ async fn place(api: &Api, peer: &Peer, request: PlaceRequest) -> Result<RunReply
     let service = request.service.clone();
     let reserved = api.plane.reserve(service.clone()).await.map_err(gone)?;
     let name = reserved.map_err(not_placed)?;
-    let publish: Vec<_> = request.publish.iter().map(|publish| publish.port).collect();
+    let publish = request
+        .publish
+        .iter()
+        .map(|publish| (publish.protocol, publish.port));
+    let publish: Vec<_> = publish.collect();
     let placement = HostPlacement {
         name: &name,
+        service: &service,
         peer,
         publish: &publish,
     };

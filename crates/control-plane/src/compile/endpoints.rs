@@ -84,7 +84,7 @@ fn add_workload(
 }
 
 /// The number of the workload's port that the service's port leads to.
-fn target(instance: &Instance<'_>, port: &ServiceSpecPort) -> Option<Port> {
+pub(super) fn target(instance: &Instance<'_>, port: &ServiceSpecPort) -> Option<Port> {
     let name = match &port.target {
         TargetPort::Number(number) => return Some(*number),
         TargetPort::Name(name) => name,

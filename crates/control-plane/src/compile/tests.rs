@@ -216,6 +216,32 @@ fn published_ports_lead_to_one_service() {
 }
 
 #[test]
+fn udp_ports_are_shared_from_the_first_bind() {
+    let dns = "cgroup: /a, portMode: Shared, publish: [{port: 53, protocol: UDP}]";
+    let early = compiled(&(CART.to_owned() + &workload("w-a", dns))).unwrap();
+    let published = |compiled: &Compiled| {
+        let cart = &compiled.snapshot.services[&"cart".parse().unwrap()];
+        cart.published_udp
+            .iter()
+            .map(|it| it.get())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(published(&early), [53]);
+    let about = |compiled: &Compiled| {
+        let mut paths = compiled
+            .conditions
+            .iter()
+            .map(|it| it.diagnostic.path.clone());
+        paths.any(|path| path == "spec.publish[0]")
+    };
+    assert!(about(&early), "{:?}", early.conditions);
+    let served = CART.to_owned() + "  - {name: dns, port: 530, targetPort: 53, protocol: UDP}\n";
+    let served = compiled(&(served + &workload("w-a", dns))).unwrap();
+    assert_eq!(published(&served), [53]);
+    assert!(!about(&served), "{:?}", served.conditions);
+}
+
+#[test]
 fn multiplexing_ports_are_named() {
     let text = CART.replace("targetPort: web}", "targetPort: 80, appProtocol: grpc}");
     let conditions = compiled(&text).unwrap().conditions;

@@ -228,7 +228,7 @@ spec:
   cgroup: /selvedge/shop/cart-0
   portMode: Shared
   ports: [{name: web, port: 8080, protocol: TCP}]
-  publish: [{port: 8080, servicePort: 80}, {port: 9090}]
+  publish: [{port: 8080, servicePort: 80}, {port: 9090}, {port: 5353, protocol: UDP}]
   resolver: {search: [Corp.Example.], nameservers: [10.0.0.1, '[fd00::1]:5353'], shadowSearch: false}
 ---
 apiVersion: selvedge.dev/v1alpha1

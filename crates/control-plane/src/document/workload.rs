@@ -74,12 +74,16 @@ pub struct WorkloadPort {
     pub protocol: Protocol,
 }
 
-/// A TCP port on which callers outside the mesh reach all replicas of the service.
+/// A port on which callers outside the mesh reach all replicas of the service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Publish {
-    /// The port outside callers use.
+    /// The port outside callers use. For UDP this is the port that the program binds: answers leave
+    /// from there.
     pub port: Port,
-    /// The service's port it leads to; `None` is the one of the same number, or else its first.
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// For TCP, the service's port it leads to; `None` is the one of the same number, or else its
+    /// first.
     pub service_port: Option<Port>,
 }
 
@@ -115,7 +119,8 @@ pub(super) fn read(cursor: &Cursor<'_>) -> Option<WorkloadSpec> {
     let modes = [("Shared", PortMode::Shared), ("Kept", PortMode::Kept)];
     let port_mode = fields.optional("portMode", |cursor| cursor.one_of(&modes));
     let ports = fields.list("ports", read_port);
-    let publish = fields.list("publish", read_publish);
+    let shared = port_mode == Some(Some(PortMode::Shared));
+    let publish = fields.list("publish", |cursor| read_publish(cursor, shared));
     let resolver = fields.optional("resolver", read_resolver);
     Some(WorkloadSpec {
         service: service?,
@@ -185,14 +190,36 @@ fn read_port(cursor: &Cursor<'_>) -> Option<WorkloadPort> {
     })
 }
 
-fn read_publish(cursor: &Cursor<'_>) -> Option<Publish> {
-    let fields = cursor.fields(&["port", "servicePort"])?;
+fn read_publish(cursor: &Cursor<'_>, shared: bool) -> Option<Publish> {
+    let fields = cursor.fields(&["port", "protocol", "servicePort"])?;
     let port = fields.required("port", Cursor::port);
+    let protocol = read_protocol(&fields);
     let service_port = fields.optional("servicePort", Cursor::port);
+    if protocol == Some(Protocol::Udp) {
+        refuse_unanswerable(&fields, shared);
+    }
     Some(Publish {
         port: port?,
+        protocol: protocol?,
         service_port: service_port?,
     })
+}
+
+/// Answers over UDP leave from the port that the program has bound, and a caller outside the mesh
+/// takes them from no other: replicas must share the very port that is published.
+fn refuse_unanswerable(fields: &Fields<'_>, shared: bool) {
+    if let Some(cursor) = fields.field("servicePort") {
+        cursor.error(
+            "a UDP port leads to no other, since answers leave from the port that the program binds: \
+             leave servicePort out and make `port` that one",
+        );
+    }
+    if let Some(cursor) = fields.field("protocol").filter(|_| !shared) {
+        cursor.error(
+            "replicas share a UDP port only with `portMode: Shared`; with `Kept` callers outside \
+             reach the program on the port it binds, with nothing published",
+        );
+    }
 }
 
 fn read_resolver(cursor: &Cursor<'_>) -> Option<ResolverSpec> {
@@ -273,6 +300,7 @@ impl WorkloadSpec {
         let publish = self.publish.iter().map(|publish| {
             without_nulls(json!({
                 "port": publish.port.get(),
+                "protocol": (publish.protocol == Protocol::Udp).then_some("UDP"),
                 "servicePort": publish.service_port.map(Port::get),
             }))
         });
