@@ -15,6 +15,7 @@ mod error;
 mod event;
 mod intent;
 mod kernel;
+mod neighbour;
 mod node;
 mod object;
 mod sockets;

@@ -14,7 +14,9 @@ use std::time::Duration;
 
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use selvedge_feed::SocketKind;
-use selvedge_model::{CgroupId, Generation, KernelStatus, Observation, Snapshot, WorkloadName};
+use selvedge_model::{
+    CgroupId, Generation, KernelStatus, Observation, Port, Protocol, Snapshot, WorkloadName,
+};
 
 use crate::abi;
 use crate::apply::{Applied, entries, update};
@@ -23,7 +25,8 @@ use crate::counters;
 use crate::ending::{self, Asked, Whom};
 use crate::error::Error;
 use crate::intent::Intent;
-use crate::kernel::{Kernel, remove_tree};
+use crate::kernel::{Kernel, info, remove_tree};
+use crate::neighbour;
 use crate::object::Scope;
 use crate::sockets::{self, Beside};
 use crate::watch::{Events, Watches};
@@ -286,6 +289,18 @@ impl Node {
             (name, id, populated)
         };
         Ok(self.tree.workloads()?.into_iter().map(with_state).collect())
+    }
+
+    /// Whether another mesh in this network namespace publishes the port. Nothing is reserved: of two
+    /// meshes that ask at the same moment both may hear that it is free.
+    pub fn is_published_elsewhere(&self, protocol: Protocol, port: Port) -> Result<bool, Error> {
+        let key = abi::PublishedKey {
+            port: port.get().to_be(),
+            protocol: protocol.number(),
+            pad: 0,
+        };
+        let ours = info(self.kernel.map("published")).map_or(0, |info| info.id);
+        neighbour::publishes(&key, self.config.network, ours)
     }
 
     /// What was counted so far.

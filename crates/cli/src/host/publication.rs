@@ -39,6 +39,16 @@ struct Wanted<'a> {
 impl Wanted<'_> {
     fn check(&self, node: &Node, snapshot: &Snapshot) -> Result<(), Problem> {
         let (protocol, port) = (self.protocol, self.port);
+        let elsewhere = node.is_published_elsewhere(protocol, port);
+        if elsewhere.map_err(|error| failed(&error))? {
+            return Err(self
+                .refused("another mesh of this host publishes it")
+                .because("a mesh leads callers on also while its agent is away")
+                .try_next(
+                    "publish another port, or end the workload that has it there, or that mesh \
+                     (selvedge down)",
+                ));
+        }
         if is_free(protocol, port) {
             return Ok(());
         }

@@ -264,6 +264,27 @@ fn free_port() -> u16 {
         .expect("one of many ports is free")
 }
 
+/// Both would lead callers of the port, and neither has a listener there that the other could see.
+#[test]
+fn a_port_that_another_mesh_publishes_is_refused() {
+    let test = "a_port_that_another_mesh_publishes_is_refused";
+    let (Some(mesh), Some(other)) = (Mesh::start(test, &["python3"]), Mesh::start(test, &[]))
+    else {
+        return;
+    };
+    let publish = free_port().to_string();
+    let words = ["web", "--publish", &publish, "--"];
+    let _server = mesh.run(&[&words[..], &[PYTHON, TALK, "serve", "8080"]].concat());
+    mesh.await_listening("web", 1);
+    let mut refused = other.run(&[&words[..], &["sleep", "600"]].concat());
+    let (status, printed) = refused.finish();
+    assert_eq!(status, 1, "{printed}");
+    for part in [&publish[..], "another mesh", "  cause ", "  next "] {
+        assert!(printed.contains(part), "{part} is not in: {printed}");
+    }
+    assert!(eventually(|| has_no_workload(&other)));
+}
+
 #[test]
 fn a_taken_port_is_not_published() {
     let Some(mesh) = Mesh::start("a_taken_port_is_not_published", &[]) else {

@@ -295,6 +295,33 @@ fn a_replica_older_than_the_publication_keeps_its_port_alone() {
 }
 
 #[test]
+fn what_another_mesh_publishes_is_seen() {
+    let name = "publishing beside another mesh";
+    let (Some(mut bed), Some(mut other)) = (Testbed::new(name), Testbed::new(name)) else {
+        return;
+    };
+    let port = Port::new(free_port()).unwrap();
+    let seen = |bed: &mut Testbed, protocol| {
+        bed.node()
+            .is_published_elsewhere(protocol, port)
+            .expect("the kernel says")
+    };
+    other.service("web", 80, Protocol::Tcp);
+    other.apply();
+    assert!(!seen(&mut bed, Protocol::Tcp));
+    other.service_mut("web").published = vec![(port, Port::new(80).unwrap())];
+    other.apply();
+    assert!(seen(&mut bed, Protocol::Tcp));
+    assert!(!seen(&mut bed, Protocol::Udp));
+    assert!(!seen(&mut other, Protocol::Tcp), "its own is not another's");
+    // Its programs lead on without their agent, and no more once they are gone.
+    other.lose_agent();
+    assert!(seen(&mut bed, Protocol::Tcp));
+    drop(other);
+    assert!(eventually(|| !seen(&mut bed, Protocol::Tcp)));
+}
+
+#[test]
 fn replicas_that_listen_already_are_published() {
     let Some(mut bed) = Testbed::new("publishing later") else {
         return;
