@@ -88,7 +88,7 @@ pub fn compile<'a>(
         snapshot.services.insert(name.clone(), service);
     }
     Policies::note_unused_weights(&set, &mut findings);
-    refuse_shared_publications(&set, &snapshot, &mut findings);
+    refuse_shared_publications(&set, &mut findings);
     snapshot.workloads = workloads(&set, &policies);
     findings.into_result(snapshot)
 }
@@ -330,30 +330,30 @@ fn publications<'a>(
     all.filter(move |(_, publish)| publish.protocol == protocol)
 }
 
-/// One outside port leads to one service.
-fn refuse_shared_publications(set: &Set<'_>, snapshot: &Snapshot, findings: &mut Findings) {
-    let mut owners = BTreeMap::new();
-    for service in snapshot.services.values() {
-        let tcp = service
-            .published
-            .iter()
-            .map(|(port, _)| (Protocol::Tcp, *port));
-        let udp = service
-            .published_udp
-            .iter()
-            .map(|port| (Protocol::Udp, *port));
-        for (protocol, port) in tcp.chain(udp) {
-            let Some(other) = owners.insert((protocol, port), &service.name) else {
-                continue;
-            };
-            let publishes = |instance: &&Instance<'_>| {
-                publications(instance, protocol).any(|(_, publish)| publish.port == port)
-            };
-            let instances = set.workloads.get(&service.name).into_iter().flatten();
-            for instance in instances.filter(publishes) {
-                let message =
-                    format!("{protocol} port {port} is published for service {other} already");
-                findings.error(instance.document, "spec.publish", message);
+/// One outside port leads to one service. What is asked for is compared, whether or not the services
+/// have the ports at this moment: ports that appear later must not bring a contradiction with them.
+fn refuse_shared_publications(set: &Set<'_>, findings: &mut Findings) {
+    let mut first = BTreeMap::new();
+    for (service, instances) in &set.workloads {
+        for instance in instances {
+            for (index, publish) in instance.spec.publish.iter().enumerate() {
+                let Publish { protocol, port, .. } = publish;
+                let (owner, publisher) = *first
+                    .entry((*protocol, *port))
+                    .or_insert((service, instance.document));
+                if owner == service {
+                    continue;
+                }
+                let message = format!(
+                    "{protocol} port {port} leads to service {owner} already, by {} ({}): a port of \
+                     the host leads to one service, so publish another here, or take it out there",
+                    publisher.key, publisher.origin
+                );
+                findings.error(
+                    instance.document,
+                    &format!("spec.publish[{index}]"),
+                    message,
+                );
             }
         }
     }

@@ -1,5 +1,6 @@
 //! Whether ports of the host can be published: nobody else may have them.
 //!
+//! What other services of this mesh publish is known before (`run.rs` of the control plane's API).
 //! Nothing is reserved: who takes a port between the look and the first bind is not seen.
 
 use std::io;

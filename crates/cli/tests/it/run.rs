@@ -264,6 +264,50 @@ fn free_port() -> u16 {
         .expect("one of many ports is free")
 }
 
+/// A replica that publishes a port is up; another service's that asks for the port is refused at
+/// once, and neither it nor the port's owner notices more than that.
+#[test]
+fn a_port_that_another_service_publishes_is_refused() {
+    let test = "a_port_that_another_service_publishes_is_refused";
+    let Some(mesh) = Mesh::start(test, &["python3"]) else {
+        return;
+    };
+    let (port, served) = (free_port(), free_port().to_string());
+    let publish = format!("{port}:{served}");
+    let serve = ["--", PYTHON, TALK, "serve", &served];
+    let run = |service, publish: &str| {
+        let words = [service, "--publish", publish];
+        mesh.run(&[&words[..], &serve].concat())
+    };
+    let _server = run("first", &publish);
+    mesh.await_listening("first", 1);
+    let (status, printed) = run("second", &format!("{port}:8081")).finish();
+    assert_eq!(status, 1, "{printed}");
+    for part in [
+        &format!("TCP port {port}"),
+        "service second.default",
+        "service first.default",
+        "Workload default/first-0",
+        "  cause ",
+        "  next ",
+    ] {
+        assert!(printed.contains(part), "{part} is not in: {printed}");
+    }
+    let services = mesh.status().services;
+    let names: Vec<_> = services.iter().map(|it| it.name.as_str()).collect();
+    assert_eq!(names, ["first"]);
+    // The port that it serves is its own too.
+    let (status, printed) = run("second", &served).finish();
+    assert_eq!(status, 1, "{printed}");
+    assert!(
+        printed.contains("first-0.default of service first.default"),
+        "{printed}"
+    );
+    // Over UDP the number is another port.
+    let _server = run("third", &format!("{port}/udp"));
+    mesh.await_listening("third", 1);
+}
+
 /// Both would lead callers of the port, and neither has a listener there that the other could see.
 #[test]
 fn a_port_that_another_mesh_publishes_is_refused() {

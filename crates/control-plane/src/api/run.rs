@@ -29,6 +29,7 @@ const FIRST_UNPRIVILEGED: u16 = 1024;
 pub(super) async fn run(api: &Api, peer: &Peer, wanted: RunRequest) -> Result<RunReply, Problem> {
     let request = read(&wanted)?;
     check_leave(api, peer, &request)?;
+    check_published(api, &request)?;
     let (api, peer) = (api.clone(), peer.clone());
     // A task of its own, since a request whose peer goes away is dropped in the middle.
     let placing = tokio::spawn(async move { place(&api, &peer, request).await });
@@ -156,6 +157,30 @@ fn check_leave(api: &Api, peer: &Peer, request: &PlaceRequest) -> Result<(), Pro
             .try_next("root can allow it: `shedLimits: true` in the rule of the RunPermission"));
     }
     Ok(())
+}
+
+/// Whether every port to publish is free of other services. Of two that ask at the same moment the
+/// second is refused when its objects are made.
+fn check_published(api: &Api, request: &PlaceRequest) -> Result<(), Problem> {
+    let service = &request.service;
+    let view = api.plane.view();
+    let taken = request.publish.iter().find_map(|publish| {
+        let found = view.objects.published_for_another(service, publish);
+        found.map(|(document, other)| (publish, document, other))
+    });
+    let Some((Publish { protocol, port, .. }, document, other)) = taken else {
+        return Ok(());
+    };
+    let what = format!(
+        "{protocol} port {port} cannot be published for service {service}: it leads to service {other}"
+    );
+    Err(Problem::new(ProblemKind::Conflict, what)
+        .at(format!("{} ({})", document.key, document.origin))
+        .because("a port of the host leads to one service, and another asked for it first")
+        .try_next(format!(
+            "publish another port, or first end what publishes it for {other} \
+             (selvedge get workloads)"
+        )))
 }
 
 async fn place(api: &Api, peer: &Peer, request: PlaceRequest) -> Result<RunReply, Problem> {

@@ -373,6 +373,56 @@ async fn a_replica_the_host_refuses_leaves_its_name() {
     assert_eq!(bench.api.plane.view().objects.iter().count(), 0);
 }
 
+/// The kernel path would lead callers of the port to one of the two services.
+#[tokio::test]
+async fn a_port_is_published_for_one_service() {
+    let bench = begin();
+    let publishing = |service: &str, lead: Value| json!({"service": service, "namespace": "default", "publish": [lead]});
+    let first = publishing("cart", json!({"port": 9102, "servicePort": 9100}));
+    let (status, problem) = bench.ask(Method::POST, RUN, first).await;
+    assert_eq!(status, 200, "{problem}");
+    let before = bench.api.plane.view();
+
+    let second = publishing("shop", json!({"port": 9102, "servicePort": 9200}));
+    let (status, problem) = bench.ask(Method::POST, RUN, second).await;
+    assert_eq!(status, 409, "{problem}");
+    let said = |field: &str| problem[field].as_str().unwrap_or_default().to_owned();
+    for name in ["TCP port 9102", "shop.default", "cart.default"] {
+        assert!(said("what").contains(name), "{problem}");
+    }
+    assert!(
+        said("where").contains("Workload default/cart-0"),
+        "{problem}"
+    );
+    assert!(
+        !said("cause").is_empty() && !said("next").is_empty(),
+        "{problem}"
+    );
+    assert_eq!(bench.host.placed.lock().unwrap().len(), 1);
+
+    let (status, problem) = bench
+        .apply(
+            "apiVersion: v1\nkind: Service\nmetadata: {name: shop}\nspec: {ports: []}\n---\n\
+             apiVersion: selvedge.dev/v1alpha1\nkind: Workload\nmetadata: {name: w}\n\
+             spec: {service: shop, cgroup: /w, publish: [{port: 9101}, {port: 9102}]}\n",
+        )
+        .await;
+    assert_eq!(
+        (status, &problem["diagnostics"][0]["path"]),
+        (400, &json!("spec.publish[1]"))
+    );
+
+    let after = bench.api.plane.view();
+    assert_eq!(after.snapshot, before.snapshot);
+    // Over UDP the number is another port; and a replica of the same service shares.
+    let udp = publishing("shop", json!({"port": 9102, "protocol": "UDP"}));
+    let sibling = publishing("cart", json!({"port": 9102, "servicePort": 9100}));
+    for free in [udp, sibling] {
+        let (status, problem) = bench.ask(Method::POST, RUN, free).await;
+        assert_eq!(status, 200, "{problem}");
+    }
+}
+
 #[tokio::test]
 async fn status_graph_and_metrics_tell_what_was_seen() {
     let bench = begin();

@@ -206,13 +206,37 @@ fn published_ports_lead_to_one_service() {
         .map(|(a, b)| (a.get(), b.get()))
         .collect();
     assert_eq!(published, [(1, 81), (80, 80), (8000, 80)]);
-    let clash = text.replace(
-        "publish: [{port: 9, servicePort: 9}]",
-        "publish: [{port: 80}]",
+}
+
+#[test]
+fn a_published_port_leads_to_one_service() {
+    // The second service has no port yet, as one made by `run` before its replicas listen.
+    let shop = "\n---\napiVersion: v1\nkind: Service\nmetadata: {name: shop}\n\
+                spec: {clusterIP: 127.96.0.2, ports: []}\n";
+    let of_shop = |publish: &str| {
+        CART.to_owned()
+            + &workload("w-a", "cgroup: /a, portMode: Shared, publish: [{port: 80}]")
+            + shop
+            + &workload(
+                "w-b",
+                &format!("cgroup: /b, portMode: Shared, publish: {publish}"),
+            )
+            .replace("service: cart", "service: shop")
+    };
+    let errors = compiled(&of_shop("[{port: 81}, {port: 80, servicePort: 9}]")).unwrap_err();
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    assert_eq!(
+        (errors[0].object.as_str(), errors[0].path.as_str()),
+        ("Workload default/w-b", "spec.publish[1]")
     );
-    let clash = clash.replace("{service: cart, cgroup: /b", "{service: shop, cgroup: /b");
-    let errors = compiled(&clash).unwrap_err();
-    assert_eq!((errors.len(), errors[0].path.as_str()), (1, "spec.publish"));
+    for part in [
+        "TCP port 80",
+        "service cart.default",
+        "Workload default/w-a",
+    ] {
+        assert!(errors[0].message.contains(part), "{}", errors[0].message);
+    }
+    compiled(&of_shop("[{port: 80, protocol: UDP}]")).unwrap();
 }
 
 #[test]

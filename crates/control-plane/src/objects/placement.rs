@@ -104,6 +104,27 @@ impl Objects {
         })
     }
 
+    /// The Workload that publishes the port for a service other than `service`, and that service.
+    pub(crate) fn published_for_another(
+        &self,
+        service: &ServiceName,
+        wanted: &Publish,
+    ) -> Option<(&Document, ServiceName)> {
+        self.documents().find_map(|document| {
+            let Spec::Workload(spec) = &document.spec else {
+                return None;
+            };
+            let is_same = |publish: &Publish| {
+                (publish.protocol, publish.port) == (wanted.protocol, wanted.port)
+            };
+            let other = service_of(document).filter(|other| other != service)?;
+            spec.publish
+                .iter()
+                .any(is_same)
+                .then_some((document, other))
+        })
+    }
+
     /// Stores a replica that now runs in `cgroup`, and its service where there is none.
     pub(crate) fn place(
         &mut self,

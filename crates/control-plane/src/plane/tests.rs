@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 use selvedge_model::{PortMode, ServiceName};
 
 use super::*;
-use crate::document::{CgroupRef, Document, Kind, ObjectKey, ResolverSpec, SourceFile, parse};
-use crate::objects::{Action, PlaceRequest};
+use crate::document::{
+    CgroupRef, Document, Kind, ObjectKey, Publish, ResolverSpec, SourceFile, parse,
+};
+use crate::objects::{Action, PlaceError, PlaceRequest};
 
 fn documents(text: &str) -> Vec<Document> {
     let file = SourceFile {
@@ -62,10 +64,19 @@ fn web() -> PlaceRequest {
 }
 
 async fn place(plane: &ControlPlane, cgroup: u64) -> Placed {
-    let name = plane.reserve(web().service).await.unwrap().unwrap();
+    try_place(plane, web(), cgroup).await.unwrap()
+}
+
+async fn try_place(
+    plane: &ControlPlane,
+    request: PlaceRequest,
+    cgroup: u64,
+) -> Result<Placed, PlaceError> {
+    let service = request.service.clone();
+    let name = plane.reserve(service).await.unwrap().unwrap();
     let reference = CgroupRef::Path(format!("/selvedge/{name}"));
-    let placed = plane.place(web(), name, reference, CgroupId(cgroup)).await;
-    placed.unwrap().unwrap()
+    let placed = plane.place(request, name, reference, CgroupId(cgroup));
+    placed.await.unwrap()
 }
 
 #[tokio::test]
@@ -337,4 +348,40 @@ async fn closing_ends_the_task_after_what_was_asked_before() {
         .unwrap_err();
     assert!(matches!(error, ApplyError::Gone(_)), "{error}");
     assert_eq!(begin(folder.path()).view().snapshot.services.len(), 1);
+}
+
+/// Both services get their ports when their replicas listen: neither may lose them to the other.
+#[tokio::test]
+async fn of_two_services_that_publish_a_port_at_once_the_second_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let plane = begin(folder.path());
+    let port = |number| Port::new(number).unwrap();
+    let publishing = |service: &str| PlaceRequest {
+        service: service.parse().unwrap(),
+        publish: vec![Publish {
+            port: port(9102),
+            protocol: Protocol::Tcp,
+            service_port: None,
+        }],
+        ..web()
+    };
+    try_place(&plane, publishing("one"), 1).await.unwrap();
+    let refused = try_place(&plane, publishing("two"), 2).await.unwrap_err();
+    let PlaceError::Refused { diagnostics, .. } = &refused else {
+        panic!("{refused}");
+    };
+    assert!(
+        diagnostics[0].message.contains("service one.default"),
+        "{diagnostics:?}"
+    );
+    plane
+        .port_seen(CgroupId(1), Protocol::Tcp, port(80))
+        .await
+        .unwrap();
+    let mut snapshots = plane.snapshots();
+    let served = snapshots.wait_for(|snapshot| {
+        let one = snapshot.services.get(&"one".parse().unwrap());
+        one.is_some_and(|one| one.published == [(port(9102), port(80))])
+    });
+    assert_eq!(served.await.unwrap().services.len(), 1);
 }
