@@ -20,15 +20,16 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep_until, timeout};
 
 /// How often the proxy is asked whether it lives. Each time wakes agent and proxy a few times, timers
 /// included: at once a second both together were measured at 7 wake-ups a second, of the 5 they may
 /// have when nothing happens.
 const PROBE_PERIOD: Duration = Duration::from_secs(2);
-/// How long it may take to answer, or to take what it is sent, before it counts as hanging. A little
-/// less than the period, so that the next tick finds out.
-const PATIENCE: Duration = Duration::from_millis(1_900);
+/// How long it may take to answer before it counts as hanging.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How long it may take to take what it is sent: it may be busy with a large configuration.
+const TAKING: Duration = Duration::from_secs(2);
 /// Read at once. A report fits into a few.
 const CHUNK: usize = 16 << 10;
 
@@ -71,8 +72,8 @@ pub enum FeedEnd {
     #[error("the feed failed")]
     Io(#[from] io::Error),
     /// The proxy takes or answers nothing any more.
-    #[error("the proxy hangs: no answer within {PATIENCE:?}")]
-    Hung,
+    #[error("the proxy hangs: it has stood still for {0:?}")]
+    Hung(Duration),
     /// It sent a frame that is too long.
     #[error("the proxy sent a frame that is too long")]
     Frame(#[from] FrameError),
@@ -122,7 +123,7 @@ impl Publisher {
             .err()
             .unwrap_or(FeedEnd::Stopping);
         match end {
-            FeedEnd::Hung => HANGS.increment(),
+            FeedEnd::Hung(_) => HANGS.increment(),
             FeedEnd::Closed | FeedEnd::Io(_) | FeedEnd::Stopping => {}
             _ => OFFENCES.increment(),
         }
@@ -181,10 +182,11 @@ impl Publisher {
                     Ok(()) => session.publication.publish(snapshots.borrow_and_update().clone()),
                     Err(_) => return Ok(()),
                 },
-                _ = probes.tick() => {
-                    if let Some(probe) = session.next_probe()? {
-                        send(&mut writer, &probe).await?;
-                    }
+                _ = probes.tick(), if session.is_answered => {
+                    send(&mut writer, &session.next_probe()).await?;
+                }
+                () = sleep_until(session.probed + PATIENCE), if !session.is_answered => {
+                    return Err(FeedEnd::Hung(PATIENCE));
                 }
             }
         }
@@ -193,9 +195,9 @@ impl Publisher {
 
 /// Writes a frame; a proxy that does not take it in time hangs.
 async fn send(writer: &mut OwnedWriteHalf, frame: &[u8]) -> Result<(), FeedEnd> {
-    match timeout(PATIENCE, writer.write_all(frame)).await {
+    match timeout(TAKING, writer.write_all(frame)).await {
         Ok(written) => Ok(written?),
-        Err(_) => Err(FeedEnd::Hung),
+        Err(_) => Err(FeedEnd::Hung(TAKING)),
     }
 }
 
@@ -265,20 +267,11 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// The next probe, unless the last one may still be answered.
-    fn next_probe(&mut self) -> Result<Option<Vec<u8>>, FeedEnd> {
-        if !self.is_answered {
-            let is_hung = self.probed.elapsed() >= PATIENCE;
-            return if is_hung {
-                Err(FeedEnd::Hung)
-            } else {
-                Ok(None)
-            };
-        }
+    fn next_probe(&mut self) -> Vec<u8> {
         self.probe += 1;
         self.is_answered = false;
         self.probed = tokio::time::Instant::now();
-        Ok(Some(ToProxy::Probe(self.probe).encode()))
+        ToProxy::Probe(self.probe).encode()
     }
 }
 

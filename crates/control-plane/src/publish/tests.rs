@@ -139,9 +139,12 @@ async fn a_proxy_that_answers_no_probe_hangs() {
     let mut bench = begin();
     bench.hello().await;
     let begun = tokio::time::Instant::now();
-    assert!(matches!((&mut bench.served).await.unwrap(), FeedEnd::Hung));
+    assert!(matches!(
+        (&mut bench.served).await.unwrap(),
+        FeedEnd::Hung(_)
+    ));
     assert!(
-        begun.elapsed() <= PATIENCE + 2 * PROBE_PERIOD,
+        begun.elapsed() <= PROBE_PERIOD + PATIENCE,
         "{:?}",
         begun.elapsed()
     );
@@ -153,7 +156,10 @@ async fn a_proxy_that_takes_nothing_hangs() {
     let mut bench = begin();
     bench.hello().await;
     bench.snapshots.send_replace(Arc::new(snapshot(20_000)));
-    assert!(matches!((&mut bench.served).await.unwrap(), FeedEnd::Hung));
+    assert!(matches!(
+        (&mut bench.served).await.unwrap(),
+        FeedEnd::Hung(_)
+    ));
 }
 
 #[tokio::test]
