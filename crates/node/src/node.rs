@@ -103,11 +103,7 @@ impl Node {
             &open(&tree.workloads_folder())?,
         )?;
         kernel.attach(Scope::Proxy, "proxy", &open(&tree.proxy_folder())?)?;
-        kernel.attach(
-            Scope::Network,
-            "network",
-            &open(Path::new("/proc/self/ns/net"))?,
-        )?;
+        kernel.attach(Scope::Network, "network", &open(Path::new(NETWORK))?)?;
         let watches = Watches::new()?;
         for (name, cgroup) in tree.workloads()? {
             watches.add(cgroup, tree.folder_of(&name))?;
@@ -382,6 +378,9 @@ impl Remains {
     }
 }
 
+/// The network namespace that this node is of: this thread's.
+const NETWORK: &str = "/proc/thread-self/ns/net";
+
 /// Prefix of the places of joined cgroups.
 const JOINED: &str = "joined-";
 
@@ -390,8 +389,8 @@ fn joined_place(cgroup: CgroupId) -> String {
 }
 
 fn configuration(options: &Options) -> Result<abi::Config, Error> {
-    let path = "/proc/self/ns/net";
-    let network = fs::metadata(path).map_err(Error::file("read", path))?.ino();
+    let network = fs::metadata(NETWORK).map_err(Error::file("read", NETWORK))?;
+    let network = network.ino();
     Ok(abi::Config {
         // Inode numbers of namespaces are 32 bits in the kernel.
         network: network as u32,

@@ -2,12 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
-use std::process::Command;
 use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 
 use selvedge_model::{Listening, Port, Protocol};
 
-use crate::testbed::{Program, Testbed, eventually, local};
+use crate::testbed::{Program, Testbed, eventually, local, run};
 
 /// A network namespace joined to ours by a pair of virtual interfaces, and a program there.
 struct Neighbour {
@@ -24,7 +23,7 @@ impl Neighbour {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let process = std::process::id();
-        let name = format!("sv{process}-{number}");
+        let name = format!("sv{process}-n{number}");
         // One of the 2^20 quartets of 100.64.0.0/10 (RFC 6598).
         let quartet =
             Ipv4Addr::new(100, 64, 0, 0).to_bits() + 4 * ((8 * process + number) % (1 << 20));
@@ -67,12 +66,6 @@ impl Drop for Neighbour {
     fn drop(&mut self) {
         run(&format!("ip netns del {}", self.name));
     }
-}
-
-fn run(line: &str) {
-    let words: Vec<&str> = line.split(' ').collect();
-    let status = Command::new(words[0]).args(&words[1..]).status();
-    assert!(status.is_ok_and(|status| status.success()), "{line}");
 }
 
 /// A port that nobody has, and that no other test asks for.

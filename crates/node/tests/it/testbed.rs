@@ -1,17 +1,19 @@
 //! A mesh for one test, and its workloads.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::net::Ipv4Addr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use selvedge_model::{
     CgroupId, DnsSettings, Edge, EdgeCounters, Endpoint, Generation, Label, Place, Port, PortMode,
     Protocol, Service, ServiceName, ServicePort, Snapshot, Workload, WorkloadName,
@@ -28,6 +30,34 @@ pub(crate) struct Testbed {
     _folder: tempfile::TempDir,
 }
 
+thread_local! {
+    static HAS_OWN_NETWORK: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Moves this thread, and with it the test and its programs, into a network namespace of its own:
+/// whatever port a test names is free there, and nobody else's is touched. It ends with the thread.
+fn enter_own_network() {
+    if HAS_OWN_NETWORK.replace(true) {
+        return;
+    }
+    let thread = rustix::thread::gettid().as_raw_nonzero();
+    let name = format!("sv{}-{thread}", std::process::id());
+    run(&format!("ip netns add {name}"));
+    let network = File::open(format!("/run/netns/{name}")).expect("it was just made");
+    move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network))
+        .expect("root may enter it");
+    // It needs no name any more.
+    run(&format!("ip netns del {name}"));
+    run("ip link set lo up");
+}
+
+/// Runs a command line, which must not fail.
+pub(crate) fn run(line: &str) {
+    let words: Vec<&str> = line.split(' ').collect();
+    let status = Command::new(words[0]).args(&words[1..]).status();
+    assert!(status.is_ok_and(|status| status.success()), "{line}");
+}
+
 /// A number no other test of any process has at this moment; its first user is shown by a cgroup.
 static NEXT: AtomicU16 = AtomicU16::new(0);
 
@@ -38,6 +68,7 @@ impl Testbed {
             skip(test, reason);
             return None;
         }
+        enter_own_network();
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let mut options = Options::new(folder.path().join("run"));
@@ -331,6 +362,9 @@ fn missing() -> Option<&'static str> {
     }
     if !PathBuf::from("/sys/kernel/btf/vmlinux").exists() {
         return Some("this kernel has no BTF");
+    }
+    if Command::new("ip").arg("-V").output().is_err() {
+        return Some("ip (iproute2) is not installed");
     }
     None
 }
