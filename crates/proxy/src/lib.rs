@@ -10,6 +10,7 @@
 //! agent's crates. Read next: `worker`, `dns`, then `discovery`.
 #![forbid(unsafe_code)]
 
+mod accept;
 mod clock;
 mod confine;
 mod counters;

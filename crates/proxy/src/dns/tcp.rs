@@ -13,7 +13,6 @@
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use selvedge_feed::Counter;
@@ -25,6 +24,7 @@ use tokio::time::timeout;
 
 use super::respond::{Transport, server_failure};
 use super::server::Server;
+use crate::accept::accept;
 use crate::origin::Origin;
 
 const MAX_CONNECTIONS: usize = 256;
@@ -39,36 +39,12 @@ const CHUNK_BYTES: usize = 2048;
 pub(crate) async fn serve(
     server: Rc<Server>,
     listener: TcpListener,
-    mut retired: oneshot::Receiver<()>,
+    retired: oneshot::Receiver<()>,
 ) -> io::Result<()> {
-    loop {
-        tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => admit(&server, stream),
-                // Out of descriptors: connections wait in the queue until some are given back.
-                Err(error) if is_exhaustion(&error) => {
-                    server.counters.count(Counter::LocalFailures);
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
-                // The program gave up before it was its turn.
-                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-                Err(error) => return Err(error),
-            },
-            _ = &mut retired => break,
-        }
-    }
-    let mut without_waiting = Context::from_waker(Waker::noop());
-    while let Poll::Ready(Ok((stream, _))) = listener.poll_accept(&mut without_waiting) {
+    accept(listener, &server.counters, retired, |stream| {
         admit(&server, stream);
-    }
-    Ok(())
-}
-
-fn is_exhaustion(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)
-    )
+    })
+    .await
 }
 
 fn admit(server: &Rc<Server>, stream: TcpStream) {

@@ -1,0 +1,70 @@
+//! Accepting connections on a socket that the agent may exchange for another.
+
+use std::io;
+use std::time::Duration;
+
+use selvedge_feed::Counter;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+
+use crate::counters::Counters;
+
+/// Gives connections to `admit` until `retired`; what is queued then is still accepted.
+pub(crate) async fn accept(
+    listener: TcpListener,
+    counters: &Counters,
+    mut retired: oneshot::Receiver<()>,
+    mut admit: impl FnMut(TcpStream),
+) -> io::Result<()> {
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => admit(stream),
+                // Out of descriptors: connections wait in the queue until some are given back.
+                Err(error) if is_exhaustion(&error) => {
+                    counters.count(Counter::LocalFailures);
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                // The program gave up before it was its turn.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(error) => return Err(error),
+            },
+            _ = &mut retired => break,
+        }
+    }
+    // Asked of the kernel itself: the runtime may not have heard of what came just now.
+    let listener = listener.into_std()?;
+    while let Ok((stream, _)) = listener.accept() {
+        stream.set_nonblocking(true)?;
+        admit(TcpStream::from_std(stream)?);
+    }
+    Ok(())
+}
+
+fn is_exhaustion(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_queued_on_a_retired_socket_is_accepted() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap();
+        let _queued = [(); 3].map(|()| std::net::TcpStream::connect(address).unwrap());
+        let (retire, retired) = oneshot::channel();
+        drop(retire);
+        let mut accepted = 0;
+        let listener = TcpListener::from_std(listener).unwrap();
+        let counters = Counters::default();
+        let served = accept(listener, &counters, retired, |_| accepted += 1);
+        served.await.unwrap();
+        assert_eq!(accepted, 3);
+    }
+}
