@@ -4,25 +4,26 @@
 //! [`Agent::start`], then the loops below it.
 
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use selvedge_control_plane::{
-    CgroupRef, ControlPlane, Disk, Folder, Options as PlaneOptions, ProxyHealth, Publisher, Store,
-    VirtualRange,
+    CgroupRef, ControlPlane, Disk, Folder, Metrics, Options as PlaneOptions, ProxyHealth,
+    Publisher, Store, VirtualRange,
 };
 use selvedge_feed::Settings;
 use selvedge_model::{CgroupId, Generation, Snapshot, WorkloadName};
-use selvedge_node::{Beside, Event, Events, Link, Node, ProxyOptions, living_proxy, supervise};
+use selvedge_node::{Beside, Event, Events, Link, Node, ProxyOptions, supervise};
 use selvedge_telemetry::{info, log, warn};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
-use crate::host::{NodeHost, ResolverSockets, SharedNode};
+use crate::host::{NodeHost, ProxySockets, SharedNode};
 
 /// How an agent is started.
 #[derive(Debug)]
@@ -32,6 +33,11 @@ pub(crate) struct Options {
     pub(crate) state_dir: PathBuf,
     pub(crate) virtual_range: VirtualRange,
     pub(crate) config: Option<PathBuf>,
+    /// Who may have the proxy's ports already.
+    pub(crate) beside: Beside,
+    /// The listening socket at which the proxy is to serve metrics.
+    pub(crate) metrics: Option<OwnedFd>,
+    pub(crate) started: Instant,
 }
 
 /// How long the last change may take to be stored when the agent stops.
@@ -86,17 +92,26 @@ impl Agent {
 
         let (links, linked) = mpsc::channel(1);
         let (health, healthy) = watch::channel(ProxyHealth::default());
+        let host = Arc::new(NodeHost {
+            node: node.clone(),
+            applied: applied_now,
+            snapshots: plane.snapshots(),
+            closed: AtomicBool::new(false),
+        });
+        let metrics = Metrics {
+            plane: plane.clone(),
+            host: host.clone(),
+            proxy: healthy.clone(),
+            started: options.started,
+        };
         let publisher = Publisher {
             snapshots: plane.snapshots(),
             settings: Settings::default(),
             health,
+            metrics: Arc::new(move || metrics.exposition()),
         };
         tasks.spawn(publish(publisher, linked));
-        let beside = match living_proxy(&options.proxy.pid_file) {
-            Some(_) => Beside::LivingProxy,
-            None => Beside::Nobody,
-        };
-        let sockets = ResolverSockets::new(node.clone(), beside);
+        let sockets = ProxySockets::new(node.clone(), options.beside, options.metrics);
         tasks.spawn(async move {
             supervise(options.proxy, sockets, links, |text| warn!("{text}")).await?;
             Ok(())
@@ -105,12 +120,6 @@ impl Agent {
             let following = Folder::new(config).follow(plane.clone());
             tasks.spawn(async { Ok(following.await?) });
         }
-        let host = Arc::new(NodeHost {
-            node: node.clone(),
-            applied: applied_now,
-            snapshots: plane.snapshots(),
-            closed: AtomicBool::new(false),
-        });
         Ok(Self {
             plane,
             host,

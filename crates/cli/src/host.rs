@@ -180,39 +180,44 @@ fn hints(root: &Path) -> Vec<Hint> {
     hints
 }
 
-/// The resolver's sockets: see [`Sockets`].
-pub(crate) struct ResolverSockets {
+/// The proxy's sockets: see [`Sockets`].
+pub(crate) struct ProxySockets {
     node: SharedNode,
     program: PathBuf,
-    open: Vec<(SocketKind, OwnedFd)>,
-    /// Who may have the port when the sockets are opened next.
+    /// The resolver's, while they are open.
+    resolver: Vec<(SocketKind, OwnedFd)>,
+    /// Who may have the resolver's port when it is opened next.
     beside: Beside,
+    /// For metrics. Open as long as the agent lives: somebody else could take the port meanwhile, and
+    /// a scraper that finds no proxy has nowhere else to go.
+    metrics: Option<(SocketKind, OwnedFd)>,
 }
 
-impl ResolverSockets {
-    pub(crate) fn new(node: SharedNode, beside: Beside) -> Self {
+impl ProxySockets {
+    pub(crate) fn new(node: SharedNode, beside: Beside, metrics: Option<OwnedFd>) -> Self {
         Self {
             node,
             program: PathBuf::from("/proc/self/exe"),
-            open: Vec::new(),
+            resolver: Vec::new(),
             beside,
+            metrics: metrics.map(|socket| (SocketKind::Metrics, socket)),
         }
     }
 }
 
-impl Sockets for ResolverSockets {
+impl Sockets for ProxySockets {
     fn hand_over(&mut self, stream: &UnixStream) -> Result<(), selvedge_node::Error> {
-        if self.open.is_empty() {
+        if self.resolver.is_empty() {
             let mut maker = Command::new(&self.program);
             maker.arg("make-sockets");
-            self.open = self.node.lock().open_resolver(maker, self.beside)?;
+            self.resolver = self.node.lock().open_resolver(maker, self.beside)?;
             self.beside = Beside::Nobody;
         }
-        Node::hand_over(stream, &self.open)
+        Node::hand_over(stream, self.resolver.iter().chain(&self.metrics))
     }
 
     fn close(&mut self) {
-        self.open.clear();
+        self.resolver.clear();
     }
 
     fn adopt(&mut self, pid: i32) -> Result<(), selvedge_node::Error> {

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,11 +17,13 @@ use tokio::time::{Instant, sleep};
 /// How long workloads get to end by themselves.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// What must be known of a mesh to remove it; kept in its run folder.
+/// What must be known of a mesh to remove it or to go on with it; kept in its run folder.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) node: Options,
     pub(crate) state_dir: PathBuf,
+    /// Where its proxy serves metrics.
+    pub(crate) metrics: Option<SocketAddr>,
 }
 
 /// [`Settings`] as stored.
@@ -28,6 +31,7 @@ pub(crate) struct Settings {
 struct Stored {
     cgroup: String,
     state_dir: PathBuf,
+    metrics: Option<SocketAddr>,
 }
 
 impl Settings {
@@ -37,6 +41,7 @@ impl Settings {
         let stored = Stored {
             cgroup: self.node.cgroup.clone(),
             state_dir: self.state_dir.clone(),
+            metrics: self.metrics,
         };
         let path = self.node.run_dir.join(Self::FILE);
         fs::write(&path, serde_json::to_vec(&stored)?)
@@ -57,6 +62,7 @@ impl Settings {
         Ok(Some(Self {
             node,
             state_dir: stored.state_dir,
+            metrics: stored.metrics,
         }))
     }
 

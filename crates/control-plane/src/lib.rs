@@ -30,6 +30,7 @@ pub use document::{
     WorkloadPort, WorkloadSpec, parse,
 };
 pub use host::{Hint, Host, HostPlacement, Peer, PlacedCgroup};
+pub use metrics::Metrics;
 pub use objects::{Action, Change, DeleteError, Object, Objects, Owner, PlaceError, PlaceRequest};
 pub use permission::{Identity, Leave};
 pub use plane::{

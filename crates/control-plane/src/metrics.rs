@@ -4,13 +4,18 @@
 //! `exposition.rs`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
 
 use selvedge_model::{EdgeCounters, EdgeDetail, KernelStatus, Observation, Reason};
 use selvedge_telemetry::{Exposition, Kind};
 
-use crate::api::{Api, PROBLEMS, REFUSED_CONNECTIONS, REQUESTS};
+use tokio::sync::watch;
+
+use crate::api::{PROBLEMS, REFUSED_CONNECTIONS, REQUESTS};
 use crate::graph::Names;
-use crate::plane::{StoreState, View};
+use crate::host::Host;
+use crate::plane::{ControlPlane, StoreState, View};
 use crate::publish::{HANGS, OFFENCES, ProxyHealth};
 
 /// Upper bounds of connect times in microseconds: 50 us to 5 s.
@@ -18,20 +23,35 @@ const CONNECT_BOUNDS_US: [u64; 11] = [
     63, 127, 255, 511, 1_023, 4_095, 16_383, 65_535, 262_143, 1_048_575, 4_194_303,
 ];
 
-/// All metrics at this moment.
-pub(crate) fn exposition(api: &Api) -> String {
-    let mut text = Exposition::new();
-    let view = api.plane.view();
-    configuration(&mut text, &view);
-    own(&mut text, api);
-    proxy(&mut text, &api.proxy.borrow());
-    if let Ok(observation) = api.host.observe() {
-        edges(&mut text, &Names::new(&view.snapshot), &observation);
+/// What metrics are read from.
+#[derive(Clone)]
+pub struct Metrics {
+    /// The configuration.
+    pub plane: ControlPlane,
+    /// The node.
+    pub host: Arc<dyn Host>,
+    /// The proxy.
+    pub proxy: watch::Receiver<ProxyHealth>,
+    /// When the agent started.
+    pub started: Instant,
+}
+
+impl Metrics {
+    /// All of them at this moment. The kernel's are read for it: an effort that grows with the edges.
+    pub fn exposition(&self) -> String {
+        let mut text = Exposition::new();
+        let view = self.plane.view();
+        configuration(&mut text, &view);
+        own(&mut text, self.started);
+        proxy(&mut text, &self.proxy.borrow());
+        if let Ok(observation) = self.host.observe() {
+            edges(&mut text, &Names::new(&view.snapshot), &observation);
+        }
+        if let Ok(status) = self.host.kernel() {
+            kernel(&mut text, &status);
+        }
+        text.into_text()
     }
-    if let Ok(status) = api.host.kernel() {
-        kernel(&mut text, &status);
-    }
-    text.into_text()
 }
 
 fn configuration(text: &mut Exposition, view: &View) {
@@ -71,8 +91,8 @@ fn configuration(text: &mut Exposition, view: &View) {
     );
 }
 
-fn own(text: &mut Exposition, api: &Api) {
-    let age = api.started.elapsed().as_secs_f64();
+fn own(text: &mut Exposition, started: Instant) {
+    let age = started.elapsed().as_secs_f64();
     text.single(
         "selvedge_agent_age_seconds",
         Kind::Gauge,

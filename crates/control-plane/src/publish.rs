@@ -3,7 +3,8 @@
 //!
 //! Whatever the proxy sends is taken as hostile: frames are bounded and read by closed decoding in
 //! `feed`, and anything out of order ends the connection. It cannot make the agent keep more than
-//! one report and one update. Read next: `feed`'s `publication.rs`, then `status.rs`.
+//! one report and one update, nor read the metrics more than once a second. Read next: `feed`'s
+//! `publication.rs`, then `status.rs`.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -11,8 +12,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use selvedge_feed::{
-    DecodeError, Decoder, FrameError, MAX_TO_AGENT_BYTES, Publication, Report, Settings, ToAgent,
-    ToProxy, UnexpectedAck, VERSION,
+    DecodeError, Decoder, FrameError, MAX_TO_AGENT_BYTES, MetricsPart, Publication, Report,
+    Settings, ToAgent, ToProxy, UnexpectedAck, VERSION,
 };
 use selvedge_model::{Generation, Snapshot};
 use selvedge_telemetry::Counter;
@@ -30,6 +31,9 @@ const PROBE_PERIOD: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How long it may take to take what it is sent: it may be busy with a large configuration.
 const TAKING: Duration = Duration::from_secs(2);
+/// How long the agent rests between two answers to requests for metrics; one that comes earlier
+/// waits. Scrapers ask every 15 s as a rule.
+const METRICS_PAUSE: Duration = Duration::from_secs(1);
 /// Read at once. A report fits into a few.
 const CHUNK: usize = 16 << 10;
 
@@ -95,7 +99,7 @@ pub enum FeedEnd {
 }
 
 /// What every connection is fed from, and where it tells how it goes.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Publisher {
     /// The configuration.
     pub snapshots: watch::Receiver<Arc<Snapshot>>,
@@ -103,6 +107,8 @@ pub struct Publisher {
     pub settings: Settings,
     /// What is known of the proxy.
     pub health: watch::Sender<ProxyHealth>,
+    /// Gives the text of all metrics when the proxy asks for it.
+    pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
 }
 
 impl Publisher {
@@ -159,6 +165,8 @@ impl Publisher {
             probe: 0,
             is_answered: true,
             probed: tokio::time::Instant::now(),
+            wants_metrics: false,
+            metrics_due: tokio::time::Instant::now(),
         };
         session
             .publication
@@ -168,10 +176,7 @@ impl Publisher {
         loop {
             while let Some(frame) = session.publication.poll_transmit() {
                 send(&mut writer, &frame).await?;
-                // What has arrived meanwhile is heard between the parts of a long update.
-                while let Ok(message) = received.try_recv() {
-                    session.on_message(message)?;
-                }
+                session.hear(&mut received)?;
             }
             tokio::select! {
                 message = received.recv() => match message {
@@ -187,6 +192,15 @@ impl Publisher {
                 }
                 () = sleep_until(session.probed + PATIENCE), if !session.is_answered => {
                     return Err(FeedEnd::Hung(PATIENCE));
+                }
+                () = sleep_until(session.metrics_due), if session.wants_metrics => {
+                    session.wants_metrics = false;
+                    let text = (self.metrics)();
+                    for part in MetricsPart::answer(&text) {
+                        send(&mut writer, &ToProxy::Metrics(part).encode()).await?;
+                        session.hear(&mut received)?;
+                    }
+                    session.metrics_due = tokio::time::Instant::now() + METRICS_PAUSE;
                 }
             }
         }
@@ -229,9 +243,21 @@ struct Session<'a> {
     probe: u64,
     is_answered: bool,
     probed: tokio::time::Instant,
+    /// Whether a request for metrics is to be answered.
+    wants_metrics: bool,
+    /// When it may be at the earliest.
+    metrics_due: tokio::time::Instant,
 }
 
 impl Session<'_> {
+    /// Hears, between the parts of something long, what has arrived meanwhile.
+    fn hear(&mut self, received: &mut mpsc::Receiver<ToAgent>) -> Result<(), FeedEnd> {
+        while let Ok(message) = received.try_recv() {
+            self.on_message(message)?;
+        }
+        Ok(())
+    }
+
     fn on_message(&mut self, message: ToAgent) -> Result<(), FeedEnd> {
         match message {
             ToAgent::Hello { .. } if self.has_greeted => return Err(FeedEnd::OutOfTurn("a hello")),
@@ -263,6 +289,10 @@ impl Session<'_> {
                 self.health
                     .send_modify(|health| health.report = Arc::new(report));
             }
+            ToAgent::MetricsRequest if self.wants_metrics => {
+                return Err(FeedEnd::OutOfTurn("another request for metrics"));
+            }
+            ToAgent::MetricsRequest => self.wants_metrics = true,
         }
         Ok(())
     }

@@ -65,6 +65,14 @@ counters! {
     ShadowedUnlisted = 17, "dns_shadowed_unlisted";
     /// Failures of our own while forwarding: no socket or port to be had, answered SERVFAIL.
     LocalFailures = 18, "dns_local_failures";
+    /// Requests of scrapers over TCP that were answered with the metrics.
+    MetricsScrapes = 19, "metrics_scrapes";
+    /// Requests of scrapers answered 503: the agent was away or slow, or its text too long.
+    MetricsUnavailable = 20, "metrics_unavailable";
+    /// Connections of scrapers closed at once at the bound of open ones.
+    MetricsConnectionsRefused = 21, "metrics_connections_refused";
+    /// Connections of scrapers closed because of their age, or because no request could be read.
+    MetricsConnectionsCut = 22, "metrics_connections_cut";
 }
 
 impl Counter {

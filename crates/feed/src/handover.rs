@@ -20,16 +20,24 @@ pub enum SocketKind {
     DnsTcpV4 = 3,
     /// DNS over TCP, listening on ::1.
     DnsTcpV6 = 4,
+    /// Metrics over HTTP, listening on a loopback address of the user's choice.
+    Metrics = 5,
 }
 
 impl SocketKind {
-    /// Every kind there is.
-    pub const ALL: [Self; 4] = [
+    /// Those of the resolver, which share a port.
+    pub const RESOLVER: [Self; 4] = [
         Self::DnsUdpV4,
         Self::DnsUdpV6,
         Self::DnsTcpV4,
         Self::DnsTcpV6,
     ];
+
+    /// Every kind there is.
+    pub const ALL: [Self; 5] = {
+        let [udp4, udp6, tcp4, tcp6] = Self::RESOLVER;
+        [udp4, udp6, tcp4, tcp6, Self::Metrics]
+    };
 
     fn from_byte(byte: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| *kind as u8 == byte)
@@ -68,7 +76,7 @@ impl SocketList {
     /// The bytes to send together with the descriptors.
     pub fn encode(&self) -> Vec<u8> {
         let count =
-            u8::try_from(self.kinds.len()).expect("there are four kinds, each at most once");
+            u8::try_from(self.kinds.len()).expect("there are few kinds, and each at most once");
         let mut bytes = Vec::with_capacity(HEADER_BYTES + self.kinds.len());
         bytes.extend_from_slice(MAGIC);
         bytes.extend_from_slice(&[crate::VERSION, count]);
@@ -136,10 +144,10 @@ mod tests {
     fn a_list_reads_back_and_leaves_the_first_frame() {
         let list = SocketList::new(SocketKind::ALL);
         let mut bytes = list.encode();
-        assert_eq!(bytes, b"SELV\x01\x04\x01\x02\x03\x04");
+        assert_eq!(bytes, b"SELV\x01\x05\x01\x02\x03\x04\x05");
         assert_eq!(bytes.len(), SocketList::MAX_BYTES);
         bytes.extend_from_slice(b"frame");
-        assert_eq!(SocketList::decode(&bytes), Ok((list, 10)));
+        assert_eq!(SocketList::decode(&bytes), Ok((list, 11)));
     }
 
     #[test]
@@ -151,7 +159,7 @@ mod tests {
             (b"HTTP\x01\x00", SocketListError::Magic),
             (b"SELV\x02\x00", SocketListError::Version { theirs: 2 }),
             (b"SELV\x01\x01\x00", SocketListError::Kind { byte: 0 }),
-            (b"SELV\x01\x01\x05", SocketListError::Kind { byte: 5 }),
+            (b"SELV\x01\x01\x06", SocketListError::Kind { byte: 6 }),
             (b"SELV\x01\x02\x01\x01", SocketListError::Kind { byte: 1 }),
         ] {
             assert_eq!(SocketList::decode(bytes), Err(want), "{bytes:?}");

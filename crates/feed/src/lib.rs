@@ -2,9 +2,10 @@
 //!
 //! The agent publishes [`Snapshot`](selvedge_model::Snapshot)s through a [`Publication`], the proxy
 //! follows them with a [`Subscription`]: everything at first, then what changed, by generation. What
-//! flows back is a [`ToAgent`]: acknowledgements, answers to probes, counters. A connection begins
-//! with a [`SocketList`], which names the descriptors that travel beside it, then both sides speak
-//! frames: a length of four bytes, big-endian, and a protobuf message.
+//! flows back is a [`ToAgent`]: acknowledgements, answers to probes, counters, and where scrapers are
+//! served a request for the metrics ([`MetricsPart`]). A connection begins with a [`SocketList`],
+//! which names the descriptors that travel beside it, then both sides speak frames: a length of four
+//! bytes, big-endian, and a protobuf message.
 //!
 //! Nothing here performs IO, reads a clock or trusts the other side: each direction has a bound per
 //! frame, each repeated field one of its own, and a resource that cannot be taken is refused by name
@@ -21,6 +22,7 @@ mod counter;
 mod frame;
 mod handover;
 mod message;
+mod metrics;
 mod publication;
 mod settings;
 mod subscription;
@@ -30,6 +32,7 @@ pub use counter::Counter;
 pub use frame::{Decoder, FrameError};
 pub use handover::{SocketKind, SocketList, SocketListError};
 pub use message::{Ack, DecodeError, Refusal, Report, ToAgent, ToProxy, Update};
+pub use metrics::{MetricsAnswer, MetricsPart, MetricsTooLong};
 pub use publication::{Publication, UnexpectedAck};
 pub use settings::{Ipv6Answer, Settings};
 pub use subscription::{Progress, Subscription, UpdateError, View};
@@ -42,3 +45,6 @@ pub const MAX_TO_PROXY_BYTES: usize = 16 << 20;
 
 /// Longest message the proxy sends, in bytes.
 pub const MAX_TO_AGENT_BYTES: usize = 256 << 10;
+
+/// Longest text of metrics that is handed to the proxy, in bytes. Some 100,000 samples.
+pub const MAX_METRICS_BYTES: usize = 16 << 20;

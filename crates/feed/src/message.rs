@@ -8,7 +8,7 @@ use prost::Message as _;
 use selvedge_model::Generation;
 
 use crate::wire::{self, ToAgentBody, ToProxyBody};
-use crate::{Counter, frame};
+use crate::{Counter, MetricsPart, frame};
 
 /// What the agent tells the proxy.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,6 +17,8 @@ pub enum ToProxy {
     Update(Update),
     /// Are you alive? To be answered with the same number.
     Probe(u64),
+    /// Part of what [`ToAgent::MetricsRequest`] asked for, for [`crate::MetricsAnswer::on_part`].
+    Metrics(MetricsPart),
 }
 
 impl ToProxy {
@@ -25,6 +27,12 @@ impl ToProxy {
         let body = match self {
             Self::Update(Update(update)) => ToProxyBody::Update(update),
             Self::Probe(nonce) => ToProxyBody::Probe(nonce),
+            Self::Metrics(MetricsPart { text, is_last }) => {
+                ToProxyBody::Metrics(wire::MetricsPart {
+                    text,
+                    last: is_last,
+                })
+            }
         };
         frame::encode(&wire::ToProxy { body: Some(body) })
     }
@@ -34,6 +42,12 @@ impl ToProxy {
         match wire::ToProxy::decode(message)?.body {
             Some(ToProxyBody::Update(update)) => Ok(Self::Update(Update(update))),
             Some(ToProxyBody::Probe(nonce)) => Ok(Self::Probe(nonce)),
+            Some(ToProxyBody::Metrics(wire::MetricsPart { text, last })) => {
+                Ok(Self::Metrics(MetricsPart {
+                    text,
+                    is_last: last,
+                }))
+            }
             None => Err(DecodeError::Unknown),
         }
     }
@@ -59,6 +73,8 @@ pub enum ToAgent {
     ProbeReply(u64),
     /// What the proxy counted.
     Report(Report),
+    /// All metrics, please. To be sent again only when the answer is whole.
+    MetricsRequest,
 }
 
 /// A generation is in force at the proxy.
@@ -130,6 +146,7 @@ impl ToAgent {
             Self::Ack(ack) => ToAgentBody::Ack(ack.into()),
             Self::ProbeReply(nonce) => ToAgentBody::ProbeReply(nonce),
             Self::Report(report) => ToAgentBody::Report(report.into()),
+            Self::MetricsRequest => ToAgentBody::MetricsRequest(wire::MetricsRequest {}),
         };
         frame::encode(&wire::ToAgent { body: Some(body) })
     }
@@ -144,6 +161,7 @@ impl ToAgent {
             Some(ToAgentBody::Ack(ack)) => ack.try_into().map(Self::Ack),
             Some(ToAgentBody::ProbeReply(nonce)) => Ok(Self::ProbeReply(nonce)),
             Some(ToAgentBody::Report(report)) => report.try_into().map(Self::Report),
+            Some(ToAgentBody::MetricsRequest(wire::MetricsRequest {})) => Ok(Self::MetricsRequest),
             None => Err(DecodeError::Unknown),
         }
     }
@@ -283,6 +301,7 @@ mod tests {
         for message in [
             ToAgent::Hello { version: 1, pid: 7 },
             ToAgent::ProbeReply(u64::MAX),
+            ToAgent::MetricsRequest,
             ToAgent::Ack(Ack {
                 generation: Generation(3),
                 refusals: vec![refusal],

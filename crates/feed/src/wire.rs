@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct ToProxy {
-    #[prost(oneof = "ToProxyBody", tags = "1, 2")]
+    #[prost(oneof = "ToProxyBody", tags = "1, 2, 3")]
     pub(crate) body: Option<ToProxyBody>,
 }
 
@@ -16,6 +16,16 @@ pub(crate) enum ToProxyBody {
     Update(Update),
     #[prost(fixed64, tag = "2")]
     Probe(u64),
+    #[prost(message, tag = "3")]
+    Metrics(MetricsPart),
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct MetricsPart {
+    #[prost(bytes = "vec", tag = "1")]
+    pub(crate) text: Vec<u8>,
+    #[prost(bool, tag = "2")]
+    pub(crate) last: bool,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -159,7 +169,7 @@ pub(crate) struct SocketAddress {
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct ToAgent {
-    #[prost(oneof = "ToAgentBody", tags = "1, 2, 3, 4")]
+    #[prost(oneof = "ToAgentBody", tags = "1, 2, 3, 4, 5")]
     pub(crate) body: Option<ToAgentBody>,
 }
 
@@ -173,7 +183,12 @@ pub(crate) enum ToAgentBody {
     ProbeReply(u64),
     #[prost(message, tag = "4")]
     Report(Report),
+    #[prost(message, tag = "5")]
+    MetricsRequest(MetricsRequest),
 }
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct MetricsRequest {}
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct Hello {

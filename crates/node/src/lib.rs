@@ -26,6 +26,6 @@ pub use ending::{Asked, Whom};
 pub use error::Error;
 pub use event::Event;
 pub use node::{Node, Options, Remains};
-pub use sockets::{Beside, make_sockets};
+pub use sockets::{Beside, make_sockets, open_metrics};
 pub use supervise::{Link, ProxyOptions, ProxyUser, Sockets, end, living_proxy, supervise};
 pub use watch::Events;

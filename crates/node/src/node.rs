@@ -241,7 +241,10 @@ impl Node {
     }
 
     /// Hands sockets over `stream`, as the proxy expects it.
-    pub fn hand_over(stream: &UnixStream, sockets: &[(SocketKind, OwnedFd)]) -> Result<(), Error> {
+    pub fn hand_over<'a>(
+        stream: &UnixStream,
+        sockets: impl IntoIterator<Item = &'a (SocketKind, OwnedFd)>,
+    ) -> Result<(), Error> {
         sockets::hand_over(stream, sockets).map_err(Error::system("hand sockets to the proxy"))
     }
 

@@ -1,8 +1,9 @@
-//! The resolver's listening sockets, and handing sockets to another process.
+//! The proxy's listening sockets, and handing sockets to another process.
 //!
 //! A socket belongs to the cgroup it was made in, for good, and kernel programs look at that. So
-//! the sockets are made by a short-lived child in the proxy's cgroup ([`make_sockets`]), which sends
-//! them to the agent; the agent keeps them and hands copies to the proxy.
+//! the resolver's are made by a short-lived child in the proxy's cgroup ([`make_sockets`]), which
+//! sends them to the agent; that for metrics ([`open_metrics`]) the agent makes itself. It keeps them
+//! all and hands copies to the proxy.
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
@@ -19,7 +20,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::error::Error;
 
-/// Who may have the resolver's port already.
+/// Who may have a port already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Beside {
     /// Nobody: the port is ours alone or another is taken. Otherwise two meshes on one host would
@@ -40,9 +41,13 @@ const MOST: usize = SocketList::MAX_SOCKETS;
 
 /// Sends the sockets over `stream`, descriptors and what they are for in one message (unix(7),
 /// `SCM_RIGHTS`).
-pub(crate) fn hand_over(stream: impl AsFd, sockets: &[(SocketKind, OwnedFd)]) -> io::Result<()> {
-    let message = SocketList::new(sockets.iter().map(|(kind, _)| *kind)).encode();
-    let descriptors: Vec<BorrowedFd<'_>> = sockets.iter().map(|(_, fd)| fd.as_fd()).collect();
+pub(crate) fn hand_over<'a>(
+    stream: impl AsFd,
+    sockets: impl IntoIterator<Item = &'a (SocketKind, OwnedFd)>,
+) -> io::Result<()> {
+    let sockets = sockets.into_iter().map(|(kind, fd)| (*kind, fd.as_fd()));
+    let (kinds, descriptors): (Vec<_>, Vec<BorrowedFd<'_>>) = sockets.unzip();
+    let message = SocketList::new(kinds).encode();
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     control.push(SendAncillaryMessage::ScmRights(&descriptors));
@@ -110,8 +115,8 @@ pub fn make_sockets(mut stream: UnixStream) -> io::Result<()> {
 
 fn open_all(port: u16, beside: Beside) -> io::Result<Vec<(SocketKind, OwnedFd)>> {
     let mut sockets = Vec::new();
-    for kind in SocketKind::ALL {
-        match open(kind, port, beside) {
+    for kind in SocketKind::RESOLVER {
+        match open(address(kind, port), transport(kind), beside) {
             Ok(socket) => sockets.push((kind, socket.into())),
             // A host without IPv6 has no IPv6 name servers either.
             Err(error) if is_ipv6(kind) && is_no_ipv6(&error) => {}
@@ -129,20 +134,33 @@ fn is_ipv6(kind: SocketKind) -> bool {
     matches!(kind, SocketKind::DnsUdpV6 | SocketKind::DnsTcpV6)
 }
 
-fn transport(kind: SocketKind) -> (Type, Protocol) {
-    match kind {
-        SocketKind::DnsUdpV4 | SocketKind::DnsUdpV6 => (Type::DGRAM, Protocol::UDP),
-        SocketKind::DnsTcpV4 | SocketKind::DnsTcpV6 => (Type::STREAM, Protocol::TCP),
-    }
-}
-
-fn open(kind: SocketKind, port: u16, beside: Beside) -> io::Result<Socket> {
-    let (transport, protocol) = transport(kind);
-    let address: IpAddr = match is_ipv6(kind) {
+fn address(kind: SocketKind, port: u16) -> SocketAddr {
+    let ip: IpAddr = match is_ipv6(kind) {
         true => Ipv6Addr::LOCALHOST.into(),
         false => Ipv4Addr::LOCALHOST.into(),
     };
-    let address = SocketAddr::new(address, port);
+    SocketAddr::new(ip, port)
+}
+
+fn transport(kind: SocketKind) -> (Type, Protocol) {
+    match kind {
+        SocketKind::DnsUdpV4 | SocketKind::DnsUdpV6 => (Type::DGRAM, Protocol::UDP),
+        SocketKind::DnsTcpV4 | SocketKind::DnsTcpV6 | SocketKind::Metrics => {
+            (Type::STREAM, Protocol::TCP)
+        }
+    }
+}
+
+/// Opens the listening socket for metrics at `address`. The error is what the kernel said of it.
+pub fn open_metrics(address: SocketAddr, beside: Beside) -> io::Result<OwnedFd> {
+    Ok(open(address, transport(SocketKind::Metrics), beside)?.into())
+}
+
+fn open(
+    address: SocketAddr,
+    (transport, protocol): (Type, Protocol),
+    beside: Beside,
+) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), transport, Some(protocol))?;
     if beside == Beside::LivingProxy {
         socket.set_reuse_port(true)?;
@@ -203,6 +221,25 @@ mod tests {
             assert_eq!(socket.r#type().unwrap(), transport(*kind).0);
         }
         assert!(made.sockets.len() >= 2);
+    }
+
+    /// As across a restart of the agent: the proxy serves on meanwhile, so the port is never free.
+    #[test]
+    fn metrics_are_served_by_one_mesh_and_its_next_agent() {
+        let any = (Ipv4Addr::LOCALHOST, 0).into();
+        let first = open_metrics(any, Beside::Nobody).unwrap();
+        let address = socket2::SockRef::from(&first).local_addr().unwrap();
+        let address = address.as_socket().unwrap();
+        let another = open_metrics(address, Beside::Nobody).unwrap_err();
+        assert_eq!(another.kind(), io::ErrorKind::AddrInUse);
+        let next = open_metrics(address, Beside::LivingProxy).unwrap();
+        drop(first);
+        std::net::TcpStream::connect(address).unwrap();
+        drop(next);
+        let foreign = std::net::TcpListener::bind(address).unwrap();
+        let taken = open_metrics(address, Beside::LivingProxy).unwrap_err();
+        assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
+        drop(foreign);
     }
 
     #[test]

@@ -66,7 +66,7 @@ pub struct Link {
 pub trait Sockets {
     /// Opens the sockets if they are closed, and hands copies over `stream`.
     fn hand_over(&mut self, stream: &UnixStream) -> Result<(), Error>;
-    /// Closes the agent's copies.
+    /// Closes the agent's copies of the resolver's, so that the kernel's fallbacks take over.
     fn close(&mut self);
     /// Moves the proxy's process into its cgroup.
     fn adopt(&mut self, pid: i32) -> Result<(), Error>;

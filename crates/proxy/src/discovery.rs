@@ -10,15 +10,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use selvedge_feed::{
-    Decoder, FrameError, MAX_TO_PROXY_BYTES, Progress, Report, Subscription, ToAgent, ToProxy,
-    UpdateError, VERSION,
+    Decoder, FrameError, MAX_TO_PROXY_BYTES, MetricsTooLong, Progress, Report, SocketKind,
+    Subscription, ToAgent, ToProxy, UpdateError, VERSION,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::counters::Counters;
 use crate::handover::{self, HandoverError, Sockets};
+use crate::metrics::{Exporter, Requests};
 use crate::table::{SharedTable, Table};
 use crate::worker::Command;
 
@@ -36,6 +37,9 @@ pub(crate) struct Discovery {
     /// Numbers of probes that went through the worker.
     pub(crate) probed: mpsc::Receiver<u64>,
     pub(crate) subscription: Subscription,
+    pub(crate) exporter: Arc<Exporter>,
+    /// Dropping it retires the socket at which metrics are served.
+    pub(crate) metrics_listener: Option<oneshot::Sender<()>>,
 }
 
 impl Discovery {
@@ -75,6 +79,11 @@ impl Discovery {
             pid: std::process::id(),
         };
         stream.write_all(&hello.encode()).await?;
+        let mut scrapes = self.exporter.connect();
+        let (metrics, sockets) = sockets
+            .into_iter()
+            .partition(|(kind, _)| *kind == SocketKind::Metrics);
+        self.serve_metrics(metrics)?;
         let mut sockets = Some(sockets);
         self.pass_on(&mut sockets).await;
         let mut decoder = Decoder::new(MAX_TO_PROXY_BYTES);
@@ -83,7 +92,7 @@ impl Discovery {
         let mut reported = Report::default();
         loop {
             while let Some(message) = decoder.next_message()? {
-                if let Some(answer) = self.on_message(message).await? {
+                if let Some(answer) = self.on_message(message, &mut scrapes).await? {
                     stream.write_all(&answer.encode()).await?;
                 }
             }
@@ -97,22 +106,52 @@ impl Discovery {
                     // What has changed is told with the answer: a timer of its own would wake both
                     // processes once more.
                     let mut answer = ToAgent::ProbeReply(nonce).encode();
-                    let report = self.counters.report();
-                    if report != reported {
-                        answer.extend(ToAgent::Report(report.clone()).encode());
-                        reported = report;
-                    }
+                    answer.extend(self.news(&mut reported));
                     stream.write_all(&answer).await?;
+                }
+                () = scrapes.next() => {
+                    // What we counted ourselves is then as fresh as the rest.
+                    let mut request = self.news(&mut reported);
+                    request.extend(ToAgent::MetricsRequest.encode());
+                    stream.write_all(&request).await?;
                 }
             }
         }
     }
 
-    async fn on_message(&mut self, message: &[u8]) -> Result<Option<ToAgent>, SessionError> {
+    /// A report of the counters, as a frame; empty where none has changed since `reported`.
+    fn news(&self, reported: &mut Report) -> Vec<u8> {
+        let report = self.counters.report();
+        if report == *reported {
+            return Vec::new();
+        }
+        *reported = report.clone();
+        ToAgent::Report(report).encode()
+    }
+
+    /// Serves metrics on the socket that came, before the last one is closed; on none if none came.
+    fn serve_metrics(&mut self, sockets: Sockets) -> io::Result<()> {
+        let mut sockets = sockets.into_iter();
+        let served = sockets
+            .next()
+            .map(|(_, socket)| self.exporter.serve(socket));
+        self.metrics_listener = served.transpose()?;
+        Ok(())
+    }
+
+    async fn on_message(
+        &mut self,
+        message: &[u8],
+        scrapes: &mut Requests,
+    ) -> Result<Option<ToAgent>, SessionError> {
         match ToProxy::decode(message)? {
             ToProxy::Probe(nonce) => {
                 // The answer comes from the worker, so that it vouches for both threads.
                 let _ = self.commands.send(Command::Probe(nonce)).await;
+                Ok(None)
+            }
+            ToProxy::Metrics(part) => {
+                scrapes.on_part(part)?;
                 Ok(None)
             }
             ToProxy::Update(update) => match self.subscription.on_update(update)? {
@@ -168,6 +207,8 @@ enum SessionError {
     Frame(#[from] FrameError),
     #[error("the agent does not speak as it should")]
     Decode(#[from] selvedge_feed::DecodeError),
+    #[error("the agent does not speak as it should")]
+    Metrics(#[from] MetricsTooLong),
     #[error("the update cannot be followed")]
     Update(#[from] UpdateError),
 }

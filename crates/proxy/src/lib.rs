@@ -1,9 +1,10 @@
-//! The unprivileged process: reads everything that comes from outside. For now that is DNS.
+//! The unprivileged process: reads everything that comes from outside. For now that is DNS, and HTTP
+//! of scrapers where metrics are served.
 //!
 //! [`run`] gives up its rights, then serves on two threads: the worker, which has the sockets of the
-//! resolver (`dns`), and the feed thread, which follows the agent (`discovery`) and builds the
-//! [`Table`] that answers come from, so that a large configuration never delays a query. The two
-//! share that table, the counters, and two short queues.
+//! resolver (`dns`), and the feed thread, which follows the agent (`discovery`), builds the
+//! [`Table`] that answers come from and serves `metrics`, so that neither a large configuration nor
+//! a scraper delays a query. The two share that table, the counters, and two short queues.
 //!
 //! The proxy holds no key and no capability, opens no file and starts no program; its listening
 //! sockets come from the agent, and without one it goes on with what it has. It never names the
@@ -18,6 +19,7 @@ mod discovery;
 pub mod dns;
 mod error;
 mod handover;
+mod metrics;
 mod origin;
 mod table;
 mod worker;
@@ -62,6 +64,8 @@ pub fn run(options: Options) -> Result<(), Error> {
         commands,
         probed,
         subscription: Subscription::new(),
+        exporter: Arc::new(metrics::Exporter::new(counters.clone())),
+        metrics_listener: None,
     };
     let worker = Builder::new_current_thread()
         .enable_all()

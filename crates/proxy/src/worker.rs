@@ -88,6 +88,8 @@ impl Listeners {
                     let task = dns::serve_tcp(server.clone(), listener, retired);
                     tasks.spawn_local(async move { task.await.map_err(at(address)) });
                 }
+                // The feed thread's, which keeps it to itself.
+                SocketKind::Metrics => {}
             }
         }
         self.current = current;

@@ -1,7 +1,9 @@
 //! `selvedge up`: the agent, in the foreground.
 
 use std::fs;
-use std::net::Ipv4Addr;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::{Path, PathBuf};
@@ -9,10 +11,10 @@ use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use selvedge_control_plane::{Api, Down, VirtualRange};
-use selvedge_node::{ProxyOptions, living_proxy};
+use selvedge_node::{Beside, ProxyOptions, living_proxy, open_metrics};
 use selvedge_telemetry::{info, log, warn};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -41,6 +43,10 @@ pub(crate) struct UpArgs {
     /// Private ports for replicas, outside net.ipv4.ip_local_port_range.
     #[arg(long, value_name = "FIRST-LAST", default_value = "61000-65499")]
     private_ports: String,
+    /// Serve Prometheus metrics over HTTP at this address of this host, for example 127.0.0.1:9100.
+    /// Every local user can read them there.
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = loopback)]
+    metrics: Option<SocketAddr>,
     /// What to log: error, warn, info or debug.
     #[arg(long, default_value = "info")]
     log: log::Level,
@@ -89,8 +95,23 @@ fn plain_name(text: &str) -> Result<String, &'static str> {
     Ok(text.to_owned())
 }
 
+/// An address that only this host's programs reach.
+fn loopback(text: &str) -> Result<SocketAddr, String> {
+    let example = "give one of this host alone, like 127.0.0.1:9100 or [::1]:9100";
+    let address: SocketAddr = text
+        .parse()
+        .map_err(|_| format!("this is no address with a port; {example}"))?;
+    if !address.ip().is_loopback() {
+        return Err(format!(
+            "other hosts could reach this address, and nobody is asked who they are there; {example}"
+        ));
+    }
+    Ok(address)
+}
+
 /// Runs the agent until it is told to stop.
 pub(crate) fn up(run_dir: &Path, args: &UpArgs) -> anyhow::Result<ExitCode> {
+    let started = Instant::now();
     log::set_up(args.log, "agent");
     if !rustix::process::geteuid().is_root() {
         bail!(
@@ -107,17 +128,30 @@ pub(crate) fn up(run_dir: &Path, args: &UpArgs) -> anyhow::Result<ExitCode> {
     fs::create_dir_all(run_dir)
         .with_context(|| format!("could not create the folder {}", run_dir.display()))?;
     let lock = Lock::take(run_dir)?;
+    let pid_file = run_dir.join("proxy.pid");
+    let living = living_proxy(&pid_file);
+    let beside = match living {
+        Some(_) => Beside::LivingProxy,
+        None => Beside::Nobody,
+    };
+    // Of the mesh that the living proxy is left from. One that cannot be read names no address.
+    let before = living.and_then(|_| Settings::read(run_dir).ok().flatten());
+    let served = before.and_then(|before| before.metrics);
+    let metrics = args
+        .metrics
+        .map(|address| listen_for_metrics(address, served));
+    let (metrics, address) = metrics.transpose()?.unzip();
     let settings = Settings {
         node: node.clone(),
         state_dir: args.state_dir.clone(),
+        metrics: address,
     };
     let state = settings.hold_state()?;
     node.claim_cgroup().inspect_err(|_| {
         let _has_state = fs::remove_dir(&args.state_dir);
     })?;
     settings.write()?;
-    let pid_file = run_dir.join("proxy.pid");
-    let user = match living_proxy(&pid_file) {
+    let user = match living {
         Some((_, user)) => user,
         None => accounts::proxy_user()?,
     };
@@ -136,6 +170,9 @@ pub(crate) fn up(run_dir: &Path, args: &UpArgs) -> anyhow::Result<ExitCode> {
         state_dir: args.state_dir.clone(),
         virtual_range,
         config: args.config.clone(),
+        beside,
+        metrics,
+        started,
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -151,7 +188,7 @@ async fn serve(run_dir: &Path, options: Options, settings: Settings) -> anyhow::
     // Before anything is set up: a signal from now on is one to stop.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let started = Instant::now();
+    let started = options.started;
     let mut agent = Agent::start(options).await?;
     let readers = accounts::group("selvedge");
     let listener = listen(&run_dir.join("api.sock"), readers)?;
@@ -215,6 +252,32 @@ async fn serve(run_dir: &Path, options: Options, settings: Settings) -> anyhow::
         fs::remove_file(run_dir.join("api.sock")).context("could not remove the API's socket")?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The socket at which the proxy is to serve metrics, and its address. A living proxy may serve them
+/// there already; nobody else may, even where the kernel would let two share the port.
+fn listen_for_metrics(
+    address: SocketAddr,
+    served: Option<SocketAddr>,
+) -> anyhow::Result<(OwnedFd, SocketAddr)> {
+    let beside = match served == Some(address) {
+        true => Beside::LivingProxy,
+        false => Beside::Nobody,
+    };
+    let socket = open_metrics(address, beside).map_err(|error| {
+        let next = match error.kind() {
+            io::ErrorKind::AddrInUse => format!(
+                "See who does with `ss -ltnp 'sport = :{}'`, or choose another port with --metrics.",
+                address.port()
+            ),
+            _ => "Choose another address with --metrics, or go without.".to_owned(),
+        };
+        anyhow!("could not listen on {address} for metrics: {error}.\n{next}")
+    })?;
+    let bound = socket2::SockRef::from(&socket).local_addr()?;
+    let bound = bound.as_socket().unwrap_or(address);
+    info!("metrics are at http://{bound}/metrics");
+    Ok((socket, bound))
 }
 
 /// The API's socket: root's, readable for the group `selvedge` where there is one.

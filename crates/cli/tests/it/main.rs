@@ -14,6 +14,7 @@ mod demo;
 mod faults;
 mod life;
 mod mesh;
+mod metrics;
 mod names;
 mod outside;
 mod process;

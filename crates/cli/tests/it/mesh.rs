@@ -22,6 +22,7 @@ pub(crate) struct Mesh {
     agent: Option<Process>,
     pub(crate) cgroup: String,
     private_ports: String,
+    metrics: Option<String>,
     folder: tempfile::TempDir,
 }
 
@@ -53,6 +54,7 @@ impl Mesh {
             agent: None,
             private_ports: format!("{first}-{}", first + 199),
             cgroup: format!("selvedge-test-{}-{number}", std::process::id()),
+            metrics: None,
             folder,
         })
     }
@@ -98,7 +100,20 @@ impl Mesh {
         let mut up = self.command(&["up", "--cgroup", cgroup]);
         up.args(["--private-ports", &self.private_ports]);
         up.arg("--state-dir").arg(state_dir);
+        if let Some(address) = &self.metrics {
+            up.args(["--metrics", address]);
+        }
         up
+    }
+
+    /// The next agent serves metrics over TCP at `address`.
+    pub(crate) fn serve_metrics(&mut self, address: &str) {
+        self.metrics = Some(address.to_owned());
+    }
+
+    /// The next agent serves no metrics over TCP.
+    pub(crate) fn serve_no_metrics(&mut self) {
+        self.metrics = None;
     }
 
     /// `selvedge down ARGUMENTS` for this mesh.

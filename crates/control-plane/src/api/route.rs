@@ -25,7 +25,7 @@ use super::{Api, Down, PATIENCE, PROBLEMS, identity, objects, run};
 use crate::host::Peer;
 use crate::problem::{Problem, ProblemKind};
 use crate::wire::{ApplyMode, ApplyRequest, DownRequest, RunRequest};
-use crate::{graph, metrics, status};
+use crate::{graph, status};
 
 /// Longest body of an apply: a set of documents.
 const MAX_DOCUMENTS: usize = 64 << 20;
@@ -88,7 +88,7 @@ impl Api {
             }
             (&Method::GET, "/metrics") => {
                 self.check_reader(peer)?;
-                Ok(text(metrics::exposition(self)))
+                Ok(text(self.metrics().exposition()))
             }
             (&Method::POST, "/v1/run") => {
                 let wanted: RunRequest = read(request, MAX_BODY).await?;

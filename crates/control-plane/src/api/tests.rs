@@ -477,7 +477,7 @@ async fn status_graph_and_metrics_tell_what_was_seen() {
     assert_eq!(graph["nodes"], json!(["cart.default", "outside"]));
     // The end of the bucket that 40 us are in.
     assert_eq!(graph["edges"][0]["detail"]["connectP50Us"], 43);
-    let metrics = crate::metrics::exposition(&bench.api);
+    let metrics = bench.api.metrics().exposition();
     let edge = "{source=\"outside\",destination=\"cart.default\"";
     for line in [
         format!("selvedge_connections_total{edge}}} 9"),

@@ -1,6 +1,9 @@
 //! Claims: a proxy gets every snapshot and its acknowledgement, report and liveness are known; one
-//! that hangs is found out; whatever is out of order ends the connection.
-use selvedge_feed::{Counter as Count, Subscription};
+//! that hangs is found out; whatever is out of order ends the connection. Metrics are read when the
+//! proxy asks, and no more often than once a second.
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use selvedge_feed::{Counter as Count, MetricsAnswer, Subscription};
 use tokio::task::JoinHandle;
 
 use super::*;
@@ -11,15 +14,27 @@ struct Bench {
     health: watch::Receiver<ProxyHealth>,
     proxy: UnixStream,
     served: JoinHandle<FeedEnd>,
+    /// How often metrics were read.
+    readings: Arc<AtomicU32>,
 }
 
 fn begin() -> Bench {
+    begin_with_metrics(1)
+}
+
+fn begin_with_metrics(lines: usize) -> Bench {
     let (snapshots, receiver) = watch::channel(Arc::new(snapshot(1)));
     let (health, known) = watch::channel(ProxyHealth::default());
+    let readings = Arc::new(AtomicU32::new(0));
+    let counted = readings.clone();
     let publisher = Publisher {
         snapshots: receiver,
         settings: Settings::default(),
         health,
+        metrics: Arc::new(move || {
+            let reading = counted.fetch_add(1, Ordering::Relaxed) + 1;
+            format!("reading {reading}\n").repeat(lines)
+        }),
     };
     let (near, proxy) = UnixStream::pair().unwrap();
     Bench {
@@ -27,6 +42,7 @@ fn begin() -> Bench {
         health: known,
         proxy,
         served: tokio::spawn(async move { publisher.serve(near).await }),
+        readings,
     }
 }
 
@@ -85,12 +101,23 @@ impl Bench {
                 selvedge_feed::Progress::Complete(ack) => Some(ack),
                 selvedge_feed::Progress::Partial => None,
             },
-            ToProxy::Probe(_) => None,
+            ToProxy::Probe(_) | ToProxy::Metrics(_) => None,
         });
         let ack = ack.await;
         let generation = ack.generation;
         self.tell(ToAgent::Ack(ack)).await;
         generation
+    }
+
+    /// Asks for metrics and waits for the answer.
+    async fn metrics(&mut self) -> String {
+        self.tell(ToAgent::MetricsRequest).await;
+        let mut answer = MetricsAnswer::default();
+        let text = self.hear(|message| match message {
+            ToProxy::Metrics(part) => answer.on_part(part).unwrap(),
+            ToProxy::Update(_) | ToProxy::Probe(_) => None,
+        });
+        String::from_utf8(text.await).unwrap()
     }
 
     async fn health(&mut self, wanted: impl FnMut(&ProxyHealth) -> bool) -> ProxyHealth {
@@ -118,7 +145,7 @@ async fn a_proxy_follows_the_configuration_and_is_known() {
     bench.health(|health| *health.report == report).await;
     let nonce = bench.hear(|message| match message {
         ToProxy::Probe(nonce) => Some(nonce),
-        ToProxy::Update(_) => None,
+        ToProxy::Update(_) | ToProxy::Metrics(_) => None,
     });
     let nonce = nonce.await;
     bench.tell(ToAgent::ProbeReply(nonce)).await;
@@ -162,6 +189,30 @@ async fn a_proxy_that_takes_nothing_hangs() {
     ));
 }
 
+#[tokio::test(start_paused = true)]
+async fn metrics_are_read_at_most_once_a_second() {
+    // Several parts.
+    let lines = 100_000;
+    let mut bench = begin_with_metrics(lines);
+    bench.hello().await;
+    let probe = bench.hear(|message| match message {
+        ToProxy::Probe(nonce) => Some(nonce),
+        _ => None,
+    });
+    let nonce = probe.await;
+    bench.tell(ToAgent::ProbeReply(nonce)).await;
+    let begun = tokio::time::Instant::now();
+    assert!(bench.metrics().await == "reading 1\n".repeat(lines));
+    assert_eq!(
+        begun.elapsed(),
+        Duration::ZERO,
+        "the first is not kept waiting"
+    );
+    assert!(bench.metrics().await == "reading 2\n".repeat(lines));
+    assert!(begun.elapsed() >= METRICS_PAUSE, "{:?}", begun.elapsed());
+    assert_eq!(bench.readings.load(Ordering::Relaxed), 2);
+}
+
 #[tokio::test]
 async fn what_is_out_of_order_ends_the_connection() {
     let hello = |version| ToAgent::Hello { version, pid: 1 }.encode();
@@ -171,7 +222,13 @@ async fn what_is_out_of_order_ends_the_connection() {
         ..selvedge_feed::Ack::default()
     };
     type Judge = fn(&FeedEnd) -> bool;
-    let cases: [(&str, Vec<u8>, Judge); 7] = [
+    let ask = || ToAgent::MetricsRequest.encode();
+    let cases: [(&str, Vec<u8>, Judge); 8] = [
+        (
+            "three requests at once",
+            [good(), ask(), ask(), ask()].concat(),
+            |end| matches!(end, FeedEnd::OutOfTurn(_)),
+        ),
         ("a long frame", vec![0xff; 8], |end| {
             matches!(end, FeedEnd::Frame(_))
         }),

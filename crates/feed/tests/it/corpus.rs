@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use selvedge_feed::{
-    Decoder, MAX_TO_AGENT_BYTES, MAX_TO_PROXY_BYTES, Subscription, ToAgent, ToProxy,
+    Decoder, MAX_TO_AGENT_BYTES, MAX_TO_PROXY_BYTES, MetricsAnswer, Subscription, ToAgent, ToProxy,
 };
 
 fn corpus(target: &str) -> Vec<(PathBuf, Vec<u8>)> {
@@ -27,6 +27,7 @@ fn feed_from_agent() {
     for (path, input) in corpus("feed_from_agent") {
         let mut decoder = Decoder::new(MAX_TO_PROXY_BYTES);
         let mut subscription = Subscription::new();
+        let mut metrics = MetricsAnswer::default();
         decoder.push(&input);
         while let Ok(Some(message)) = decoder.next_message() {
             match ToProxy::decode(message) {
@@ -34,11 +35,14 @@ fn feed_from_agent() {
                     understood += u32::from(subscription.on_update(update).is_ok());
                 }
                 Ok(ToProxy::Probe(_)) => understood += 1,
+                Ok(ToProxy::Metrics(part)) => {
+                    understood += u32::from(metrics.on_part(part).is_ok())
+                }
                 Err(error) => println!("{}: {error}", path.display()),
             }
         }
     }
-    assert!(understood >= 2, "the corpus has good messages too");
+    assert!(understood >= 4, "the corpus has good messages too");
 }
 
 #[test]
@@ -54,5 +58,5 @@ fn feed_from_proxy() {
             }
         }
     }
-    assert!(understood >= 3, "the corpus has good messages too");
+    assert!(understood >= 4, "the corpus has good messages too");
 }

@@ -9,8 +9,8 @@ use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
 use selvedge_feed::{
-    Decoder, MAX_TO_AGENT_BYTES, MAX_TO_PROXY_BYTES, Progress, Publication, Settings, Subscription,
-    ToAgent, ToProxy,
+    Decoder, MAX_TO_AGENT_BYTES, MAX_TO_PROXY_BYTES, MetricsAnswer, MetricsPart, Progress,
+    Publication, Settings, Subscription, ToAgent, ToProxy,
 };
 use selvedge_model::{
     AppProtocol, CgroupId, DnsSettings, Endpoint, Generation, Label, Place, Port, PortMode,
@@ -177,6 +177,31 @@ proptest! {
     }
 
     #[test]
+    fn metrics_arrive_as_they_are_among_other_messages(
+        texts in vec("[ -~\\n]{1,80}".prop_map(|line| line.repeat(7_000)), 1..3),
+        lengths in vec(1_usize..100_000, 1..5),
+    ) {
+        let mut decoder = Decoder::new(MAX_TO_PROXY_BYTES);
+        let mut answer = MetricsAnswer::default();
+        let mut arrived = Vec::new();
+        for text in &texts {
+            let parts = MetricsPart::answer(text).map(ToProxy::Metrics);
+            let messages = parts.flat_map(|part| [ToProxy::Probe(1), part]);
+            let stream: Vec<u8> = messages.flat_map(ToProxy::encode).collect();
+            for chunk in in_chunks(&stream, &lengths) {
+                decoder.push(chunk);
+                while let Some(message) = decoder.next_message().unwrap() {
+                    if let ToProxy::Metrics(part) = ToProxy::decode(message).unwrap() {
+                        arrived.extend(answer.on_part(part).unwrap());
+                    }
+                }
+            }
+        }
+        let sent: Vec<_> = texts.into_iter().map(String::into_bytes).collect();
+        prop_assert!(arrived == sent);
+    }
+
+    #[test]
     fn hostile_bytes_never_panic(stream in vec(any::<u8>(), 0..400), lengths in vec(1_usize..50, 1..5)) {
         let mut subscription = Subscription::new();
         let mut decoder = Decoder::new(MAX_TO_AGENT_BYTES);
@@ -207,8 +232,10 @@ proptest! {
 
 /// Both sides read the message; what they say does not matter.
 fn swallow(subscription: &mut Subscription, message: &[u8]) {
-    if let Ok(ToProxy::Update(update)) = ToProxy::decode(message) {
-        let _ = subscription.on_update(update);
+    match ToProxy::decode(message) {
+        Ok(ToProxy::Update(update)) => drop(subscription.on_update(update)),
+        Ok(ToProxy::Metrics(part)) => drop(MetricsAnswer::default().on_part(part)),
+        Ok(ToProxy::Probe(_)) | Err(_) => {}
     }
     if let Ok(message) = ToAgent::decode(message) {
         // What was taken is sound: it can be said again, and is the same.

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use selvedge_feed::{
-    Decoder, MAX_TO_AGENT_BYTES, Publication, Report, Settings, SocketKind, SocketList, ToAgent,
-    ToProxy,
+    Decoder, MAX_TO_AGENT_BYTES, MetricsPart, Publication, Report, Settings, SocketKind,
+    SocketList, ToAgent, ToProxy,
 };
 use selvedge_model::{CgroupId, Snapshot};
 use socket2::{Domain, Socket, Type};
@@ -22,19 +22,20 @@ use tempfile::TempDir;
 /// How long a test waits for what must happen.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
-/// The resolver's sockets, as the agent holds them.
+/// The proxy's sockets, as the agent holds them.
 pub(crate) struct Sockets {
     pub(crate) udp: UdpSocket,
     pub(crate) udp6: UdpSocket,
     pub(crate) tcp: TcpListener,
     pub(crate) tcp6: TcpListener,
+    pub(crate) metrics: Option<TcpListener>,
 }
 
 impl Sockets {
     pub(crate) fn new() -> Self {
         let any = |ip: std::net::IpAddr| SocketAddr::new(ip, 0);
         let (v4, v6) = (Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into());
-        Self::at(any(v4), any(v6), any(v4), any(v6))
+        Self::at(any(v4), any(v6), any(v4), any(v6), any(v4))
     }
 
     /// New ones beside these, at the same addresses.
@@ -44,13 +45,26 @@ impl Sockets {
             self.udp6.local_addr().unwrap(),
             self.tcp.local_addr().unwrap(),
             self.tcp6.local_addr().unwrap(),
+            self.metrics(),
         )
     }
 
-    fn at(udp: SocketAddr, udp6: SocketAddr, tcp: SocketAddr, tcp6: SocketAddr) -> Self {
+    /// Where metrics are served.
+    pub(crate) fn metrics(&self) -> SocketAddr {
+        self.metrics.as_ref().unwrap().local_addr().unwrap()
+    }
+
+    fn at(
+        udp: SocketAddr,
+        udp6: SocketAddr,
+        tcp: SocketAddr,
+        tcp6: SocketAddr,
+        metrics: SocketAddr,
+    ) -> Self {
         let open = |address: SocketAddr, kind| {
             let socket = Socket::new(Domain::for_address(address), kind, None).unwrap();
             socket.set_reuse_port(true).unwrap();
+            socket.set_reuse_address(kind == Type::STREAM).unwrap();
             socket.bind(&address.into()).unwrap();
             if kind == Type::STREAM {
                 socket.listen(128).unwrap();
@@ -62,18 +76,20 @@ impl Sockets {
             udp6: open(udp6, Type::DGRAM).into(),
             tcp: open(tcp, Type::STREAM).into(),
             tcp6: open(tcp6, Type::STREAM).into(),
+            metrics: Some(open(metrics, Type::STREAM).into()),
         }
     }
 
     fn hand_over(&self, stream: &UnixStream) {
-        let list = SocketList::new(SocketKind::ALL);
-        let descriptors: [BorrowedFd<'_>; 4] = [
+        let mut descriptors: Vec<BorrowedFd<'_>> = vec![
             self.udp.as_fd(),
             self.udp6.as_fd(),
             self.tcp.as_fd(),
             self.tcp6.as_fd(),
         ];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+        descriptors.extend(self.metrics.as_ref().map(AsFd::as_fd));
+        let list = SocketList::new(SocketKind::ALL.into_iter().take(descriptors.len()));
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(5))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
         assert!(ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)));
         let bytes = list.encode();
@@ -175,6 +191,24 @@ impl Feed {
 
     /// Probes until a report comes that `wanted` likes: it stands between two answers.
     pub(crate) fn report(&mut self, wanted: impl Fn(&Report) -> bool) -> Report {
+        self.report_amid(wanted, |_| {})
+    }
+
+    /// Answers requests for metrics until there is a report that `wanted` likes; how many came.
+    pub(crate) fn answer_metrics(&mut self, text: &str, wanted: impl Fn(&Report) -> bool) -> usize {
+        let mut requests = 0;
+        self.report_amid(wanted, |feed| {
+            requests += 1;
+            feed.send_metrics(text);
+        });
+        requests
+    }
+
+    fn report_amid(
+        &mut self,
+        wanted: impl Fn(&Report) -> bool,
+        mut on_metrics_request: impl FnMut(&mut Self),
+    ) -> Report {
         let end = Instant::now() + DEADLINE;
         for nonce in 1.. {
             let probe = ToProxy::Probe(nonce).encode();
@@ -184,12 +218,26 @@ impl Feed {
                     ToAgent::Report(report) if wanted(&report) => return report,
                     ToAgent::Report(report) => eprintln!("{report:?}"),
                     ToAgent::ProbeReply(answered) if answered == nonce => break,
+                    ToAgent::MetricsRequest => on_metrics_request(self),
                     _ => {}
                 }
             }
             assert!(Instant::now() < end, "no such report");
         }
         unreachable!("there are more numbers than time")
+    }
+
+    /// Waits until metrics are asked for.
+    pub(crate) fn await_metrics_request(&mut self) {
+        while self.next() != ToAgent::MetricsRequest {}
+    }
+
+    /// Answers a request for metrics.
+    pub(crate) fn send_metrics(&mut self, text: &str) {
+        for part in MetricsPart::answer(text) {
+            let frame = ToProxy::Metrics(part).encode();
+            self.stream.write_all(&frame).unwrap();
+        }
     }
 
     fn next(&mut self) -> ToAgent {

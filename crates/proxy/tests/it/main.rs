@@ -7,5 +7,6 @@ mod corpus;
 mod dialect;
 mod lifetime;
 mod malformed;
+mod metrics;
 mod resolver;
 mod upstream;
