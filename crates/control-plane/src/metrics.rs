@@ -156,7 +156,9 @@ fn proxy(text: &mut Exposition, health: &ProxyHealth) {
         help,
         health.connections,
     );
-    for (counter, value) in &health.report.counters {
+    // What has not happened yet is 0 and not absent: a rate over its first time would be lost.
+    for counter in selvedge_feed::Counter::ALL {
+        let value = health.report.counters.get(counter).copied().unwrap_or(0);
         let name = format!("selvedge_{}_total", counter.word());
         text.single(&name, Kind::Counter, counter.explanation().trim(), value);
     }

@@ -16,23 +16,6 @@ static __always_inline int refuse(__u32 source, __u32 destination, __u32 reason)
 	return 0;
 }
 
-/* A program that connects to the port it asked to listen on means itself, whatever port it got. */
-static __always_inline bool to_own_port(const struct caller *caller, const struct request *ask,
-					struct destination *to)
-{
-	struct sv_listener_key key = { .cgroup = caller->cgroup,
-				       .port = ask->key.port,
-				       .protocol = ask->key.protocol };
-	struct sv_listener *listener;
-
-	listener = bpf_map_lookup_elem(&listeners, &key);
-	if (!listener || listener->actual == ask->key.port)
-		return false;
-	to->address = ask->key.address;
-	to->port = listener->actual;
-	return true;
-}
-
 /* Gives 1 and a filled `to` with `*led` set, 1 to go on untouched, or 0 = refused. */
 static __always_inline int route(struct bpf_sock_addr *ctx, const struct request *ask,
 				 struct destination *to, bool *led)
@@ -71,7 +54,7 @@ static __always_inline int route(struct bpf_sock_addr *ctx, const struct request
 	if (!service) {
 		if (virtual)
 			return refuse_unserved(caller.service, &ask->key.address);
-		if (!caller.cgroup || !to_own_port(&caller, ask, to))
+		if (!to_own_port(&caller, ask, to))
 			return 1;
 	} else {
 		struct choice choice = { .key = { .service = service->id,

@@ -3,6 +3,8 @@
  * Services over UDP for sockets that do not connect: each datagram to a virtual address goes to the
  * endpoint that this socket was given for it, and answers seem to come from the virtual address.
  *
+ * A datagram to the port that its own program asked for goes to the port that it got.
+ *
  * Hooks: cgroup/sendmsg4, sendmsg6, recvmsg4, recvmsg6. (An IPv6 socket that sends to a v4-mapped
  * address runs sendmsg4 on the way out and recvmsg6 on the way back.)
  * Returns: 1 = go on, 0 = refuse with the errno set by bpf_set_retval.
@@ -49,6 +51,22 @@ static __always_inline int refuse(__u32 source, __u32 destination, __u32 reason)
 	return 0;
 }
 
+/* To its own program, from which the answer comes as from the port asked for. */
+static __always_inline bool route_to_self(struct bpf_sock_addr *ctx, const struct caller *caller,
+					  const struct request *ask, struct destination *to)
+{
+	struct sv_service_key asked = ask->key;
+
+	if (!to_own_port(caller, ask, to))
+		return false;
+	/* What is sent to "any" goes to the loopback address, and comes from there. */
+	if (!asked.address.word[3])
+		asked.address.word[3] = is_mapped(&asked.address) ? LOOPBACK4 : LOOPBACK6;
+	to->address = asked.address;
+	note(bpf_get_socket_cookie(ctx), &asked, to);
+	return true;
+}
+
 static __always_inline int route(struct bpf_sock_addr *ctx, const struct request *ask,
 				 struct destination *to, bool *led)
 {
@@ -61,16 +79,21 @@ static __always_inline int route(struct bpf_sock_addr *ctx, const struct request
 	struct sv_edge *edge;
 	struct caller caller;
 	__u64 cookie;
+	bool virtual;
 
 	*led = false;
 	if (!cfg || !socket)
 		return 1;
 	service = bpf_map_lookup_elem(&services, &ask->key);
+	virtual = in_virtual_range(cfg, &ask->key.address);
+	if (!service && !virtual && !is_self(&ask->key.address))
+		return 1;
 	if (!service) {
-		if (!in_virtual_range(cfg, &ask->key.address))
-			return 1;
 		caller = caller_of(kernel_socket(socket));
-		return refuse_unserved(caller.service, &ask->key.address);
+		if (virtual)
+			return refuse_unserved(caller.service, &ask->key.address);
+		*led = route_to_self(ctx, &caller, ask, to);
+		return 1;
 	}
 	cookie = bpf_get_socket_cookie(ctx);
 	noted_key.cookie = cookie;
@@ -117,6 +140,21 @@ int sv_sendmsg4(struct bpf_sock_addr *ctx)
 		ctx->user_ip4 = to.address.word[3];
 		ctx->user_port = to.port;
 	}
+	return verdict;
+}
+
+SEC("cgroup/sendmsg6")
+int sv_sendmsg6(struct bpf_sock_addr *ctx)
+{
+	struct request ask = { .key = { .address = user_address6(ctx),
+					.port = ctx->user_port,
+					.protocol = IPPROTO_UDP } };
+	struct destination to = {};
+	bool led;
+	int verdict = route(ctx, &ask, &to, &led);
+
+	if (led)
+		set_user6(ctx, &to.address, to.port);
 	return verdict;
 }
 

@@ -129,6 +129,25 @@ struct request {
 	bool ipv6_socket;
 };
 
+/* Whoever calls the port it asked to listen on means itself, whatever port it got. */
+static __always_inline bool to_own_port(const struct caller *caller, const struct request *ask,
+					struct destination *to)
+{
+	struct sv_listener_key key = { .cgroup = caller->cgroup,
+				       .port = ask->key.port,
+				       .protocol = ask->key.protocol };
+	struct sv_listener *listener;
+
+	if (!caller->cgroup)
+		return false;
+	listener = bpf_map_lookup_elem(&listeners, &key);
+	if (!listener || listener->actual == ask->key.port)
+		return false;
+	to->address = ask->key.address;
+	to->port = listener->actual;
+	return true;
+}
+
 static __always_inline bool in_virtual_range(const struct sv_config *cfg, const struct sv_address *a)
 {
 	return is_mapped(a) && cfg->virtual_mask && (a->word[3] & cfg->virtual_mask) == cfg->virtual_net;

@@ -92,11 +92,9 @@ fn parse_port(text: &str) -> anyhow::Result<RunPort> {
         Some((number, protocol)) => (number, Some(protocol.to_ascii_uppercase())),
         None => (number, None),
     };
-    let port = number
-        .parse()
-        .with_context(|| format!("`{text}` is not a port (N[/udp][:NAME])"))?;
+    let wrong = || format!("`{text}` is not a port: N[/udp][:NAME], N from 1 to 65535");
     Ok(RunPort {
-        port,
+        port: read_number(number).with_context(wrong)?,
         name,
         protocol,
     })
@@ -111,12 +109,21 @@ fn parse_publish(text: &str) -> anyhow::Result<RunPublish> {
         Some((number, protocol)) => (number, Some(protocol.to_ascii_uppercase())),
         None => (outside, None),
     };
-    let wrong = || format!("`{text}` is not a port to publish (N[:PORT] or N/udp)");
+    let wrong =
+        || format!("`{text}` is not a port to publish: N[:PORT] or N/udp, N from 1 to 65535");
+    let service_port = match inside {
+        Some(inside) => Some(read_number(inside).with_context(wrong)?),
+        None => None,
+    };
     Ok(RunPublish {
-        port: number.parse().with_context(wrong)?,
+        port: read_number(number).with_context(wrong)?,
         protocol,
-        service_port: inside.map(str::parse).transpose().with_context(wrong)?,
+        service_port,
     })
+}
+
+fn read_number(text: &str) -> Option<u16> {
+    text.parse().ok().filter(|number| *number > 0)
 }
 
 /// What of resolv.conf(5) the resolver needs to know.

@@ -67,6 +67,45 @@ fn replicas_on_one_port_all_run_and_see_it() {
 }
 
 #[test]
+fn datagrams_to_the_own_port_reach_oneself() {
+    let Some(mut bed) = Testbed::new("datagrams to the own port") else {
+        return;
+    };
+    bed.service("gossip", 18097, Protocol::Udp);
+    let mut replicas: Vec<Program> = (0..3)
+        .map(|i| bed.program("gossip", &format!("gossip-{i}")))
+        .collect();
+    for replica in &mut replicas {
+        assert_eq!(replica.tell("answer a [::]:18097"), "[::]:18097");
+    }
+    bed.apply();
+    for replica in &mut replicas {
+        let pid = replica.pid();
+        for (to, from) in [
+            ("127.0.0.1", "127.0.0.1"),
+            ("0.0.0.0", "127.0.0.1"),
+            ("[::1]", "[::1]"),
+            ("[::ffff:127.0.0.1]", "[::ffff:127.0.0.1]"),
+        ] {
+            for how in ["sendto", "send"] {
+                let answer = replica.tell(&format!("{how} {to}:18097"));
+                assert!(
+                    answer.starts_with(&format!("{pid} ")),
+                    "{how} {to}: {answer}"
+                );
+                // A connected socket is told what it asked for, as the kernel would.
+                if how == "sendto" {
+                    assert!(
+                        answer.ends_with(&format!("| {from}:18097")),
+                        "{to}: {answer}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn a_replica_shares_its_port_among_its_own_sockets_only() {
     let Some(mut bed) = Testbed::new("port groups") else {
         return;
