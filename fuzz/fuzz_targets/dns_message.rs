@@ -43,6 +43,7 @@ static TABLE: LazyLock<Table> = LazyLock::new(|| {
         ports: PortMode::Shared,
         dns: DnsSettings {
             search: vec!["corp.example".into()],
+            ndots: 2,
             nameservers: Vec::new(),
             shadow_search: true,
         },

@@ -225,6 +225,7 @@ fn workloads(set: &Set<'_>, policies: &Policies) -> BTreeMap<CgroupId, Workload>
             let resolver = &instance.spec.resolver;
             let dns = DnsSettings {
                 search: resolver.search.clone(),
+                ndots: resolver.ndots.unwrap_or(1),
                 nameservers: resolver.nameservers.clone(),
                 shadow_search: resolver.shadow_search.or(shadow_search).unwrap_or(true),
             };

@@ -27,7 +27,7 @@ pub use service::{ServiceSpec, ServiceSpecPort, TargetPort};
 pub use traffic_policy::{PolicyTarget, TrafficPolicy, Weight};
 pub use workload::{CgroupRef, Publish, ResolverSpec, WorkloadPlace, WorkloadPort, WorkloadSpec};
 
-pub(crate) use workload::search_suffix;
+pub(crate) use workload::{MAX_NDOTS, search_suffix};
 
 use cursor::{Cursor, Findings};
 use fields::Fields;

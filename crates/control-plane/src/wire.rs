@@ -91,6 +91,9 @@ pub struct RunRequest {
     /// Search suffixes of the program's `resolv.conf`.
     #[serde(default)]
     pub search: Vec<String>,
+    /// The option `ndots` of the program's `resolv.conf`.
+    #[serde(default)]
+    pub ndots: Option<u8>,
     /// Name servers of the program's `resolv.conf`.
     #[serde(default)]
     pub nameservers: Vec<SocketAddr>,

@@ -208,6 +208,7 @@ impl From<&Workload> for wire::Workload {
             search: workload.dns.search.clone(),
             nameservers: workload.dns.nameservers.iter().map(Into::into).collect(),
             shadow_search: workload.dns.shadow_search,
+            ndots: workload.dns.ndots.into(),
         }
     }
 }
@@ -230,6 +231,7 @@ impl TryFrom<wire::Workload> for Workload {
             },
             dns: DnsSettings {
                 search: wire.search,
+                ndots: u8::try_from(wire.ndots).unwrap_or(u8::MAX),
                 nameservers: collect(wire.nameservers, SocketAddr::try_from)?,
                 shadow_search: wire.shadow_search,
             },

@@ -153,6 +153,8 @@ pub(crate) struct Workload {
     pub(crate) nameservers: Vec<SocketAddress>,
     #[prost(bool, tag = "7")]
     pub(crate) shadow_search: bool,
+    #[prost(uint32, tag = "8")]
+    pub(crate) ndots: u32,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

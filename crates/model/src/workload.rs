@@ -62,10 +62,13 @@ pub enum PortMode {
 pub struct DnsSettings {
     /// Search suffixes of the workload's `resolv.conf`, lower case, without a final dot, at most 32.
     pub search: Vec<String>,
+    /// Names with fewer dots are tried with the suffixes first, others as they are (`ndots` in
+    /// resolv.conf(5)); 0 is as good as 1, which it is as a rule.
+    pub ndots: u8,
     /// Name servers of the workload's `resolv.conf`, for what is not a mesh name and came without
     /// the address it was sent to.
     pub nameservers: Vec<SocketAddr>,
-    /// Whether `name.suffix` of a mesh service is answered NXDOMAIN, so that the bare name is tried
-    /// next. Off, such names are forwarded like any other outside name.
+    /// Whether a mesh name that is tried with a suffix first is answered NXDOMAIN, so that the bare
+    /// name is tried next. Off, such names are forwarded like any other outside name.
     pub shadow_search: bool,
 }

@@ -1,6 +1,6 @@
 //! From a [`model::Snapshot`] to the entries of the intent maps. Pure: the same snapshot gives the same entries.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use selvedge_model as model;
@@ -112,30 +112,36 @@ impl Intent {
     /// Every spelling of a mesh name that a program may send, so that none leaks while the resolver
     /// is away.
     fn add_names(&mut self, snapshot: &model::Snapshot) {
-        let mut suffixes: Vec<&str> = snapshot
-            .workloads
-            .values()
-            .filter(|workload| workload.dns.shadow_search)
-            .flat_map(|workload| workload.dns.search.iter().map(String::as_str))
-            .collect();
-        suffixes.sort_unstable();
-        suffixes.dedup();
+        // Which names come with which suffixes: `zone.rs` of the proxy has the rule.
+        let mut suffixes: BTreeSet<(&model::Label, u8, &str)> = BTreeSet::new();
+        for workload in snapshot.workloads.values() {
+            let dns = &workload.dns;
+            if dns.shadow_search {
+                let with = |suffix| (&workload.name.namespace, dns.ndots, String::as_str(suffix));
+                suffixes.extend(dns.search.iter().map(with));
+            }
+        }
         for name in snapshot.services.keys() {
             let (short, namespace) = (name.name.as_str(), name.namespace.as_str());
             let qualified = format!("{short}.{namespace}");
-            for spelling in [
-                short,
-                &qualified,
-                &format!("{qualified}.svc"),
-                &format!("{qualified}.svc.{CLUSTER_DOMAIN}"),
-            ] {
+            let full = format!("{qualified}.svc.{CLUSTER_DOMAIN}");
+            let in_svc = format!("{qualified}.svc");
+            let mut add = |spelling: &str| {
                 self.mesh_names.insert(name_hash(spelling), 1);
+            };
+            for spelling in [short, &qualified, &in_svc, &full] {
+                add(spelling);
             }
-            for suffix in &suffixes {
-                self.mesh_names
-                    .insert(name_hash(&format!("{short}.{suffix}")), 1);
-                self.mesh_names
-                    .insert(name_hash(&format!("{qualified}.{suffix}")), 1);
+            for (of, ndots, suffix) in &suffixes {
+                let spellings = [
+                    (short, **of == name.namespace),
+                    (&*qualified, *ndots > 1),
+                    (&*in_svc, *ndots > 2),
+                    (&*full, true),
+                ];
+                for (spelling, _) in spellings.iter().filter(|(_, comes)| *comes) {
+                    add(&format!("{spelling}.{suffix}"));
+                }
             }
         }
     }

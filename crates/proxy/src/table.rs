@@ -48,6 +48,8 @@ pub(crate) struct Asker {
     pub(crate) namespace: Box<[u8]>,
     /// Search suffixes for which mesh names are answered NXDOMAIN.
     pub(crate) shadowing: Vec<Name>,
+    /// Names with fewer dots are tried with the suffixes first.
+    pub(crate) ndots: usize,
     scoped_servers: Vec<SocketAddr>,
 }
 
@@ -171,6 +173,7 @@ impl Asker {
                 true => suffixes.filter(|name| !name.labels().is_empty()).collect(),
                 false => Vec::new(),
             },
+            ndots: workload.dns.ndots.max(1).into(),
             scoped_servers: workload
                 .dns
                 .nameservers
@@ -185,6 +188,7 @@ impl Asker {
         Self {
             namespace: label_key(&Label::default_namespace()),
             shadowing: Vec::new(),
+            ndots: 1,
             scoped_servers: Vec::new(),
         }
     }

@@ -48,6 +48,7 @@ impl EnterArgs {
             ports: ports.collect::<anyhow::Result<_>>()?,
             publish: publish.collect::<anyhow::Result<_>>()?,
             search: resolver.search,
+            ndots: resolver.ndots,
             nameservers: resolver.nameservers,
             keep_ports: false,
         })
@@ -130,6 +131,7 @@ fn read_number(text: &str) -> Option<u16> {
 #[derive(Debug, Default, PartialEq)]
 struct Resolver {
     search: Vec<String>,
+    ndots: Option<u8>,
     nameservers: Vec<SocketAddr>,
 }
 
@@ -152,6 +154,11 @@ impl Resolver {
                     resolver
                         .nameservers
                         .extend(address.map(|ip| SocketAddr::new(ip, 53)));
+                }
+                Some("options") => {
+                    let mut ndots = words.filter_map(|word| word.strip_prefix("ndots:"));
+                    let ndots = ndots.next_back().and_then(|number| number.parse().ok());
+                    resolver.ndots = ndots.or(resolver.ndots);
                 }
                 _ => {}
             }
@@ -208,6 +215,7 @@ mod tests {
                     nameserver 127.0.0.53\nnameserver ::1\nnameserver nonsense\noptions ndots:5\n";
         let resolver = Resolver::parse(text);
         assert_eq!(resolver.search, ["a.example", "b.example"]);
+        assert_eq!(resolver.ndots, Some(5));
         let servers = ["127.0.0.53:53", "[::1]:53"].map(|text| text.parse().unwrap());
         assert_eq!(resolver.nameservers, servers);
     }

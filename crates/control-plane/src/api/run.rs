@@ -12,7 +12,7 @@ use selvedge_telemetry::info;
 use tokio::time::timeout;
 
 use super::{Api, identity};
-use crate::document::{Publish, ResolverSpec, WorkloadPort, search_suffix};
+use crate::document::{MAX_NDOTS, Publish, ResolverSpec, WorkloadPort, search_suffix};
 use crate::host::{HostPlacement, Peer};
 use crate::objects::{PlaceError, PlaceRequest};
 use crate::permission::Leave;
@@ -83,6 +83,7 @@ fn read(wanted: &RunRequest) -> Result<PlaceRequest, Problem> {
         publish: publish.collect::<Result<Vec<_>, Problem>>()?,
         resolver: ResolverSpec {
             search: search.take(32).collect(),
+            ndots: wanted.ndots.map(|ndots| ndots.min(MAX_NDOTS)),
             nameservers: wanted.nameservers.iter().copied().take(8).collect(),
             shadow_search: None,
         },

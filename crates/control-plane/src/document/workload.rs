@@ -16,6 +16,8 @@ use super::without_nulls;
 
 /// Most search suffixes of a resolver, as glibc and the mesh's DNS have it.
 const MAX_SEARCH: usize = 32;
+/// Most dots that `ndots` may ask for (RES_MAXNDOTS of resolv.h).
+pub(crate) const MAX_NDOTS: u8 = 15;
 /// Most name servers; resolvers use three.
 const MAX_NAMESERVERS: usize = 8;
 
@@ -92,6 +94,8 @@ pub struct Publish {
 pub struct ResolverSpec {
     /// Search suffixes, lower case, without a final dot.
     pub search: Vec<String>,
+    /// Names with fewer dots are tried with the suffixes first.
+    pub ndots: Option<u8>,
     /// Where outside names go that came without a server's address.
     pub nameservers: Vec<SocketAddr>,
     /// Whether a mesh name with a search suffix is NXDOMAIN.
@@ -223,7 +227,7 @@ fn refuse_unanswerable(fields: &Fields<'_>, shared: bool) {
 }
 
 fn read_resolver(cursor: &Cursor<'_>) -> Option<ResolverSpec> {
-    let fields = cursor.fields(&["search", "nameservers", "shadowSearch"])?;
+    let fields = cursor.fields(&["search", "ndots", "nameservers", "shadowSearch"])?;
     let bounded = |cursor: &Cursor<'_>, length: usize, most: usize| {
         if length > most {
             cursor.error(format!("has {length} entries; at most {most} are used"));
@@ -234,6 +238,7 @@ fn read_resolver(cursor: &Cursor<'_>) -> Option<ResolverSpec> {
         let search = cursor.list(read_suffix)?;
         bounded(cursor, search.len(), MAX_SEARCH).map(|()| search)
     });
+    let ndots = fields.optional("ndots", |cursor| cursor.integer(0..=MAX_NDOTS));
     let nameservers = fields.optional("nameservers", |cursor| {
         let servers = cursor.list(read_nameserver)?;
         bounded(cursor, servers.len(), MAX_NAMESERVERS).map(|()| servers)
@@ -241,6 +246,7 @@ fn read_resolver(cursor: &Cursor<'_>) -> Option<ResolverSpec> {
     let shadow_search = fields.optional("shadowSearch", Cursor::boolean);
     Some(ResolverSpec {
         search: search?.unwrap_or_default(),
+        ndots: ndots?,
         nameservers: nameservers?.unwrap_or_default(),
         shadow_search: shadow_search?,
     })
@@ -327,6 +333,7 @@ impl ResolverSpec {
         let servers: Vec<_> = self.nameservers.iter().map(SocketAddr::to_string).collect();
         without_nulls(json!({
             "search": (!self.search.is_empty()).then_some(&self.search),
+            "ndots": self.ndots,
             "nameservers": (!servers.is_empty()).then_some(servers),
             "shadowSearch": self.shadow_search,
         }))

@@ -92,9 +92,10 @@ fn workload() -> impl Strategy<Value = Workload> {
         vec("[a-z.]{0,9}", 0..3),
         vec(nameserver, 0..3),
         any::<bool>(),
+        any::<u8>(),
     );
     (service_name(), service_name(), 0..9_u64, any::<bool>(), dns).prop_map(
-        |(name, service, cgroup, kept, (search, nameservers, shadow_search))| Workload {
+        |(name, service, cgroup, kept, (search, nameservers, shadow_search, ndots))| Workload {
             name: WorkloadName {
                 namespace: name.namespace,
                 name: name.name,
@@ -108,6 +109,7 @@ fn workload() -> impl Strategy<Value = Workload> {
             },
             dns: DnsSettings {
                 search,
+                ndots,
                 nameservers,
                 shadow_search,
             },

@@ -5,9 +5,10 @@
 //! port, as `_http._tcp`.
 //!
 //! What is not there is of three kinds. Under the cluster domain, and under `NAMESPACE.svc` of a
-//! namespace that has services, it is the mesh's to say no. A mesh name followed by one of the
-//! workload's search suffixes is answered no as well, so that the program's resolver goes on to the
-//! bare name. All else belongs to others, even `foo.shop`: it may well be a host of a domain `shop`.
+//! namespace that has services, it is the mesh's to say no. A mesh name that the program's resolver
+//! tries with its search suffixes first, since it has fewer dots than `ndots`, is answered no with
+//! those as well, so that the bare name comes next: `cart` always. All else belongs to others:
+//! `foo.shop` may well be a host of a domain `shop`, and `cart.shop.corp.example` one of a department.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -189,15 +190,17 @@ fn shadowing_suffix<'a>(table: &Table, asker: &'a Asker, labels: Labels<'_>) -> 
     let suffixes = asker.shadowing.iter().map(Name::labels);
     suffixes.into_iter().find(|suffix| {
         labels.strip_suffix(*suffix).is_some_and(|inner| {
-            let short = match inner.strip_suffix(table.cluster_domain().labels()) {
-                // Whatever else is in there, the cluster domain belongs to nobody but the mesh.
-                Some(_) => return true,
-                None => inner,
-            };
-            matches!(
-                relative(table, asker, short),
-                Some((Found::Service(_) | Found::Port(..) | Found::Empty, _))
-            )
+            // Whatever else is in there, the cluster domain belongs to nobody but the mesh.
+            let cluster_domain = table.cluster_domain().labels();
+            if inner.strip_suffix(cluster_domain).is_some() {
+                return true;
+            }
+            let dots = inner.count().saturating_sub(1);
+            dots < asker.ndots
+                && matches!(
+                    relative(table, asker, inner),
+                    Some((Found::Service(_) | Found::Port(..) | Found::Empty, _))
+                )
         })
     })
 }
