@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,17 +20,18 @@ pub(crate) struct Lock {
 }
 
 impl Lock {
-    /// Takes the run folder, or says who has it.
+    /// Takes the run folder, which is made where it is not there, or says who has it.
     pub(crate) fn take(run_dir: &Path) -> anyhow::Result<Self> {
         let path = run_dir.join(FILE);
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .with_context(|| format!("could not open {}", path.display()))?;
-        if !lock_soon(&file) {
+        // Whoever had it before has removed the file, perhaps the one that was waited for.
+        let (mut file, is_ours) = loop {
+            let file = open(&path)?;
+            let is_ours = lock_soon(&file);
+            if !is_ours || is_at(&file, &path) {
+                break (file, is_ours);
+            }
+        };
+        if !is_ours {
             let mut holder = String::new();
             file.read_to_string(&mut holder).ok();
             bail!(
@@ -56,6 +58,24 @@ impl Lock {
             let _gone = flock(&file, FlockOperation::LockShared);
         }
     }
+}
+
+fn open(path: &Path) -> anyhow::Result<File> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)
+            .with_context(|| format!("could not create the folder {}", folder.display()))?;
+    }
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    let opened = options.open(path);
+    opened.with_context(|| format!("could not open {}", path.display()))
+}
+
+/// Whether this file is the one that is found at `path`.
+fn is_at(file: &File, path: &Path) -> bool {
+    let place = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+    let (opened, found) = (file.metadata().map(place), fs::metadata(path).map(place));
+    matches!((opened, found), (Ok(opened), Ok(found)) if opened == found)
 }
 
 /// Whoever looks whether it is held has it for that moment, and a killed agent until the kernel has
@@ -89,7 +109,6 @@ mod tests {
     fn one_has_it_and_others_are_told() {
         let folder = tempfile::tempdir().unwrap();
         let run_dir = folder.path().join("run");
-        fs::create_dir(&run_dir).unwrap();
         assert!(!Lock::is_held(&run_dir));
         let lock = Lock::take(&run_dir).unwrap();
         assert!(Lock::is_held(&run_dir));
@@ -100,5 +119,34 @@ mod tests {
         );
         drop(lock);
         assert!(!run_dir.exists(), "it was empty");
+    }
+
+    /// Who waits for a lock whose file goes with its holder must not have that file in the end.
+    #[test]
+    fn who_has_waited_keeps_others_off() {
+        let folder = tempfile::tempdir().unwrap();
+        let run_dir = folder.path().join("run");
+        let lock = Lock::take(&run_dir).unwrap();
+        let waiting = std::thread::spawn({
+            let run_dir = run_dir.clone();
+            move || Lock::take(&run_dir)
+        });
+        // It waits once it has the file open, beside the one that is held.
+        let opened = || {
+            let descriptors = fs::read_dir("/proc/self/fd").unwrap().flatten();
+            let targets = descriptors.filter_map(|it| fs::read_link(it.path()).ok());
+            targets
+                .filter(|target| *target == run_dir.join(FILE))
+                .count()
+        };
+        while opened() < 2 && !waiting.is_finished() {
+            std::thread::yield_now();
+        }
+        drop(lock);
+        // Where it has waited too long it is refused, and nothing is shown.
+        if let Ok(_second) = waiting.join().unwrap() {
+            assert!(Lock::is_held(&run_dir));
+            Lock::take(&run_dir).unwrap_err();
+        }
     }
 }

@@ -125,8 +125,6 @@ pub(crate) fn up(run_dir: &Path, args: &UpArgs) -> anyhow::Result<ExitCode> {
         private_ports: args.private_ports()?,
     };
     let virtual_range = args.virtual_range()?;
-    fs::create_dir_all(run_dir)
-        .with_context(|| format!("could not create the folder {}", run_dir.display()))?;
     let lock = Lock::take(run_dir)?;
     let pid_file = run_dir.join("proxy.pid");
     let living = living_proxy(&pid_file);
@@ -134,9 +132,10 @@ pub(crate) fn up(run_dir: &Path, args: &UpArgs) -> anyhow::Result<ExitCode> {
         Some(_) => Beside::LivingProxy,
         None => Beside::Nobody,
     };
-    // Of the mesh that the living proxy is left from. One that cannot be read names no address.
-    let before = living.and_then(|_| Settings::read(run_dir).ok().flatten());
-    let served = before.and_then(|before| before.metrics);
+    // One that cannot be read is as good as none.
+    let before = Settings::read(run_dir).ok().flatten();
+    let of_living = before.as_ref().filter(|_| living.is_some());
+    let served = of_living.and_then(|before| before.metrics);
     let metrics = args
         .metrics
         .map(|address| listen_for_metrics(address, served));
@@ -150,7 +149,11 @@ pub(crate) fn up(run_dir: &Path, args: &UpArgs) -> anyhow::Result<ExitCode> {
     node.claim_cgroup().inspect_err(|_| {
         let _has_state = fs::remove_dir(&args.state_dir);
     })?;
-    settings.write()?;
+    if before.is_none() {
+        // Where this fails, `down` has to find what it leaves. What an agent before this one has left
+        // is as that one wrote it until this one has started.
+        settings.write()?;
+    }
     let user = match living {
         Some((_, user)) => user,
         None => accounts::proxy_user()?,
@@ -190,6 +193,7 @@ async fn serve(run_dir: &Path, options: Options, settings: Settings) -> anyhow::
     let mut interrupt = signal(SignalKind::interrupt())?;
     let started = options.started;
     let mut agent = Agent::start(options).await?;
+    settings.write()?;
     let readers = accounts::group("selvedge");
     let listener = listen(&run_dir.join("api.sock"), readers)?;
     let (down, mut asked_down) = mpsc::channel::<Down>(1);

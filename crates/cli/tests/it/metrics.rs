@@ -1,6 +1,7 @@
 //! Metrics over TCP: served by the proxy at a loopback port, if asked for, over the death of each of
 //! the two processes.
 
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
@@ -107,6 +108,33 @@ fn metrics_end_with_the_agent_that_was_asked_for_them() {
     mesh.serve_no_metrics();
     mesh.start_agent();
     assert!(eventually(|| TcpStream::connect(address).is_err()));
+}
+
+/// An agent that does not come up is not the one whose address the living proxy serves.
+#[test]
+fn a_start_that_fails_forgets_no_address() {
+    let Some((mut mesh, address)) = start("a_start_that_fails_forgets_no_address", &[]) else {
+        return;
+    };
+    let _workload = mesh.run(&["idle", "--", "sleep", "1000"]);
+    assert!(eventually(|| mesh.status().services.len() == 1));
+    mesh.kill_agent();
+    let aside = mesh.folder().join("aside");
+    fs::rename(mesh.state_dir(), &aside).unwrap();
+    fs::create_dir(mesh.state_dir()).unwrap();
+    let unreadable = mesh
+        .state_dir()
+        .join("generation-00000000000000000001.state");
+    fs::write(unreadable, "of another version").unwrap();
+    mesh.serve_metrics("127.0.0.1:0");
+    let output = mesh.up().output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+
+    fs::remove_dir_all(mesh.state_dir()).unwrap();
+    fs::rename(aside, mesh.state_dir()).unwrap();
+    mesh.serve_metrics(&address.to_string());
+    mesh.start_agent();
+    await_value(address, "selvedge_proxy_connections_total", 1.0);
 }
 
 #[test]
