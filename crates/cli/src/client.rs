@@ -100,7 +100,7 @@ impl Agent {
         }
     }
 
-    /// An agent that is about to listen is waited for: `selvedge up &` may stand on the line above.
+    /// An agent that has begun to start is waited for. One that has not is not there.
     async fn connect(&self) -> Result<UnixStream, Problem> {
         let until = Instant::now() + STARTING;
         loop {

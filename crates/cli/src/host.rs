@@ -86,6 +86,14 @@ impl Host for NodeHost {
         Ok(CgroupRef::Path(path))
     }
 
+    fn is_populated(&self, cgroup: &CgroupRef) -> bool {
+        match cgroup {
+            CgroupRef::Path(path) => self.node.lock().is_populated(Path::new(path)),
+            // A unit has its ports as long as it is configured, running or not.
+            CgroupRef::Unit(_) => true,
+        }
+    }
+
     fn kernel(&self) -> Result<KernelStatus, Problem> {
         self.node.lock().status().map_err(|error| failed(&error))
     }

@@ -88,7 +88,15 @@ enum Command {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let run_dir = cli.run_dir.as_path();
+    // The proxy is told of it too, and may be met from elsewhere.
+    let run_dir = match std::path::absolute(&cli.run_dir) {
+        Ok(run_dir) => run_dir,
+        Err(error) => {
+            output::print_error(&anyhow::Error::new(error).context("could not find --run-dir"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let run_dir = run_dir.as_path();
     let done = match &cli.command {
         Command::Up(args) => command::up::up(run_dir, args),
         Command::Down(args) => command::down::down(run_dir, args),

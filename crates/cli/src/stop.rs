@@ -179,7 +179,7 @@ pub(crate) async fn remove(settings: &Settings, keep_state: bool) -> anyhow::Res
 /// [`remove`] for everything but the state.
 pub(crate) async fn remove_runtime(settings: &Settings) -> anyhow::Result<()> {
     let pid_file = settings.run_file("proxy.pid");
-    if let Some((pid, _)) = living_proxy(&pid_file) {
+    if let Some((pid, _)) = living_proxy(&pid_file, &settings.run_file("feed.sock")) {
         end(pid);
     }
     let remains = settings.remains()?;

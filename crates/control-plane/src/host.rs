@@ -28,6 +28,10 @@ pub trait Host: Send + Sync + 'static {
     /// The cgroup that the peer is in.
     fn cgroup_of(&self, peer: &Peer) -> Result<CgroupRef, Problem>;
 
+    /// Whether processes are in the cgroup at this moment. What becomes of an object whose processes
+    /// have ended takes a moment longer.
+    fn is_populated(&self, cgroup: &CgroupRef) -> bool;
+
     /// The kernel path at this moment.
     fn kernel(&self) -> Result<KernelStatus, Problem>;
 

@@ -272,7 +272,7 @@ fn kernel(text: &mut Exposition, status: &KernelStatus) {
         let active = u8::from(feature.state == selvedge_model::FeatureState::Active);
         family.sample(&[("feature", &feature.name)], active);
     }
-    type Value = fn(&selvedge_model::MapUsage) -> u64;
+    type Value = fn(&selvedge_model::MapUsage) -> Option<u64>;
     let columns: [(&str, Kind, &str, Value); 4] = [
         (
             "selvedge_map_entries",
@@ -284,25 +284,27 @@ fn kernel(text: &mut Exposition, status: &KernelStatus) {
             "selvedge_map_capacity",
             Kind::Gauge,
             "Entries it has room for.",
-            |map| map.capacity,
+            |map| Some(map.capacity),
         ),
         (
             "selvedge_map_bytes",
             Kind::Gauge,
             "Memory of a kernel map.",
-            |map| map.bytes,
+            |map| Some(map.bytes),
         ),
         (
             "selvedge_map_full_total",
             Kind::Counter,
             "Insertions that found a kernel map full and were left out.",
-            |map| map.full,
+            |map| Some(map.full),
         ),
     ];
     for (name, kind, help, value) in columns {
         let mut family = text.family(name, kind, help);
         for map in &status.maps {
-            family.sample(&[("map", &map.name)], value(map));
+            if let Some(value) = value(map) {
+                family.sample(&[("map", &map.name)], value);
+            }
         }
     }
 }

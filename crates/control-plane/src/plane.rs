@@ -218,7 +218,6 @@ impl Plane {
         let Some(mut store) = self.store.take() else {
             return;
         };
-        self.tried = time::Instant::now();
         let (generation, objects) = (self.now.snapshot.generation, self.now.objects.clone());
         let saving = tokio::task::spawn_blocking(move || {
             let saved = store.save(generation, &objects);
@@ -231,6 +230,7 @@ impl Plane {
             }
             Err(panic) => warn!("saving the state ended early: {panic}"),
         }
+        self.tried = time::Instant::now();
     }
 
     fn note_saved(&mut self, saved: Result<(), StoreError>) {

@@ -21,6 +21,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, watch};
+use tokio::task::yield_now;
 use tokio::time::{MissedTickBehavior, interval, sleep_until, timeout};
 
 /// How often the proxy is asked whether it lives. Each time wakes agent and proxy a few times, timers
@@ -147,6 +148,8 @@ impl Publisher {
         let (reader, writer) = stream.into_split();
         let (messages, received) = mpsc::channel(1);
         tokio::select! {
+            // Before anything is concluded from what has not come.
+            biased;
             end = read(reader, messages) => end,
             end = self.write(writer, received) => end,
         }
@@ -191,7 +194,12 @@ impl Publisher {
                     send(&mut writer, &session.next_probe()).await?;
                 }
                 () = sleep_until(session.probed + PATIENCE), if !session.is_answered => {
-                    return Err(FeedEnd::Hung(PATIENCE));
+                    // It may be this process that stood still. What has come meanwhile counts.
+                    yield_now().await;
+                    session.hear(&mut received)?;
+                    if !session.is_answered {
+                        return Err(FeedEnd::Hung(PATIENCE));
+                    }
                 }
                 () = sleep_until(session.metrics_due), if session.wants_metrics => {
                     session.wants_metrics = false;

@@ -309,7 +309,8 @@ pub struct MapReport {
     /// Its name.
     pub name: String,
     /// Entries in it.
-    pub entries: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entries: Option<u64>,
     /// Entries it has room for.
     pub capacity: u64,
     /// Its memory in bytes.

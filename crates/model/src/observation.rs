@@ -113,8 +113,8 @@ impl fmt::Display for FeatureState {
 pub struct MapUsage {
     /// The map's name.
     pub name: String,
-    /// Entries in it.
-    pub entries: u64,
+    /// Entries in it; `None` for kinds that cannot be counted, or are always full.
+    pub entries: Option<u64>,
     /// Entries it has room for.
     pub capacity: u64,
     /// Memory the kernel says it takes, in bytes.

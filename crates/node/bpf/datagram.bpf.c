@@ -59,11 +59,19 @@ static __always_inline bool route_to_self(struct bpf_sock_addr *ctx, const struc
 
 	if (!to_own_port(caller, ask, to))
 		return false;
-	/* What is sent to "any" goes to the loopback address, and comes from there. */
+	/* What is sent to "any" goes to the loopback address. */
 	if (!asked.address.word[3])
 		asked.address.word[3] = is_mapped(&asked.address) ? LOOPBACK4 : LOOPBACK6;
 	to->address = asked.address;
 	note(bpf_get_socket_cookie(ctx), &asked, to);
+	/* Whatever the address in 127/8, a socket that is bound to none of them answers from the first. */
+	if (is_mapped(&asked.address) && asked.address.word[3] != LOOPBACK4) {
+		struct destination first = *to;
+
+		asked.address.word[3] = LOOPBACK4;
+		first.address = asked.address;
+		note(bpf_get_socket_cookie(ctx), &asked, &first);
+	}
 	return true;
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use libbpf_rs::{MapCore, MapFlags};
+use libbpf_rs::{MapCore, MapFlags, MapType};
 use selvedge_model as model;
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
@@ -121,8 +121,7 @@ fn listening(kernel: &Kernel) -> Result<Vec<model::Listening>, Error> {
         .collect())
 }
 
-/// How full each map is. Counting entries means walking them, so only hash maps with few entries
-/// or many readers are worth asking about often.
+/// How full each map is. Entries are counted by walking over their keys.
 pub(crate) fn usage(kernel: &Kernel) -> Result<Vec<model::MapUsage>, Error> {
     let counters = counters(kernel)?;
     let full = |name: &str| match name {
@@ -139,14 +138,11 @@ pub(crate) fn usage(kernel: &Kernel) -> Result<Vec<model::MapUsage>, Error> {
         let Some(info) = kernel::info(map) else {
             continue;
         };
-        let walkable = map.map_type().is_hash_map();
+        let kind = map.map_type();
+        let has_keys = kind.is_hash_map() || kind == MapType::Sockhash;
         usage.push(model::MapUsage {
             name: name.to_owned(),
-            entries: if walkable {
-                map.keys().count() as u64
-            } else {
-                0
-            },
+            entries: has_keys.then(|| map.keys().count() as u64),
             capacity: u64::from(info.max_entries),
             bytes: kernel::memory(map),
             full: full(name),

@@ -1,8 +1,9 @@
 //! Other meshes in this network namespace, as far as they publish ports there.
 //!
 //! A published TCP port has no listener that a bind of ours could meet. The kernel is asked and not
-//! the other agent, since programs lead callers on while their agent is away. Nothing of another
-//! mesh is ever changed. Read next: `bpf/inbound.bpf.c`.
+//! the other agent, since programs lead callers on while their agent is away. It knows a publication
+//! once the service has a port to lead to. Nothing of another mesh is ever changed. Read next:
+//! `bpf/inbound.bpf.c`.
 
 use std::collections::BTreeSet;
 

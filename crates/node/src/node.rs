@@ -163,6 +163,12 @@ impl Node {
         Ok(cgroup)
     }
 
+    /// Whether processes are in the cgroup of that path, or below it.
+    pub fn is_populated(&self, path: &Path) -> bool {
+        let found = self.tree.resolve(path);
+        found.is_ok_and(|(folder, _)| cgroup::populated(&folder))
+    }
+
     /// [`Node::find_cgroup`] for the cgroup of a systemd unit.
     pub fn find_unit(&mut self, unit: &str) -> Option<CgroupId> {
         let folder = self.tree.find_unit(unit)?;

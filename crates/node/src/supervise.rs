@@ -82,7 +82,7 @@ pub async fn supervise(
 ) -> Result<(), Error> {
     let listener = listen(&options)?;
     let mut pause = Duration::ZERO;
-    let mut adopting = living_proxy(&options.pid_file)
+    let mut adopting = living_proxy(&options.pid_file, &options.feed)
         .filter(|(_, user)| *user == options.user)
         .map(|(pid, _)| pid);
     loop {
@@ -208,8 +208,9 @@ fn start(options: &ProxyOptions, sockets: &mut impl Sockets) -> Result<i32, Erro
     Ok(pid)
 }
 
-/// The proxy that an earlier agent left, if it still lives, and whom it runs as.
-pub fn living_proxy(pid_file: &Path) -> Option<(i32, ProxyUser)> {
+/// The proxy that an earlier agent left, if it still lives, and whom it runs as. `feed` is where it
+/// finds its agent.
+pub fn living_proxy(pid_file: &Path, feed: &Path) -> Option<(i32, ProxyUser)> {
     let pid: i32 = fs::read_to_string(pid_file).ok()?.trim().parse().ok()?;
     let command = fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
@@ -221,8 +222,16 @@ pub fn living_proxy(pid_file: &Path) -> Option<(i32, ProxyUser)> {
         uid: id("Uid:")?,
         gid: id("Gid:")?,
     };
-    // The number may be another process's by now: the proxy is never root, and is called so.
-    (user.uid != 0 && command.split('\0').any(|word| word == "proxy")).then_some((pid, user))
+    // The number may be another process's by now, or another mesh's proxy's: ours is never root, and
+    // was told of our feed, whatever links led there.
+    let words: Vec<&str> = command.split('\0').collect();
+    let told = words.windows(3).find_map(|words| match words {
+        ["proxy", "--feed", feed] => Some(Path::new(*feed)),
+        _ => None,
+    });
+    let folder = |feed: &Path| fs::canonicalize(feed.parent()?).ok();
+    let is_ours = user.uid != 0 && folder(told?)? == folder(feed)?;
+    is_ours.then_some((pid, user))
 }
 
 /// Ends the proxy, whether it is our child or an earlier agent's.

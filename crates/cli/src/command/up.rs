@@ -98,12 +98,12 @@ fn plain_name(text: &str) -> Result<String, &'static str> {
 /// An address that only this host's programs reach.
 fn loopback(text: &str) -> Result<SocketAddr, String> {
     let example = "give one of this host alone, like 127.0.0.1:9100 or [::1]:9100";
-    let address: SocketAddr = text
-        .parse()
-        .map_err(|_| format!("this is no address with a port; {example}"))?;
+    let address: SocketAddr = text.parse().map_err(|_| {
+        format!("this is no address with a port, and names are not looked up; {example}")
+    })?;
     if !address.ip().is_loopback() {
         return Err(format!(
-            "other hosts could reach this address, and nobody is asked who they are there; {example}"
+            "this is no loopback address, and nobody is asked who they are there; {example}"
         ));
     }
     Ok(address)
@@ -127,7 +127,8 @@ pub(crate) fn up(run_dir: &Path, args: &UpArgs) -> anyhow::Result<ExitCode> {
     let virtual_range = args.virtual_range()?;
     let lock = Lock::take(run_dir)?;
     let pid_file = run_dir.join("proxy.pid");
-    let living = living_proxy(&pid_file);
+    let feed = run_dir.join("feed.sock");
+    let living = living_proxy(&pid_file, &feed);
     let beside = match living {
         Some(_) => Beside::LivingProxy,
         None => Beside::Nobody,
@@ -164,7 +165,7 @@ pub(crate) fn up(run_dir: &Path, args: &UpArgs) -> anyhow::Result<ExitCode> {
     let proxy = ProxyOptions {
         command,
         user,
-        feed: run_dir.join("feed.sock"),
+        feed,
         pid_file,
     };
     let options = Options {

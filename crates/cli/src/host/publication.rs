@@ -44,7 +44,7 @@ impl Wanted<'_> {
         if elsewhere.map_err(|error| failed(&error))? {
             return Err(self
                 .refused("another mesh of this host publishes it")
-                .because("a mesh leads callers on also while its agent is away")
+                .because("both would lead callers of the port, whether or not their agents run")
                 .try_next(
                     "publish another port, or end the workload that has it there, or that mesh \
                      (selvedge down)",

@@ -244,7 +244,6 @@ def ask_child(*_):
     os._exit(0)
 def ask_program(*_):
     say("program asked")
-    time.sleep(0.2)
     while not os.path.exists(sys.argv[1]):
         time.sleep(0.01)
     os._exit(0)
@@ -260,11 +259,16 @@ fn programs_are_asked_to_end_before_what_they_started() {
     let Some(mesh) = Mesh::start("programs_are_asked_to_end_first", &["python3"]) else {
         return;
     };
-    let gate = mesh.file("gate", "");
-    let mut family = mesh.run(&["family", "--", "/usr/bin/python3", "-c", FAMILY, &gate]);
+    let gate = mesh.folder().join("gate");
+    let gate_path = gate.to_str().expect("our names are plain");
+    let mut family = mesh.run(&["family", "--", "/usr/bin/python3", "-c", FAMILY, gate_path]);
     family.lines("ready", 2);
-    let down = mesh.down(&["--stop"]);
-    assert!(down.status.success(), "{down:?}");
+    let mut down = Process::start(mesh.folder(), mesh.command(&["down", "--stop"]));
+    family.line("program asked");
+    // The agent does one thing after another: whoever is asked with the program was asked by now.
+    mesh.status();
+    fs::write(gate, "").expect("the test's folder can be written");
+    assert_eq!(down.finish().0, 0);
     let (_, printed) = family.finish();
     assert!(printed.contains("child asked last"), "{printed}");
 }

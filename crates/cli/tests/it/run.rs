@@ -279,7 +279,7 @@ fn a_port_that_another_service_publishes_is_refused() {
         let words = [service, "--publish", publish];
         mesh.run(&[&words[..], &serve].concat())
     };
-    let _server = run("first", &publish);
+    let mut server = run("first", &publish);
     mesh.await_listening("first", 1);
     let (status, printed) = run("second", &format!("{port}:8081")).finish();
     assert_eq!(status, 1, "{printed}");
@@ -303,6 +303,13 @@ fn a_port_that_another_service_publishes_is_refused() {
         printed.contains("first-0.default of service first.default"),
         "{printed}"
     );
+    // Whoever has seen the first end may go on at once.
+    server.signal(Signal::TERM);
+    server.finish();
+    let mut second = run("second", &publish);
+    mesh.await_listening("second", 1);
+    second.signal(Signal::TERM);
+    second.finish();
     // Over UDP the number is another port.
     let _server = run("third", &format!("{port}/udp"));
     mesh.await_listening("third", 1);

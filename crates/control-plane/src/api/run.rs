@@ -9,14 +9,17 @@ use std::time::Duration;
 
 use selvedge_model::{Generation, Label, Port, PortMode, Protocol, ServiceName, WorkloadName};
 use selvedge_telemetry::info;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{Api, identity};
-use crate::document::{MAX_NDOTS, Publish, ResolverSpec, WorkloadPort, search_suffix};
+use crate::document::{
+    MAX_NDOTS, Publish, ResolverSpec, Spec, WorkloadPlace, WorkloadPort, WorkloadSpec,
+    search_suffix,
+};
 use crate::host::{HostPlacement, Peer};
 use crate::objects::{PlaceError, PlaceRequest};
 use crate::permission::Leave;
-use crate::plane::Gone;
+use crate::plane::{Gone, View};
 use crate::problem::{Problem, ProblemKind};
 use crate::wire::{RunReply, RunRequest};
 
@@ -29,7 +32,7 @@ const FIRST_UNPRIVILEGED: u16 = 1024;
 pub(super) async fn run(api: &Api, peer: &Peer, wanted: RunRequest) -> Result<RunReply, Problem> {
     let request = read(&wanted)?;
     check_leave(api, peer, &request)?;
-    check_published(api, &request)?;
+    check_published(api, &request).await?;
     let (api, peer) = (api.clone(), peer.clone());
     // A task of its own, since a request whose peer goes away is dropped in the middle.
     let placing = tokio::spawn(async move { place(&api, &peer, request).await });
@@ -162,26 +165,49 @@ fn check_leave(api: &Api, peer: &Peer, request: &PlaceRequest) -> Result<(), Pro
 
 /// Whether every port to publish is free of other services. Of two that ask at the same moment the
 /// second is refused when its objects are made.
-fn check_published(api: &Api, request: &PlaceRequest) -> Result<(), Problem> {
+async fn check_published(api: &Api, request: &PlaceRequest) -> Result<(), Problem> {
+    let mut views = api.plane.views();
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let view = views.borrow_and_update().clone();
+        let Some((problem, is_over)) = taken(api, request, &view) else {
+            return Ok(());
+        };
+        // Where it has ended, the port is free for whoever saw it end; the object goes with the
+        // kernel's word that the cgroup is empty, which is under way.
+        if !is_over || !matches!(timeout_at(until, views.changed()).await, Ok(Ok(()))) {
+            return Err(problem);
+        }
+    }
+}
+
+/// A port that another service publishes, as a problem, and whether the program that it is published
+/// for has ended.
+fn taken(api: &Api, request: &PlaceRequest, view: &View) -> Option<(Problem, bool)> {
     let service = &request.service;
-    let view = api.plane.view();
     let taken = request.publish.iter().find_map(|publish| {
         let found = view.objects.published_for_another(service, publish);
         found.map(|(document, other)| (publish, document, other))
     });
-    let Some((Publish { protocol, port, .. }, document, other)) = taken else {
-        return Ok(());
+    let (Publish { protocol, port, .. }, document, other) = taken?;
+    let is_over = match &document.spec {
+        Spec::Workload(WorkloadSpec {
+            place: WorkloadPlace::Cgroup(cgroup),
+            ..
+        }) => !api.host.is_populated(cgroup),
+        _ => false,
     };
     let what = format!(
         "{protocol} port {port} cannot be published for service {service}: it leads to service {other}"
     );
-    Err(Problem::new(ProblemKind::Conflict, what)
+    let problem = Problem::new(ProblemKind::Conflict, what)
         .at(format!("{} ({})", document.key, document.origin))
         .because("a port of the host leads to one service, and another asked for it first")
         .try_next(format!(
             "publish another port, or first end what publishes it for {other} \
              (selvedge get workloads)"
-        )))
+        ));
+    Some((problem, is_over))
 }
 
 async fn place(api: &Api, peer: &Peer, request: PlaceRequest) -> Result<RunReply, Problem> {

@@ -58,6 +58,10 @@ impl Host for FakeHost {
         Ok(CgroupRef::Path(format!("/selvedge/{name}")))
     }
 
+    fn is_populated(&self, _: &CgroupRef) -> bool {
+        true
+    }
+
     fn kernel(&self) -> Result<KernelStatus, Problem> {
         Ok(KernelStatus::default())
     }

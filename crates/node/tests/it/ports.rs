@@ -84,10 +84,15 @@ fn datagrams_to_the_own_port_reach_oneself() {
         for (to, from) in [
             ("127.0.0.1", "127.0.0.1"),
             ("0.0.0.0", "127.0.0.1"),
+            ("127.0.0.9", "127.0.0.1"),
             ("[::1]", "[::1]"),
             ("[::ffff:127.0.0.1]", "[::ffff:127.0.0.1]"),
         ] {
             for how in ["sendto", "send"] {
+                // Connected, it hears nobody but 127.0.0.9: Linux answers from 127.0.0.1.
+                if (to, how) == ("127.0.0.9", "send") {
+                    continue;
+                }
                 let answer = replica.tell(&format!("{how} {to}:18097"));
                 assert!(
                     answer.starts_with(&format!("{pid} ")),
