@@ -92,7 +92,11 @@ fn main() -> ExitCode {
     let run_dir = match std::path::absolute(&cli.run_dir) {
         Ok(run_dir) => run_dir,
         Err(error) => {
-            output::print_error(&anyhow::Error::new(error).context("could not find --run-dir"));
+            let what = format!(
+                "could not make {} an absolute path from the working directory",
+                cli.run_dir.display()
+            );
+            output::print_error(&anyhow::Error::new(error).context(what));
             return ExitCode::FAILURE;
         }
     };
@@ -112,13 +116,9 @@ fn main() -> ExitCode {
         Command::BenchWorker { control, name } => command::bench::worker(control, name),
         Command::Enter(args) => command::enter::enter(run_dir, args),
         Command::Completions { shell } => {
-            clap_complete::generate(
-                *shell,
-                &mut Cli::command(),
-                "selvedge",
-                &mut std::io::stdout(),
-            );
-            Ok(ExitCode::SUCCESS)
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Cli::command(), "selvedge", &mut script);
+            output::print(&String::from_utf8_lossy(&script)).map(|()| ExitCode::SUCCESS)
         }
         Command::Proxy { feed } => command::proxy::proxy(feed),
         Command::MakeSockets => command::proxy::make_sockets(),

@@ -335,27 +335,31 @@ fn publications<'a>(
 /// have the ports at this moment: ports that appear later must not bring a contradiction with them.
 fn refuse_shared_publications(set: &Set<'_>, findings: &mut Findings) {
     let mut first = BTreeMap::new();
-    for (service, instances) in &set.workloads {
-        for instance in instances {
-            for (index, publish) in instance.spec.publish.iter().enumerate() {
-                let Publish { protocol, port, .. } = publish;
-                let (owner, publisher) = *first
-                    .entry((*protocol, *port))
-                    .or_insert((service, instance.document));
-                if owner == service {
-                    continue;
-                }
-                let message = format!(
-                    "{protocol} port {port} leads to service {owner} already, by {} ({}): a port of \
-                     the host leads to one service, so publish another here, or take it out there",
-                    publisher.key, publisher.origin
-                );
-                findings.error(
-                    instance.document,
-                    &format!("spec.publish[{index}]"),
-                    message,
-                );
+    let all = set.workloads.iter();
+    let mut all: Vec<_> = all
+        .flat_map(|(service, instances)| instances.iter().map(move |it| (service, it)))
+        .collect();
+    // What runs has its ports already, whatever is written about them.
+    all.sort_by_key(|(_, instance)| !instance.document.metadata.is_made_by_run());
+    for (service, instance) in all {
+        for (index, publish) in instance.spec.publish.iter().enumerate() {
+            let Publish { protocol, port, .. } = publish;
+            let (owner, publisher) = *first
+                .entry((*protocol, *port))
+                .or_insert((service, instance.document));
+            if owner == service {
+                continue;
             }
+            let message = format!(
+                "{protocol} port {port} leads to service {owner} already, by {} ({}): a port of \
+                 the host leads to one service, so publish another here, or end or change that",
+                publisher.key, publisher.origin
+            );
+            findings.error(
+                instance.document,
+                &format!("spec.publish[{index}]"),
+                message,
+            );
         }
     }
 }

@@ -35,6 +35,8 @@ const TAKING: Duration = Duration::from_secs(2);
 /// How long the agent rests between two answers to requests for metrics; one that comes earlier
 /// waits. Scrapers ask every 15 s as a rule.
 const METRICS_PAUSE: Duration = Duration::from_secs(1);
+/// How often it is looked for more that has come, before it is concluded that nothing has.
+const SILENCE: u32 = 3;
 /// Read at once. A report fits into a few.
 const CHUNK: usize = 16 << 10;
 
@@ -195,10 +197,13 @@ impl Publisher {
                 }
                 () = sleep_until(session.probed + PATIENCE), if !session.is_answered => {
                     // It may be this process that stood still. What has come meanwhile counts.
-                    yield_now().await;
-                    session.hear(&mut received)?;
-                    if !session.is_answered {
-                        return Err(FeedEnd::Hung(PATIENCE));
+                    let mut silent = 0;
+                    while !session.is_answered {
+                        yield_now().await;
+                        silent = if session.hear(&mut received)? { 0 } else { silent + 1 };
+                        if silent > SILENCE {
+                            return Err(FeedEnd::Hung(PATIENCE));
+                        }
                     }
                 }
                 () = sleep_until(session.metrics_due), if session.wants_metrics => {
@@ -258,12 +263,14 @@ struct Session<'a> {
 }
 
 impl Session<'_> {
-    /// Hears, between the parts of something long, what has arrived meanwhile.
-    fn hear(&mut self, received: &mut mpsc::Receiver<ToAgent>) -> Result<(), FeedEnd> {
+    /// Hears what has arrived meanwhile; whether anything has.
+    fn hear(&mut self, received: &mut mpsc::Receiver<ToAgent>) -> Result<bool, FeedEnd> {
+        let mut heard = false;
         while let Ok(message) = received.try_recv() {
             self.on_message(message)?;
+            heard = true;
         }
-        Ok(())
+        Ok(heard)
     }
 
     fn on_message(&mut self, message: ToAgent) -> Result<(), FeedEnd> {

@@ -14,6 +14,9 @@ use crate::stop::{self, Settings};
 
 /// Arguments of `selvedge down`.
 #[derive(Args, Debug)]
+#[command(
+    after_help = "While workloads run, one of --stop and --detach says what becomes of them."
+)]
 pub(crate) struct DownArgs {
     /// End the workloads that run.
     #[arg(long, conflicts_with = "detach")]

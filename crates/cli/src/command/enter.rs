@@ -138,17 +138,23 @@ struct Resolver {
 impl Resolver {
     fn read(path: &Path) -> Self {
         fs::read_to_string(path)
-            .map(|text| Self::parse(&text))
+            .map(|text| Self::parse(&text, &host_name()))
             .unwrap_or_default()
     }
 
-    fn parse(text: &str) -> Self {
+    /// As glibc reads it: a line without a value counts for nothing, the last of several counts, and
+    /// without a search list the domain of the host's own name is one.
+    fn parse(text: &str, host_name: &str) -> Self {
         let mut resolver = Self::default();
+        let mut search = host_name.split_once('.').map(|(_, domain)| vec![domain]);
         for line in text.lines() {
             let mut words = line.split_whitespace();
             match words.next() {
-                // The last of several counts.
-                Some("search" | "domain") => resolver.search = words.map(suffix).collect(),
+                Some("search") => {
+                    let words: Vec<&str> = words.collect();
+                    search = Some(words).filter(|it| !it.is_empty()).or(search);
+                }
+                Some("domain") => search = words.next().map(|word| vec![word]).or(search),
                 Some("nameserver") => {
                     let address = words.next().and_then(|word| word.parse::<IpAddr>().ok());
                     resolver
@@ -157,15 +163,28 @@ impl Resolver {
                 }
                 Some("options") => {
                     let mut ndots = words.filter_map(|word| word.strip_prefix("ndots:"));
-                    let ndots = ndots.next_back().and_then(|number| number.parse().ok());
-                    resolver.ndots = ndots.or(resolver.ndots);
+                    resolver.ndots = ndots.next_back().map(leading_number).or(resolver.ndots);
                 }
                 _ => {}
             }
         }
-        resolver.search.retain(|suffix| !suffix.is_empty());
+        let suffixes = search.unwrap_or_default().into_iter().map(suffix);
+        resolver.search = suffixes.filter(|suffix| !suffix.is_empty()).collect();
         resolver
     }
+}
+
+/// What atoi(3) makes of it, as far as it fits.
+fn leading_number(text: &str) -> u8 {
+    let digits = text.bytes().take_while(u8::is_ascii_digit);
+    digits.fold(0, |number: u8, digit| {
+        number.saturating_mul(10).saturating_add(digit - b'0')
+    })
+}
+
+fn host_name() -> String {
+    let names = rustix::system::uname();
+    names.nodename().to_string_lossy().into_owned()
 }
 
 fn suffix(word: &str) -> String {
@@ -213,10 +232,21 @@ mod tests {
     fn resolv_conf_is_read_as_the_c_library_does() {
         let text = "# a comment\nsearch old\ndomain example\nsearch a.Example. b.example\n\
                     nameserver 127.0.0.53\nnameserver ::1\nnameserver nonsense\noptions ndots:5\n";
-        let resolver = Resolver::parse(text);
+        let resolver = Resolver::parse(text, "box.corp.example");
         assert_eq!(resolver.search, ["a.example", "b.example"]);
         assert_eq!(resolver.ndots, Some(5));
         let servers = ["127.0.0.53:53", "[::1]:53"].map(|text| text.parse().unwrap());
         assert_eq!(resolver.nameservers, servers);
+
+        let search = |text| Resolver::parse(text, "box.corp.example").search;
+        assert_eq!(search("nameserver ::1"), ["corp.example"]);
+        assert_eq!(search("search a\nsearch\ndomain\n"), ["a"]);
+        assert_eq!(search("domain a b\n"), ["a"]);
+        assert_eq!(search("search ."), [""; 0]);
+        assert_eq!(Resolver::parse("", "box").search, [""; 0]);
+        let ndots = |text| Resolver::parse(text, "").ndots;
+        assert_eq!(ndots("options ndots:5abc rotate"), Some(5));
+        assert_eq!(ndots("options ndots:300"), Some(255));
+        assert_eq!(ndots("options rotate"), None);
     }
 }

@@ -22,12 +22,12 @@ use tokio::signal::unix::{SignalKind, signal};
 pub(crate) struct RunArgs {
     /// The service, as NAME or NAME.NAMESPACE.
     service: String,
-    /// Port to serve, with an optional name; may be repeated. Without it, every port that the
-    /// program listens on is served.
-    #[arg(long = "port", value_name = "N[:NAME]")]
+    /// Port to serve, over TCP or UDP, with an optional name; may be repeated. Without it, every port
+    /// that the program listens on is served.
+    #[arg(long = "port", value_name = "N[/udp][:NAME]")]
     ports: Vec<String>,
     /// Port on which callers outside the mesh reach the service; may be repeated. N:PORT leads to
-    /// the service's port PORT, N alone to the port N or the only one there is. N/udp is a port that
+    /// the service's port PORT, N alone to the port N or else its first. N/udp is a port that
     /// the program itself binds, and that all replicas then share.
     #[arg(long = "publish", value_name = "N[:PORT]|N/udp")]
     publish: Vec<String>,

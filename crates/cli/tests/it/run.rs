@@ -308,8 +308,24 @@ fn a_port_that_another_service_publishes_is_refused() {
     server.finish();
     let mut second = run("second", &publish);
     mesh.await_listening("second", 1);
+    let written = format!(
+        "apiVersion: v1\nkind: Service\nmetadata: {{name: aaa}}\nspec: {{ports: [{{port: 80}}]}}\n\
+         ---\napiVersion: selvedge.dev/v1alpha1\nkind: Workload\nmetadata: {{name: aaa}}\n\
+         spec: {{service: aaa, cgroup: /not-there, publish: [{{port: {port}}}]}}\n"
+    );
+    let written = mesh.file("written.yaml", &written);
+    let (_, refusal) = mesh.refused(&["apply", "-f", &written]);
+    assert!(
+        refusal.contains("Workload default/aaa: spec.publish[0]"),
+        "{refusal}"
+    );
+    assert!(
+        refusal.contains("leads to service second.default"),
+        "{refusal}"
+    );
     second.signal(Signal::TERM);
     second.finish();
+    mesh.ask(&["apply", "-f", &written]);
     // Over UDP the number is another port.
     let _server = run("third", &format!("{port}/udp"));
     mesh.await_listening("third", 1);

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::Api;
+use super::{Api, run};
 use crate::compile::Condition;
 use crate::document::{Kind, ObjectKey, SourceFile, parse};
 use crate::objects::{DeleteError, Object, Owner};
@@ -136,6 +136,7 @@ pub(super) async fn apply(api: &Api, request: ApplyRequest) -> Result<ApplyReply
         ApplyMode::DryRun => Effect::Judge,
         ApplyMode::Check => Effect::JudgeUnowned,
     };
+    run::forget_ended(api).await?;
     let applied = api
         .plane
         .apply(parsed.documents, effect)

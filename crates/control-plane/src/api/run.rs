@@ -5,16 +5,19 @@
 //! is finished even if the child goes away meanwhile: its cgroup is then found empty and removed
 //! like any other. Read next: `host.rs`, `objects/placement.rs`.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use selvedge_model::{Generation, Label, Port, PortMode, Protocol, ServiceName, WorkloadName};
+use selvedge_model::{
+    Generation, Label, Port, PortMode, Protocol, ServiceName, Workload, WorkloadName,
+};
 use selvedge_telemetry::info;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{Api, identity};
 use crate::document::{
-    MAX_NDOTS, Publish, ResolverSpec, Spec, WorkloadPlace, WorkloadPort, WorkloadSpec,
-    search_suffix,
+    Document, Kind, MAX_NDOTS, ObjectKey, Publish, ResolverSpec, Spec, WorkloadPlace, WorkloadPort,
+    WorkloadSpec, search_suffix,
 };
 use crate::host::{HostPlacement, Peer};
 use crate::objects::{PlaceError, PlaceRequest};
@@ -173,12 +176,38 @@ async fn check_published(api: &Api, request: &PlaceRequest) -> Result<(), Proble
         let Some((problem, is_over)) = taken(api, request, &view) else {
             return Ok(());
         };
-        // Where it has ended, the port is free for whoever saw it end; the object goes with the
-        // kernel's word that the cgroup is empty, which is under way.
+        // The port is free for whoever saw the program end.
         if !is_over || !matches!(timeout_at(until, views.changed()).await, Ok(Ok(()))) {
             return Err(problem);
         }
     }
+}
+
+/// Whether this is a replica that `run` has placed and whose processes have ended. Its object goes with
+/// the kernel's word that its cgroup is empty, which is under way then.
+fn has_ended(api: &Api, document: &Document) -> bool {
+    match &document.spec {
+        Spec::Workload(WorkloadSpec {
+            place: WorkloadPlace::Cgroup(cgroup),
+            ..
+        }) => document.metadata.is_made_by_run() && !api.host.is_populated(cgroup),
+        _ => false,
+    }
+}
+
+/// Forgets replicas that have ended: whoever saw that may ask for the ports that they had.
+pub(super) async fn forget_ended(api: &Api) -> Result<(), Problem> {
+    let view = api.plane.view();
+    let documents = view.objects.documents();
+    let ended = documents.filter(|document| has_ended(api, document));
+    let ended: BTreeSet<_> = ended.map(|document| &document.key).collect();
+    for (cgroup, Workload { name, .. }) in &view.snapshot.workloads {
+        let key = ObjectKey::new(Kind::Workload, &name.namespace, name.name.as_str());
+        if ended.contains(&key) {
+            api.plane.emptied(*cgroup).await.map_err(gone)?;
+        }
+    }
+    Ok(())
 }
 
 /// A port that another service publishes, as a problem, and whether the program that it is published
@@ -190,13 +219,7 @@ fn taken(api: &Api, request: &PlaceRequest, view: &View) -> Option<(Problem, boo
         found.map(|(document, other)| (publish, document, other))
     });
     let (Publish { protocol, port, .. }, document, other) = taken?;
-    let is_over = match &document.spec {
-        Spec::Workload(WorkloadSpec {
-            place: WorkloadPlace::Cgroup(cgroup),
-            ..
-        }) => !api.host.is_populated(cgroup),
-        _ => false,
-    };
+    let is_over = has_ended(api, document);
     let what = format!(
         "{protocol} port {port} cannot be published for service {service}: it leads to service {other}"
     );
