@@ -24,7 +24,6 @@ use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::host::{Host, Peer};
-use crate::metrics::Metrics;
 use crate::plane::ControlPlane;
 use crate::problem::Problem;
 use crate::publish::ProxyHealth;
@@ -70,15 +69,6 @@ pub struct Api {
 }
 
 impl Api {
-    pub(crate) fn metrics(&self) -> Metrics {
-        Metrics {
-            plane: self.plane.clone(),
-            host: self.host.clone(),
-            proxy: self.proxy.clone(),
-            started: self.started,
-        }
-    }
-
     /// Serves `listener` until the future is dropped. Connections that are open then end with the
     /// process, so that a `down` is still answered.
     pub async fn serve(self, listener: UnixListener) -> io::Result<()> {

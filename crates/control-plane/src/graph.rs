@@ -5,8 +5,6 @@ use std::net::Ipv4Addr;
 
 use selvedge_model::{EdgeCounters, EdgeDetail, Observation, Snapshot};
 
-use crate::api::Api;
-use crate::problem::Problem;
 use crate::wire::{EdgeDetailReport, EdgeReport, GraphReport};
 
 /// How callers outside the mesh are called.
@@ -15,14 +13,9 @@ pub(crate) const OUTSIDE: &str = "outside";
 /// How virtual addresses are called that are no service's.
 pub(crate) const UNASSIGNED: &str = "unassigned";
 
-/// The graph at this moment.
-pub(crate) fn report(api: &Api) -> Result<GraphReport, Problem> {
-    let observation = api.host.observe()?;
-    Ok(graph(&api.plane.view().snapshot, &observation))
-}
-
-/// Services without an edge are part of it: that nobody calls them is worth seeing.
-fn graph(snapshot: &Snapshot, observation: &Observation) -> GraphReport {
+/// The graph of what was seen. Services without an edge are part of it: that nobody calls them is
+/// worth seeing.
+pub(crate) fn report(snapshot: &Snapshot, observation: &Observation) -> GraphReport {
     let names = Names::new(snapshot);
     let mut nodes: BTreeSet<_> = snapshot.services.keys().map(ToString::to_string).collect();
     let edges = observation.edges.iter().map(|(edge, counters)| {

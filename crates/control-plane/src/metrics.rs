@@ -12,7 +12,7 @@ use selvedge_telemetry::{Exposition, Kind};
 
 use tokio::sync::watch;
 
-use crate::api::{PROBLEMS, REFUSED_CONNECTIONS, REQUESTS};
+use crate::api::{Api, PROBLEMS, REFUSED_CONNECTIONS, REQUESTS};
 use crate::graph::Names;
 use crate::host::Host;
 use crate::plane::{ControlPlane, StoreState, View};
@@ -34,6 +34,17 @@ pub struct Metrics {
     pub proxy: watch::Receiver<ProxyHealth>,
     /// When the agent started.
     pub started: Instant,
+}
+
+impl From<&Api> for Metrics {
+    fn from(api: &Api) -> Self {
+        Self {
+            plane: api.plane.clone(),
+            host: api.host.clone(),
+            proxy: api.proxy.clone(),
+            started: api.started,
+        }
+    }
 }
 
 impl Metrics {

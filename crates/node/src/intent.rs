@@ -74,23 +74,18 @@ impl Intent {
                 },
             );
         }
-        for (outside, inside) in &service.published {
+        let tcp = service.published.iter();
+        let tcp = tcp.map(|(outside, inside)| (model::Protocol::Tcp, *outside, *inside));
+        // Of a UDP port only whose it is matters: no datagram is led anywhere.
+        let udp = service.published_udp.iter();
+        let udp = udp.map(|port| (model::Protocol::Udp, *port, *port));
+        for (protocol, outside, inside) in tcp.chain(udp) {
             let key = abi::PublishedKey {
                 port: outside.get().to_be(),
-                protocol: model::Protocol::Tcp.number(),
+                protocol: protocol.number(),
                 pad: 0,
             };
-            let service = service_key(service, *inside, model::Protocol::Tcp);
-            self.published.insert(key, abi::Published { service });
-        }
-        for port in &service.published_udp {
-            let key = abi::PublishedKey {
-                port: port.get().to_be(),
-                protocol: model::Protocol::Udp.number(),
-                pad: 0,
-            };
-            // Only whose it is matters: no datagram is led anywhere.
-            let service = service_key(service, *port, model::Protocol::Udp);
+            let service = service_key(service, inside, protocol);
             self.published.insert(key, abi::Published { service });
         }
     }

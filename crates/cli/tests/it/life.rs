@@ -253,16 +253,22 @@ while True:
     signal.pause()
 "#;
 
+/// [`FAMILY`] as a workload, and the file that it waits for.
+fn start_family(mesh: &Mesh) -> (Process, PathBuf) {
+    let gate = mesh.folder().join("gate");
+    let gate_path = gate.to_str().expect("our names are plain");
+    let mut family = mesh.run(&["family", "--", "/usr/bin/python3", "-c", FAMILY, gate_path]);
+    family.lines("ready", 2);
+    (family, gate)
+}
+
 /// A prefork server ends its workers itself; but whoever it leaves behind is asked too.
 #[test]
 fn programs_are_asked_to_end_before_what_they_started() {
     let Some(mesh) = Mesh::start("programs_are_asked_to_end_first", &["python3"]) else {
         return;
     };
-    let gate = mesh.folder().join("gate");
-    let gate_path = gate.to_str().expect("our names are plain");
-    let mut family = mesh.run(&["family", "--", "/usr/bin/python3", "-c", FAMILY, gate_path]);
-    family.lines("ready", 2);
+    let (mut family, gate) = start_family(&mesh);
     let mut down = Process::start(mesh.folder(), mesh.command(&["down", "--stop"]));
     family.line("program asked");
     // The agent does one thing after another: whoever is asked with the program was asked by now.
@@ -279,10 +285,7 @@ fn a_mesh_that_goes_down_takes_no_workload() {
     let Some(mesh) = Mesh::start("a_mesh_that_goes_down_takes_no_workload", &["python3"]) else {
         return;
     };
-    let gate = mesh.folder().join("gate");
-    let gate_path = gate.to_str().expect("our names are plain");
-    let mut family = mesh.run(&["family", "--", "/usr/bin/python3", "-c", FAMILY, gate_path]);
-    family.lines("ready", 2);
+    let (mut family, gate) = start_family(&mesh);
     // One that is refused leaves the mesh as it was.
     assert!(!mesh.down(&[]).status.success());
     assert_eq!(mesh.run_to_end("early", &["/bin/true"]).0, 0);

@@ -23,6 +23,7 @@ use tokio::time::timeout;
 
 use super::{Api, Down, PATIENCE, PROBLEMS, identity, objects, run};
 use crate::host::Peer;
+use crate::metrics::Metrics;
 use crate::problem::{Problem, ProblemKind};
 use crate::wire::{ApplyMode, ApplyRequest, DownRequest, RunRequest};
 use crate::{graph, status};
@@ -84,11 +85,15 @@ impl Api {
             }
             (&Method::GET, "/v1/graph") => {
                 self.check_reader(peer)?;
-                Ok(json(&graph::report(self)?))
+                let observation = self.host.observe()?;
+                Ok(json(&graph::report(
+                    &self.plane.view().snapshot,
+                    &observation,
+                )))
             }
             (&Method::GET, "/metrics") => {
                 self.check_reader(peer)?;
-                Ok(text(self.metrics().exposition()))
+                Ok(text(Metrics::from(self).exposition()))
             }
             (&Method::POST, "/v1/run") => {
                 let wanted: RunRequest = read(request, MAX_BODY).await?;

@@ -12,7 +12,7 @@ use selvedge_model::{
     Generation, Label, Port, PortMode, Protocol, ServiceName, Workload, WorkloadName,
 };
 use selvedge_telemetry::info;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::timeout;
 
 use super::{Api, identity};
 use crate::document::{
@@ -22,7 +22,7 @@ use crate::document::{
 use crate::host::{HostPlacement, Peer};
 use crate::objects::{PlaceError, PlaceRequest};
 use crate::permission::Leave;
-use crate::plane::{Gone, View};
+use crate::plane::Gone;
 use crate::problem::{Problem, ProblemKind};
 use crate::wire::{RunReply, RunRequest};
 
@@ -35,7 +35,7 @@ const FIRST_UNPRIVILEGED: u16 = 1024;
 pub(super) async fn run(api: &Api, peer: &Peer, wanted: RunRequest) -> Result<RunReply, Problem> {
     let request = read(&wanted)?;
     check_leave(api, peer, &request)?;
-    check_published(api, &request).await?;
+    forget_ended(api).await?;
     let (api, peer) = (api.clone(), peer.clone());
     // A task of its own, since a request whose peer goes away is dropped in the middle.
     let placing = tokio::spawn(async move { place(&api, &peer, request).await });
@@ -166,23 +166,6 @@ fn check_leave(api: &Api, peer: &Peer, request: &PlaceRequest) -> Result<(), Pro
     Ok(())
 }
 
-/// Whether every port to publish is free of other services. Of two that ask at the same moment the
-/// second is refused when its objects are made.
-async fn check_published(api: &Api, request: &PlaceRequest) -> Result<(), Problem> {
-    let mut views = api.plane.views();
-    let until = Instant::now() + PATIENCE;
-    loop {
-        let view = views.borrow_and_update().clone();
-        let Some((problem, is_over)) = taken(api, request, &view) else {
-            return Ok(());
-        };
-        // The port is free for whoever saw the program end.
-        if !is_over || !matches!(timeout_at(until, views.changed()).await, Ok(Ok(()))) {
-            return Err(problem);
-        }
-    }
-}
-
 /// Whether this is a replica that `run` has placed and whose processes have ended. Its object goes with
 /// the kernel's word that its cgroup is empty, which is under way then.
 fn has_ended(api: &Api, document: &Document) -> bool {
@@ -210,27 +193,28 @@ pub(super) async fn forget_ended(api: &Api) -> Result<(), Problem> {
     Ok(())
 }
 
-/// A port that another service publishes, as a problem, and whether the program that it is published
-/// for has ended.
-fn taken(api: &Api, request: &PlaceRequest, view: &View) -> Option<(Problem, bool)> {
+/// Whether every port to publish is free of other services. Of two that ask at the same moment the
+/// second is refused when its objects are made.
+fn check_published(api: &Api, request: &PlaceRequest) -> Result<(), Problem> {
     let service = &request.service;
+    let view = api.plane.view();
     let taken = request.publish.iter().find_map(|publish| {
         let found = view.objects.published_for_another(service, publish);
         found.map(|(document, other)| (publish, document, other))
     });
-    let (Publish { protocol, port, .. }, document, other) = taken?;
-    let is_over = has_ended(api, document);
+    let Some((Publish { protocol, port, .. }, document, other)) = taken else {
+        return Ok(());
+    };
     let what = format!(
         "{protocol} port {port} cannot be published for service {service}: it leads to service {other}"
     );
-    let problem = Problem::new(ProblemKind::Conflict, what)
+    Err(Problem::new(ProblemKind::Conflict, what)
         .at(format!("{} ({})", document.key, document.origin))
         .because("a port of the host leads to one service, and another asked for it first")
         .try_next(format!(
             "publish another port, or first end what publishes it for {other} \
              (selvedge get workloads)"
-        ));
-    Some((problem, is_over))
+        )))
 }
 
 async fn place(api: &Api, peer: &Peer, request: PlaceRequest) -> Result<RunReply, Problem> {
@@ -248,7 +232,9 @@ async fn place(api: &Api, peer: &Peer, request: PlaceRequest) -> Result<RunReply
         peer,
         publish: &publish,
     };
-    let cgroup = match api.host.place(&placement) {
+    // Commands are carried out in order: with the reservation, replicas that had ended are forgotten.
+    let free = check_published(api, &request);
+    let cgroup = match free.and_then(|()| api.host.place(&placement)) {
         Ok(cgroup) => cgroup,
         Err(problem) => {
             api.plane.release(name).await.map_err(gone)?;

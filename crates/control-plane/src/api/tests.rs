@@ -19,6 +19,7 @@ use super::*;
 use crate::address::VirtualRange;
 use crate::document::CgroupRef;
 use crate::host::{Hint, HostPlacement, PlacedCgroup};
+use crate::metrics::Metrics;
 use crate::plane::{Options, start};
 use crate::problem::ProblemKind;
 use crate::store::{Disk, Store};
@@ -481,7 +482,7 @@ async fn status_graph_and_metrics_tell_what_was_seen() {
     assert_eq!(graph["nodes"], json!(["cart.default", "outside"]));
     // The end of the bucket that 40 us are in.
     assert_eq!(graph["edges"][0]["detail"]["connectP50Us"], 43);
-    let metrics = bench.api.metrics().exposition();
+    let metrics = Metrics::from(&bench.api).exposition();
     let edge = "{source=\"outside\",destination=\"cart.default\"";
     for line in [
         format!("selvedge_connections_total{edge}}} 9"),
