@@ -12,7 +12,7 @@ const HEADER_BYTES: usize = MAGIC.len() + 2;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum SocketKind {
-    /// DNS over UDP, bound to 127.0.0.1.
+    /// DNS over UDP, bound to 127.0.0.1; on a host with IPv6 as an IPv6 socket, to the v4-mapped form.
     DnsUdpV4 = 1,
     /// DNS over UDP, bound to ::1.
     DnsUdpV6 = 2,

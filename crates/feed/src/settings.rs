@@ -15,7 +15,8 @@ pub struct Settings {
     pub ttl: Duration,
     /// What a look-up of a service's IPv6 address gives.
     pub ipv6: Ipv6Answer,
-    /// Most forwarded queries waiting for an answer at once; beyond it the oldest give way.
+    /// Most forwarded queries waiting for an answer at once, of those that came as datagrams over
+    /// IPv4 and of those over IPv6; beyond it the oldest give way.
     pub max_in_flight: u32,
     /// How long a forwarded query waits for its answer. Whole milliseconds, at most a minute.
     pub forward_timeout: Duration,

@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Tells the proxy where a connection or datagram was meant to go and who sent it, as an answer to
- * getsockopt(SOL_IPV6, 80), the option that netfilter calls IP6T_SO_ORIGINAL_DST. The answer is a
- * sockaddr_in6: address and port as the program asked (IPv4 as v4-mapped), flowinfo and scope id the
- * lower and upper half of the workload's cgroup id.
+ * Tells the proxy where a connection or datagram was meant to go and who sent it.
  *
  * The caller's own socket knows both, and is on this host: it is found by its addresses and its
  * record copied. Of a connection that is done as it is accepted, since the kernel asks for the
- * peer's name then; of a datagram as it is read, and the answer is about the one that was read last.
- * So only who is served by the proxy pays for being known to it.
+ * peer's name then; of a datagram as it is read. So only who is served by the proxy pays for being
+ * known to it.
+ *
+ * A datagram over IPv4 on an IPv6 socket brings the answer along, in its sender's address. Others are
+ * asked for with getsockopt(SOL_IPV6, 80), the option that netfilter calls IP6T_SO_ORIGINAL_DST; on a
+ * socket for datagrams the answer is about the one that was read last. It is a sockaddr_in6: address
+ * and port as the program asked (IPv4 as v4-mapped), flowinfo and scope id the lower and upper half
+ * of the workload's cgroup id.
  *
  * Hooks: cgroup/recvmsg4, recvmsg6, getpeername4, getpeername6, getsockopt, on the proxy's cgroup
  * alone. Returns: 1 always.
@@ -102,20 +105,50 @@ int sv_origin_receive4(struct bpf_sock_addr *ctx)
 						  BPF_F_CURRENT_NETNS, 0));
 }
 
+/*
+ * A datagram over IPv4 on an IPv6 socket: its sender's address has 16 bytes, of which IPv4 needs 4.
+ * The workload's cgroup id and the server take the place of the others, so that nobody has to ask.
+ * Without a record the address stays v4-mapped, which begins like cgroup 0: no such cgroup exists.
+ */
+static __always_inline int tell_sender(struct bpf_sock_addr *ctx, __u16 resolver_port)
+{
+	struct bpf_sock_tuple tuple = {};
+	struct bpf_sock *sender;
+	struct sv_socket copy;
+
+	tuple.ipv4.saddr = LOOPBACK4;
+	tuple.ipv4.sport = resolver_port;
+	tuple.ipv4.daddr = ctx->user_ip6[3];
+	tuple.ipv4.dport = ctx->user_port;
+	sender = bpf_sk_lookup_udp(ctx, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0);
+	if (!sender)
+		return 1;
+	copy = record_of(sender);
+	if (!copy.flags || !is_mapped(&copy.peer))
+		return 1;
+	ctx->user_ip6[0] = copy.cgroup;
+	ctx->user_ip6[1] = copy.cgroup >> 32;
+	ctx->user_ip6[2] = copy.peer.word[3];
+	return 1;
+}
+
 SEC("cgroup/recvmsg6")
 int sv_origin_receive6(struct bpf_sock_addr *ctx)
 {
 	const struct sv_config *cfg = configuration();
+	struct sv_address address = user_address6(ctx);
 	struct bpf_sock_tuple tuple = {};
 
 	if (!cfg)
 		return 1;
+	if (is_mapped(&address))
+		return tell_sender(ctx, cfg->resolver_port);
 	tuple.ipv6.saddr[3] = LOOPBACK6;
 	tuple.ipv6.sport = cfg->resolver_port;
-	tuple.ipv6.daddr[0] = ctx->user_ip6[0];
-	tuple.ipv6.daddr[1] = ctx->user_ip6[1];
-	tuple.ipv6.daddr[2] = ctx->user_ip6[2];
-	tuple.ipv6.daddr[3] = ctx->user_ip6[3];
+	tuple.ipv6.daddr[0] = address.word[0];
+	tuple.ipv6.daddr[1] = address.word[1];
+	tuple.ipv6.daddr[2] = address.word[2];
+	tuple.ipv6.daddr[3] = address.word[3];
 	tuple.ipv6.dport = ctx->user_port;
 	return note_sender(ctx, bpf_sk_lookup_udp(ctx, &tuple, sizeof(tuple.ipv6),
 						  BPF_F_CURRENT_NETNS, 0));

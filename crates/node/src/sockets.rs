@@ -116,7 +116,7 @@ pub fn make_sockets(mut stream: UnixStream) -> io::Result<()> {
 fn open_all(port: u16, beside: Beside) -> io::Result<Vec<(SocketKind, OwnedFd)>> {
     let mut sockets = Vec::new();
     for kind in SocketKind::RESOLVER {
-        match open(address(kind, port), transport(kind), beside) {
+        match open_of(kind, port, beside) {
             Ok(socket) => sockets.push((kind, socket.into())),
             // A host without IPv6 has no IPv6 name servers either.
             Err(error) if is_ipv6(kind) && is_no_ipv6(&error) => {}
@@ -124,6 +124,19 @@ fn open_all(port: u16, beside: Beside) -> io::Result<Vec<(SocketKind, OwnedFd)>>
         }
     }
     Ok(sockets)
+}
+
+fn open_of(kind: SocketKind, port: u16, beside: Beside) -> io::Result<Socket> {
+    let address = address(kind, port);
+    if kind != SocketKind::DnsUdpV4 {
+        return open(address, transport(kind), beside);
+    }
+    // So that its senders' addresses have room for who they are; see `bpf/origin.bpf.c`.
+    let mapped = SocketAddr::new(Ipv4Addr::LOCALHOST.to_ipv6_mapped().into(), port);
+    match open(mapped, transport(kind), beside) {
+        Err(error) if is_no_ipv6(&error) => open(address, transport(kind), beside),
+        other => other,
+    }
 }
 
 fn is_no_ipv6(error: &io::Error) -> bool {
@@ -169,6 +182,10 @@ fn open(
         socket.set_reuse_address(true)?;
     }
     socket.set_nonblocking(true)?;
+    if address.is_ipv6() {
+        // Whatever `net.ipv6.bindv6only` says: it would forbid a v4-mapped address.
+        socket.set_only_v6(address.ip().to_canonical().is_ipv6())?;
+    }
     socket.bind(&SockAddr::from(address))?;
     // Set after the bind, this lets only later sockets in beside ours: those of a restarted agent.
     // The kernel lets only the same user, root, open them.
@@ -217,7 +234,7 @@ mod tests {
             let socket = socket2::SockRef::from(socket);
             let address = socket.local_addr().unwrap().as_socket().unwrap();
             assert_eq!(address.port(), made.port);
-            assert_eq!(address.is_ipv6(), is_ipv6(*kind));
+            assert_eq!(address.ip().to_canonical().is_ipv6(), is_ipv6(*kind));
             assert_eq!(socket.r#type().unwrap(), transport(*kind).0);
         }
         assert!(made.sockets.len() >= 2);

@@ -1,7 +1,7 @@
 //! The proxy as a process of its own, without the kernel programs that tell it who asks: every query
 //! is taken as meant for one server and sent by one workload. For tests and measurements.
 //!
-//! `lone_proxy FEED SERVER CGROUP [ask]`; with `ask` the kernel is asked first all the same.
+//! `lone_proxy FEED SERVER CGROUP`.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use selvedge_proxy::{Options, Origin, OriginSource, run};
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let Some(options) = options(&arguments) else {
-        eprintln!("usage: lone_proxy FEED SERVER CGROUP [ask]");
+        eprintln!("usage: lone_proxy FEED SERVER CGROUP");
         return ExitCode::from(2);
     };
     match run(options) {
@@ -26,7 +26,7 @@ fn main() -> ExitCode {
 }
 
 fn options(arguments: &[String]) -> Option<Options> {
-    let [feed, server, cgroup, rest @ ..] = arguments else {
+    let [feed, server, cgroup] = arguments else {
         return None;
     };
     let server: SocketAddr = server.parse().ok()?;
@@ -36,10 +36,6 @@ fn options(arguments: &[String]) -> Option<Options> {
     };
     Some(Options {
         feed: PathBuf::from(feed),
-        origin: match rest {
-            [] => OriginSource::Fixed(origin),
-            [ask] if ask == "ask" => OriginSource::KernelOr(origin),
-            _ => return None,
-        },
+        origin: OriginSource::Fixed(origin),
     })
 }

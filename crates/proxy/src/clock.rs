@@ -1,6 +1,6 @@
 //! The only place that reads the time.
 
-use tokio::time::Instant;
+use std::time::Instant;
 
 /// Monotonic time, unrelated to the calendar.
 pub(crate) fn now() -> Instant {

@@ -37,7 +37,10 @@ pub enum Error {
     /// The thread that follows the feed ended, which it never should.
     #[error("the feed thread has ended")]
     FeedThread,
-    /// A task that serves a socket panicked.
+    /// A thread that takes datagrams has ended or hangs, which it never should.
+    #[error("a thread of the resolver does not take the next socket")]
+    ReceiverThread,
+    /// A task or thread that serves a socket panicked.
     #[error("a task of the resolver panicked")]
     Panicked,
 }

@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, recvmsg};
 use selvedge_feed::{SocketKind, SocketList, SocketListError};
 use tokio::io::Interest;
-use tokio::net::{TcpListener, UdpSocket, UnixStream};
+use tokio::net::{TcpListener, UnixStream};
 
 /// Sockets of one handover, by kind.
 pub(crate) type Sockets = Vec<(SocketKind, OwnedFd)>;
@@ -53,13 +53,6 @@ fn receive_now(stream: &UnixStream) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
     });
     let descriptors = descriptors.flatten().collect();
     Ok((bytes[..received.bytes].to_vec(), descriptors))
-}
-
-/// A datagram socket for this thread's runtime.
-pub(crate) fn udp(descriptor: OwnedFd) -> io::Result<UdpSocket> {
-    let socket = std::net::UdpSocket::from(descriptor);
-    socket.set_nonblocking(true)?;
-    UdpSocket::from_std(socket)
 }
 
 /// A listening socket for this thread's runtime.

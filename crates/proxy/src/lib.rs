@@ -1,10 +1,11 @@
 //! The unprivileged process: reads everything that comes from outside. For now that is DNS, and HTTP
 //! of scrapers where metrics are served.
 //!
-//! [`run`] gives up its rights, then serves on two threads: the worker, which has the sockets of the
-//! resolver (`dns`), and the feed thread, which follows the agent (`discovery`), builds the
-//! [`Table`] that answers come from and serves `metrics`, so that neither a large configuration nor
-//! a scraper delays a query. The two share that table, the counters, and two short queues.
+//! [`run`] gives up its rights, then serves on four threads: two that take the datagrams of programs,
+//! over IPv4 and IPv6, and answer mesh names (`dns::datagram`); the worker, which has everything else
+//! of the resolver (`dns`); and the feed thread, which follows the agent (`discovery`), builds the
+//! [`Table`] that answers come from and serves `metrics`, so that neither a large configuration nor a
+//! scraper delays a query. They share that table, the counters, and short queues.
 //!
 //! The proxy holds no key and no capability, opens no file and starts no program; its listening
 //! sockets come from the agent, and without one it goes on with what it has. It never names the
@@ -25,7 +26,6 @@ mod table;
 mod worker;
 
 use std::path::PathBuf;
-use std::rc::Rc;
 use std::sync::{Arc, Barrier};
 use std::thread;
 
@@ -33,6 +33,9 @@ use arc_swap::ArcSwapOption;
 use selvedge_feed::Subscription;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc;
+
+use crate::dns::datagram::{Receiver, ReceiverHandle};
+use crate::worker::Queues;
 
 pub use error::{Error, FilterError};
 pub use origin::{Origin, OriginSource};
@@ -71,36 +74,52 @@ pub fn run(options: Options) -> Result<(), Error> {
         .enable_all()
         .build_local(LocalOptions::default())
         .map_err(|source| start("worker", source))?;
-    let gate = Arc::new(Barrier::new(2));
-    start_feed_thread(discovery, gate.clone())?;
+    let responder = Arc::new(dns::Responder::new(table, counters, options.origin));
+    let (v4, receives_v4) = receiver(&responder)?;
+    let (v6, receives_v6) = receiver(&responder)?;
+    let gate = Arc::new(Barrier::new(4));
+    start_thread("feed", &gate, feed_thread(discovery)?)?;
+    start_thread("dns-udp-v4", &gate, || v4.run())?;
+    start_thread("dns-udp-v6", &gate, || v6.run())?;
     // The C library makes calls of its own in a new thread (rseq, robust futexes), and ends the
     // process when they fail: the filter comes after them and before anything from outside.
     gate.wait();
     confine::filter_calls()?;
     gate.wait();
-    worker.block_on(async {
-        let probe = origin::OriginProbe::new(options.origin);
-        let server = Rc::new(dns::Server::new(table, counters, probe));
-        worker::work(server, received_commands, probes).await
-    })
+    let queues = Queues {
+        commands: received_commands,
+        probed: probes,
+    };
+    let receivers = [receives_v4, receives_v6];
+    worker.block_on(worker::work(responder, receivers, queues))
 }
 
-/// Starts the feed thread; it passes `gate` once when it has started and once when it may go on.
-fn start_feed_thread(discovery: discovery::Discovery, gate: Arc<Barrier>) -> Result<(), Error> {
+fn receiver(responder: &Arc<dns::Responder>) -> Result<(Receiver, ReceiverHandle), Error> {
+    Receiver::new(responder.clone()).map_err(|source| start("thread of datagrams", source))
+}
+
+/// What the feed thread does. Its end closes the command queue, by which the worker notices.
+fn feed_thread(discovery: discovery::Discovery) -> Result<impl FnOnce() + Send, Error> {
     let runtime = Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|source| start("feed thread", source))?;
-    let follow = move || {
+        .map_err(|source| start("feed", source))?;
+    Ok(move || runtime.block_on(discovery.follow()))
+}
+
+/// Starts a thread; it passes `gate` once when it has started and once when it may go on.
+fn start_thread(
+    name: &'static str,
+    gate: &Arc<Barrier>,
+    work: impl FnOnce() + Send + 'static,
+) -> Result<(), Error> {
+    let gate = gate.clone();
+    let thread = thread::Builder::new().name(name.to_owned()).spawn(move || {
         gate.wait();
         gate.wait();
-        runtime.block_on(discovery.follow());
-    };
-    let thread = thread::Builder::new().name("feed".to_owned()).spawn(follow);
-    // Its end closes the command queue, by which the worker notices.
-    thread
-        .map(drop)
-        .map_err(|source| start("feed thread", source))
+        work();
+    });
+    thread.map(drop).map_err(|source| start(name, source))
 }
 
 fn start(what: &'static str, source: std::io::Error) -> Error {

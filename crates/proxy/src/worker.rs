@@ -1,13 +1,15 @@
-//! The DNS worker: one thread, one runtime, all sockets of the resolver.
+//! The DNS worker: the thread that has the connections of the resolver, and looks after the threads of
+//! datagrams.
 
-use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use selvedge_feed::SocketKind;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::JoinSet;
 
-use crate::dns::{self, Server};
+use crate::dns::datagram::{Pulse, ReceiverHandle};
+use crate::dns::{self, Connections, QuerySocket, Responder};
 use crate::error::Error;
 use crate::handover::{self, Sockets};
 
@@ -20,86 +22,122 @@ pub(crate) enum Command {
     Probe(u64),
 }
 
+/// The worker's ends of the queues to the feed thread.
+pub(crate) struct Queues {
+    pub(crate) commands: mpsc::Receiver<Command>,
+    /// Numbers of the probes that every thread of the resolver was alive for.
+    pub(crate) probed: mpsc::Sender<u64>,
+}
+
 /// Serves until something that should not end has ended.
 pub(crate) async fn work(
-    server: Rc<Server>,
-    mut commands: mpsc::Receiver<Command>,
-    probed: mpsc::Sender<u64>,
+    responder: Arc<Responder>,
+    receivers: [ReceiverHandle; 2],
+    mut queues: Queues,
 ) -> Result<(), Error> {
-    let mut listeners = Listeners::default();
-    let mut tasks = JoinSet::new();
-    let sweep = server.clone().sweep();
-    tokio::pin!(sweep);
+    let mut listeners = Listeners {
+        connections: Rc::new(Connections::new(responder.clone())),
+        responder,
+        receivers,
+        current: Vec::new(),
+        tasks: JoinSet::new(),
+    };
     loop {
         tokio::select! {
-            command = commands.recv() => match command {
-                Some(Command::Serve(sockets)) => listeners.replace(&server, &mut tasks, sockets)?,
-                // Unanswered probes beyond the channel's bound are of no use to anyone.
-                Some(Command::Probe(nonce)) => drop(probed.try_send(nonce)),
+            command = queues.commands.recv() => match command {
+                Some(Command::Serve(sockets)) => listeners.replace(sockets)?,
+                Some(Command::Probe(nonce)) => {
+                    let pulses = listeners.receivers.each_ref().map(ReceiverHandle::pulse);
+                    let vouching = vouch(pulses, queues.probed.clone(), nonce);
+                    tokio::task::spawn_local(vouching);
+                }
                 None => return Err(Error::FeedThread),
             },
-            Some(ended) = tasks.join_next() => listener_ended(ended)?,
-            never = &mut sweep => match never {},
+            error = listeners.failure() => return Err(error),
         }
     }
 }
 
-fn listener_ended(ended: Result<Result<(), Error>, JoinError>) -> Result<(), Error> {
-    ended.map_err(|_| Error::Panicked)?
+/// Answers a probe once it is known that no thread hangs.
+async fn vouch(pulses: [Arc<Pulse>; 2], probed: mpsc::Sender<u64>, nonce: u64) {
+    for pulse in pulses {
+        pulse.felt().await;
+    }
+    // Unanswered probes beyond the channel's bound are of no use to anyone.
+    let _ = probed.try_send(nonce);
 }
 
-/// The tasks of the sockets in use. Dropping a sender retires its task.
-#[derive(Default)]
+/// Everything that is served.
 struct Listeners {
+    responder: Arc<Responder>,
+    connections: Rc<Connections>,
+    /// The threads of datagrams, over IPv4 and IPv6.
+    receivers: [ReceiverHandle; 2],
+    /// Dropping a sender retires its task.
     current: Vec<oneshot::Sender<()>>,
+    tasks: JoinSet<Result<(), Error>>,
 }
 
 impl Listeners {
     /// New sockets are served before the old ones are drained and closed, so that programs find one
     /// or the other.
-    fn replace(
-        &mut self,
-        server: &Rc<Server>,
-        tasks: &mut JoinSet<Result<(), Error>>,
-        sockets: Sockets,
-    ) -> Result<(), Error> {
-        server.forget_sockets();
-        let mut current = Vec::with_capacity(sockets.len());
+    fn replace(&mut self, sockets: Sockets) -> Result<(), Error> {
+        let mut own = Vec::new();
+        let mut listeners = Vec::new();
+        let [mut v4, mut v6] = [None, None];
         for (kind, descriptor) in sockets {
-            let (retire, retired) = oneshot::channel();
-            current.push(retire);
-            let serve = |source| Error::Serve {
+            let failed = |source| Error::Serve {
                 address: format!("{kind:?}"),
                 source,
             };
             match kind {
-                SocketKind::DnsUdpV4 | SocketKind::DnsUdpV6 => {
-                    let socket = Rc::new(handover::udp(descriptor).map_err(serve)?);
-                    let address = socket.local_addr().map_err(serve)?;
-                    server.add_own(address);
-                    server.set_reply_socket(socket.clone()).map_err(serve)?;
-                    let task = dns::serve_udp(server.clone(), socket, retired);
-                    tasks.spawn_local(async move { task.await.map_err(at(address)) });
-                }
+                SocketKind::DnsUdpV4 => v4 = Some(QuerySocket::new(descriptor).map_err(failed)?),
+                SocketKind::DnsUdpV6 => v6 = Some(QuerySocket::new(descriptor).map_err(failed)?),
                 SocketKind::DnsTcpV4 | SocketKind::DnsTcpV6 => {
-                    let listener = handover::tcp(descriptor).map_err(serve)?;
-                    let address = listener.local_addr().map_err(serve)?;
-                    server.add_own(address);
-                    let task = dns::serve_tcp(server.clone(), listener, retired);
-                    tasks.spawn_local(async move { task.await.map_err(at(address)) });
+                    let listener = handover::tcp(descriptor).map_err(failed)?;
+                    let address = listener.local_addr().map_err(failed)?;
+                    own.push(address);
+                    listeners.push((address, listener));
                 }
                 // The feed thread's, which keeps it to itself.
                 SocketKind::Metrics => {}
             }
         }
-        self.current = current;
+        let datagrams = [&v4, &v6].into_iter().flatten();
+        own.extend(datagrams.map(QuerySocket::address));
+        self.responder.set_own(own);
+        let [over_v4, over_v6] = &mut self.receivers;
+        over_v4.serve(v4)?;
+        over_v6.serve(v6)?;
+        let current = listeners.into_iter().map(|(address, listener)| {
+            let (retire, retired) = oneshot::channel();
+            let task = dns::serve_tcp(self.connections.clone(), listener, retired);
+            let failed = move |source| Error::Serve {
+                address: address.to_string(),
+                source,
+            };
+            self.tasks
+                .spawn_local(async move { task.await.map_err(failed) });
+            retire
+        });
+        self.current = current.collect();
         Ok(())
     }
-}
 
-fn at(address: SocketAddr) -> impl FnOnce(std::io::Error) -> Error {
-    move |source| Error::Serve {
-        address: address.to_string(),
-        source,
+    /// Waits until something that should not end has ended.
+    async fn failure(&mut self) -> Error {
+        let [over_v4, over_v6] = &mut self.receivers;
+        loop {
+            tokio::select! {
+                Some(ended) = self.tasks.join_next() => match ended {
+                    // Retired.
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => return error,
+                    Err(_) => return Error::Panicked,
+                },
+                error = over_v4.end() => return error,
+                error = over_v6.end() => return error,
+            }
+        }
     }
 }

@@ -18,8 +18,50 @@ use crate::testbed::patience;
 /// Set to `1` in children.
 pub(crate) const ENVIRONMENT: &str = "SELVEDGE_TEST_CHILD";
 
-/// Set to `1` beside it in the child that makes the resolver's sockets.
+/// Set beside it in the child that makes the resolver's sockets, to a [host](Host).
 pub(crate) const MAKER: &str = "SELVEDGE_TEST_MAKER";
+
+/// What a maker of sockets seems to run on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Host {
+    /// What it does run on.
+    Usual,
+    /// One whose kernel was started with `ipv6.disable=1`.
+    WithoutIpv6,
+}
+
+impl Host {
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Usual => "usual",
+            Self::WithoutIpv6 => "without IPv6",
+        }
+    }
+}
+
+/// From now on this process gets no IPv6 socket, with the error of a kernel that has none.
+fn lose_ipv6() {
+    use seccompiler::{
+        BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+        SeccompRule,
+    };
+    const SYS_SOCKET: i64 = if cfg!(target_arch = "x86_64") {
+        41
+    } else {
+        198
+    };
+    const AF_INET6: u64 = 10;
+    const EAFNOSUPPORT: u32 = 97;
+    let family =
+        SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, AF_INET6).unwrap();
+    let rule = SeccompRule::new(vec![family]).unwrap();
+    let refuse = SeccompAction::Errno(EAFNOSUPPORT);
+    let arch = std::env::consts::ARCH.try_into().unwrap();
+    let rules = [(SYS_SOCKET, vec![rule])].into();
+    let filter = SeccompFilter::new(rules, SeccompAction::Allow, refuse, arch).unwrap();
+    let program: BpfProgram = filter.try_into().unwrap();
+    seccompiler::apply_filter(&program).unwrap();
+}
 
 /// Entry point of a child process; as a test of the parent it does nothing.
 #[test]
@@ -27,7 +69,10 @@ fn child() {
     if std::env::var_os(ENVIRONMENT).is_none() {
         return;
     }
-    if std::env::var_os(MAKER).is_some() {
+    if let Some(host) = std::env::var_os(MAKER) {
+        if host == Host::WithoutIpv6.word() {
+            lose_ipv6();
+        }
         let agent =
             std::os::unix::net::UnixStream::from(io::stdin().as_fd().try_clone_to_owned().unwrap());
         selvedge_node::make_sockets(agent).unwrap();

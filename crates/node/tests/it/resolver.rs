@@ -1,13 +1,15 @@
 //! Look-ups are led to the mesh's resolver while it is there, and are left alone while it is not.
 
-use std::net::UdpSocket;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
 
 use selvedge_feed::SocketKind;
 use selvedge_model::{Protocol, Reason};
 use selvedge_node::Beside;
+use socket2::SockRef;
 
-use crate::testbed::{Program, Testbed, maker};
+use crate::child::Host;
+use crate::testbed::{Program, Testbed, maker, maker_on};
 
 /// The address of a name server of this test's own.
 fn server(bed: &Testbed) -> String {
@@ -22,6 +24,70 @@ fn udp4(sockets: Vec<(SocketKind, OwnedFd)>) -> UdpSocket {
     let socket = UdpSocket::from(found.expect("there is one for IPv4").1);
     socket.set_nonblocking(false).unwrap();
     socket
+}
+
+/// What the address of a datagram's sender was rewritten to say, see `bpf/origin.bpf.c`: where an
+/// answer goes, the sender's cgroup and the server it meant.
+fn told(from: SocketAddr) -> (SocketAddr, (u64, String)) {
+    let SocketAddr::V6(from) = from else {
+        panic!("{from} is of no IPv6 socket");
+    };
+    let octets = from.ip().octets();
+    let [lower, upper, server, client] =
+        [0, 4, 8, 12].map(|at| [0, 1, 2, 3].map(|i| octets[at + i]));
+    let cgroup = u32::from_ne_bytes(lower) as u64 | (u32::from_ne_bytes(upper) as u64) << 32;
+    let client = Ipv4Addr::from(client).to_ipv6_mapped();
+    let server = format!("{}:53", Ipv4Addr::from(server));
+    ((client, from.port()).into(), (cgroup, server))
+}
+
+#[test]
+fn a_datagram_of_a_stranger_says_nothing_of_itself() {
+    let Some(mut bed) = Testbed::new("a stranger's datagram") else {
+        return;
+    };
+    let ours = udp4(bed.node().open_resolver(maker(), Beside::Nobody).unwrap());
+    let mut stranger = Program::outside();
+    let port = ours.local_addr().unwrap().port();
+    stranger.tell(&format!("post web 127.0.0.1:{port}"));
+    let (_, from) = ours.recv_from(&mut [0; 512]).unwrap();
+    assert!(from.ip().to_canonical().is_ipv4(), "{from}");
+}
+
+#[test]
+fn without_ipv6_the_socket_is_asked_who_sent_what_was_read_last() {
+    let Some(mut bed) = Testbed::new("look-ups without IPv6") else {
+        return;
+    };
+    bed.service("web", 80, Protocol::Tcp);
+    let server = server(&bed);
+    let mut program = bed.program("web", "web-0");
+    let maker = maker_on(Host::WithoutIpv6);
+    let ours = udp4(bed.node().open_resolver(maker, Beside::Nobody).unwrap());
+    let port = ours.local_addr().unwrap().port();
+    let answering = ours.try_clone().unwrap();
+    let answer = std::thread::spawn(move || {
+        let (_, from) = answering.recv_from(&mut [0; 512]).unwrap();
+        assert!(from.is_ipv4(), "{from}");
+        answering.send_to(b"from the mesh", from).unwrap();
+        SockRef::from(&answering).original_dst_v6().unwrap()
+    });
+    assert_eq!(
+        program.tell(&format!("send {server}")),
+        format!("from the mesh | {server}")
+    );
+    let origin = answer.join().unwrap().as_socket_ipv6().unwrap();
+    let workload = u64::from(origin.flowinfo()) | u64::from(origin.scope_id()) << 32;
+    assert_eq!(workload, program.cgroup.0);
+    assert_eq!(
+        SocketAddr::new(origin.ip().to_canonical(), origin.port()),
+        server.parse().unwrap()
+    );
+
+    let mut stranger = Program::outside();
+    stranger.tell(&format!("post web 127.0.0.1:{port}"));
+    ours.recv_from(&mut [0; 512]).unwrap();
+    assert!(SockRef::from(&ours).original_dst_v6().is_err());
 }
 
 #[test]
@@ -46,13 +112,16 @@ fn look_ups_are_led_while_our_resolver_is_there_and_only_then() {
         let answer = std::thread::spawn(move || {
             let mut buffer = [0; 512];
             let (_, from) = answering.recv_from(&mut buffer).unwrap();
-            answering.send_to(b"from the mesh", from).unwrap();
+            let (client, origin) = told(from);
+            answering.send_to(b"from the mesh", client).unwrap();
+            origin
         });
         assert_eq!(
             program.tell(&format!("{how} {server}")),
             format!("from the mesh | {server}")
         );
-        answer.join().unwrap();
+        let origin = (program.cgroup.0, server.clone());
+        assert_eq!(answer.join().unwrap(), origin);
     }
 
     // The resolver is gone, and a stranger takes its port: programs are not given to it.

@@ -20,7 +20,7 @@ use selvedge_model::{
 };
 use selvedge_node::{Node, Options, Remains};
 
-use crate::child::{ENVIRONMENT, MAKER};
+use crate::child::{ENVIRONMENT, Host, MAKER};
 
 /// One mesh. Dropping it ends its programs and removes everything.
 pub(crate) struct Testbed {
@@ -320,11 +320,15 @@ pub(crate) fn eventually(mut holds: impl FnMut() -> bool) -> bool {
 
 /// The command that makes the resolver's sockets.
 pub(crate) fn maker() -> Command {
+    maker_on(Host::Usual)
+}
+
+pub(crate) fn maker_on(host: Host) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command
         .args(["child::child", "--exact", "--nocapture", "--test-threads=1"])
         .env(ENVIRONMENT, "1")
-        .env(MAKER, "1")
+        .env(MAKER, host.word())
         .stdout(Stdio::null());
     command
 }

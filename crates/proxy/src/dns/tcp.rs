@@ -10,9 +10,12 @@
 //! section 6.2.3). A server that cannot be reached is a SERVFAIL, one that hangs up ends the
 //! program's connection too. While that connection is made, at most [`CONNECT`], the conversation waits.
 
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use selvedge_feed::Counter;
@@ -23,7 +26,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::respond::{Transport, server_failure};
-use super::server::Server;
+use super::responder::{Next, Responder};
 use crate::accept::accept;
 use crate::origin::Origin;
 
@@ -35,28 +38,53 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// What is read at once; a message of any length grows the buffer for as long as it is there.
 const CHUNK_BYTES: usize = 2048;
 
+/// The open connections.
+#[derive(Debug)]
+pub(crate) struct Connections {
+    responder: Arc<Responder>,
+    by_workload: RefCell<HashMap<CgroupId, usize>>,
+    open: Cell<usize>,
+    answer: RefCell<Vec<u8>>,
+}
+
+impl Connections {
+    pub(crate) fn new(responder: Arc<Responder>) -> Self {
+        Self {
+            responder,
+            by_workload: RefCell::default(),
+            open: Cell::new(0),
+            answer: RefCell::default(),
+        }
+    }
+
+    fn count(&self, counter: Counter) {
+        self.responder.counters.count(counter);
+    }
+}
+
 /// Accepts until `retired`; what is queued then is still accepted.
 pub(crate) async fn serve(
-    server: Rc<Server>,
+    connections: Rc<Connections>,
     listener: TcpListener,
     retired: oneshot::Receiver<()>,
 ) -> io::Result<()> {
-    accept(listener, &server.counters, retired, |stream| {
-        admit(&server, stream);
+    let counters = &connections.responder.counters;
+    accept(listener, counters, retired, |stream| {
+        admit(&connections, stream);
     })
     .await
 }
 
-fn admit(server: &Rc<Server>, stream: TcpStream) {
-    let origin = server.probe.of(&stream);
+fn admit(connections: &Rc<Connections>, stream: TcpStream) {
+    let origin = connections.responder.origins.of(&stream);
     let workload = origin.map_or(CgroupId(0), |origin| origin.workload);
-    let Some(seat) = Seat::take(server, workload) else {
-        server.counters.count(Counter::ConnectionsRefused);
+    let Some(seat) = Seat::take(connections, workload) else {
+        connections.count(Counter::ConnectionsRefused);
         return;
     };
-    server.counters.count(Counter::Connections);
+    connections.count(Counter::Connections);
     let conversation = Conversation {
-        server: server.clone(),
+        connections: connections.clone(),
         origin,
         client: stream,
         upstream: None,
@@ -73,24 +101,24 @@ fn admit(server: &Rc<Server>, stream: TcpStream) {
 
 /// A connection's place among those that are allowed.
 struct Seat {
-    server: Rc<Server>,
+    connections: Rc<Connections>,
     workload: CgroupId,
 }
 
 impl Seat {
-    fn take(server: &Rc<Server>, workload: CgroupId) -> Option<Self> {
-        let mut seats = server.seats.borrow_mut();
-        let taken = seats.entry(workload).or_default();
-        if *taken >= MAX_PER_WORKLOAD || server.seated.get() >= MAX_CONNECTIONS {
+    fn take(connections: &Rc<Connections>, workload: CgroupId) -> Option<Self> {
+        let mut by_workload = connections.by_workload.borrow_mut();
+        let taken = by_workload.entry(workload).or_default();
+        if *taken >= MAX_PER_WORKLOAD || connections.open.get() >= MAX_CONNECTIONS {
             if *taken == 0 {
-                seats.remove(&workload);
+                by_workload.remove(&workload);
             }
             return None;
         }
         *taken += 1;
-        server.seated.set(server.seated.get() + 1);
+        connections.open.set(connections.open.get() + 1);
         Some(Self {
-            server: server.clone(),
+            connections: connections.clone(),
             workload,
         })
     }
@@ -98,12 +126,13 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        let mut seats = self.server.seats.borrow_mut();
-        self.server.seated.set(self.server.seated.get() - 1);
-        if let Some(taken) = seats.get_mut(&self.workload) {
+        let connections = &self.connections;
+        let mut by_workload = connections.by_workload.borrow_mut();
+        connections.open.set(connections.open.get() - 1);
+        if let Some(taken) = by_workload.get_mut(&self.workload) {
             *taken -= 1;
             if *taken == 0 {
-                seats.remove(&self.workload);
+                by_workload.remove(&self.workload);
             }
         }
     }
@@ -111,7 +140,7 @@ impl Drop for Seat {
 
 /// A connection of a program, and its counterpart.
 struct Conversation {
-    server: Rc<Server>,
+    connections: Rc<Connections>,
     origin: Option<Origin>,
     client: TcpStream,
     upstream: Option<TcpStream>,
@@ -147,7 +176,7 @@ impl Conversation {
                 Event::FromUpstream(0) => return Ok(()),
                 Event::FromUpstream(_) => self.on_answers(&mut answers),
                 Event::Idle => {
-                    self.server.counters.count(Counter::ConnectionsIdle);
+                    self.connections.count(Counter::ConnectionsIdle);
                     return Ok(());
                 }
             }
@@ -160,12 +189,10 @@ impl Conversation {
 
     async fn on_queries(&mut self, inbox: &mut Inbox) -> io::Result<()> {
         while let Some(message) = inbox.next_message() {
-            let to_client = &mut self.to_client;
-            let reply = |answer: &[u8]| put(to_client, answer);
-            let forward = self
-                .server
-                .on_query(message, self.origin, Transport::Tcp, reply);
-            let Some(to) = forward else { continue };
+            let Some(to) = answer(&self.connections, message, self.origin, &mut self.to_client)
+            else {
+                continue;
+            };
             if self.upstream.is_none() {
                 self.upstream = connect(to).await;
             }
@@ -173,7 +200,7 @@ impl Conversation {
                 put(&mut self.to_upstream, message);
                 self.outstanding += 1;
             } else {
-                self.server.counters.count(Counter::Unreachable);
+                self.connections.count(Counter::Unreachable);
                 let mut failure = Vec::new();
                 server_failure(message, &mut failure);
                 put(&mut self.to_client, &failure);
@@ -184,7 +211,7 @@ impl Conversation {
 
     fn on_answers(&mut self, inbox: &mut Inbox) {
         while let Some(message) = inbox.next_message() {
-            self.server.counters.count(Counter::Relayed);
+            self.connections.count(Counter::Relayed);
             // A zone transfer is many messages to one query.
             self.outstanding = self.outstanding.saturating_sub(1);
             put(&mut self.to_client, message);
@@ -199,6 +226,25 @@ impl Conversation {
         self.to_upstream.clear();
         self.to_client.clear();
         Ok(())
+    }
+}
+
+/// Puts what is to be said at once; otherwise gives the server that is to be asked, if any.
+fn answer(
+    connections: &Connections,
+    message: &[u8],
+    origin: Option<Origin>,
+    to_client: &mut Vec<u8>,
+) -> Option<SocketAddr> {
+    let answer = &mut *connections.answer.borrow_mut();
+    let responder = &connections.responder;
+    match responder.on_query(message, origin, Transport::Tcp, answer) {
+        Next::Nothing => None,
+        Next::Reply => {
+            put(to_client, answer);
+            None
+        }
+        Next::Forward(server) => Some(server),
     }
 }
 

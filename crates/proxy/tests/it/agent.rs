@@ -2,7 +2,7 @@
 
 use std::io::{self, IoSlice, Read, Write};
 use std::mem::MaybeUninit;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -33,9 +33,19 @@ pub(crate) struct Sockets {
 
 impl Sockets {
     pub(crate) fn new() -> Self {
-        let any = |ip: std::net::IpAddr| SocketAddr::new(ip, 0);
+        let mapped = Ipv4Addr::LOCALHOST.to_ipv6_mapped();
+        Self::with_udp_at(mapped.into())
+    }
+
+    /// As on a host without IPv6, as far as datagrams over IPv4 go.
+    pub(crate) fn without_ipv6() -> Self {
+        Self::with_udp_at(Ipv4Addr::LOCALHOST.into())
+    }
+
+    fn with_udp_at(udp: IpAddr) -> Self {
+        let any = |ip: IpAddr| SocketAddr::new(ip, 0);
         let (v4, v6) = (Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into());
-        Self::at(any(v4), any(v6), any(v4), any(v6), any(v4))
+        Self::at(any(udp), any(v6), any(v4), any(v6), any(v4))
     }
 
     /// New ones beside these, at the same addresses.
@@ -65,6 +75,10 @@ impl Sockets {
             let socket = Socket::new(Domain::for_address(address), kind, None).unwrap();
             socket.set_reuse_port(true).unwrap();
             socket.set_reuse_address(kind == Type::STREAM).unwrap();
+            if address.is_ipv6() {
+                let v6_only = address.ip().to_canonical().is_ipv6();
+                socket.set_only_v6(v6_only).unwrap();
+            }
             socket.bind(&address.into()).unwrap();
             if kind == Type::STREAM {
                 socket.listen(128).unwrap();
@@ -336,6 +350,7 @@ impl Mesh {
 
 /// A program's socket, connected to `resolver`.
 pub(crate) fn client(resolver: SocketAddr) -> UdpSocket {
+    let resolver = SocketAddr::new(resolver.ip().to_canonical(), resolver.port());
     let local: SocketAddr = match resolver {
         SocketAddr::V4(_) => (Ipv4Addr::LOCALHOST, 0).into(),
         SocketAddr::V6(_) => (Ipv6Addr::LOCALHOST, 0).into(),

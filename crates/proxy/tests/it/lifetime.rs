@@ -3,10 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::UdpSocket;
 
 use selvedge_model::Snapshot;
 
-use crate::agent::{Mesh, Proxy, Sockets, ask, client, receive};
+use crate::agent::{DEADLINE, Mesh, Proxy, Sockets, ask, client, receive};
 use crate::answers::{SHOPPER, snapshot};
 use crate::dialect::{A, describe, query};
 use crate::upstream::{Upstream, wildcard};
@@ -92,6 +93,30 @@ fn sockets_are_exchanged_without_losing_what_is_queued() {
 }
 
 #[test]
+fn an_answer_that_is_on_its_way_survives_the_exchange_of_sockets() {
+    let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
+    silent.set_read_timeout(Some(DEADLINE)).unwrap();
+    let mut mesh = Mesh::start(silent.local_addr().unwrap());
+    let program = mesh.client();
+    let message = query(7, "example.com", A);
+    program.send(&message).unwrap();
+    let mut buffer = [0; 512];
+    let (length, from) = silent.recv_from(&mut buffer).unwrap();
+
+    drop(mesh.feed);
+    let agent = mesh.agent.replace();
+    let sockets = mesh.sockets.beside();
+    drop(mesh.sockets);
+    mesh.feed = agent.accept(&sockets);
+    mesh.feed.publish(snapshot(1));
+    mesh.feed.probe(1);
+    silent.send_to(&wildcard(&buffer[..length]), from).unwrap();
+    assert_eq!(receive(&program), wildcard(&message));
+    let fresh = client(sockets.udp.local_addr().unwrap());
+    assert!(describe(&ask(&fresh, &query(8, "cart", A))).contains("127.96.1.1"));
+}
+
+#[test]
 fn a_probe_is_answered_by_a_process_that_has_given_up_its_rights() {
     let mut mesh = Mesh::start(upstream().address);
     assert_eq!(mesh.feed.pid, mesh.proxy.pid());
@@ -112,5 +137,8 @@ fn a_probe_is_answered_by_a_process_that_has_given_up_its_rights() {
         }
         checked += 1;
     }
-    assert_eq!(checked, 2, "worker and feed thread");
+    assert_eq!(
+        checked, 4,
+        "worker, feed thread, and one per socket of datagrams"
+    );
 }

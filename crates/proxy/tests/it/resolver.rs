@@ -2,7 +2,7 @@
 //! TCP. Shown end to end: a program's socket, the real process, a resolver behind it.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, TcpStream, UdpSocket};
 use std::sync::mpsc::sync_channel;
 
 use selvedge_feed::{Counter, Settings};
@@ -39,6 +39,17 @@ fn mesh_names_are_answered_over_all_four_sockets() {
         assert!(describe(&read_message(&mut stream).unwrap()).ends_with("127.96.1.1"));
     }
     assert!(upstream.rest().is_empty(), "no mesh name leaves");
+}
+
+#[test]
+fn without_ipv6_datagrams_are_served_all_the_same() {
+    let upstream = Upstream::udp(|query| vec![wildcard(query)]);
+    let mut mesh = Mesh::start_with(upstream.address, Sockets::without_ipv6());
+    mesh.feed.publish(snapshot(1));
+    let program = mesh.client();
+    assert!(describe(&ask(&program, &query(1, "cart", A))).contains("127.96.1.1"));
+    let message = query(2, "example.com", A);
+    assert_eq!(ask(&program, &message), wildcard(&message));
 }
 
 #[test]
@@ -229,8 +240,11 @@ fn what_is_not_answered_in_time_is_forgotten() {
 #[test]
 fn a_query_aimed_at_ourselves_ends_here() {
     let sockets = Sockets::new();
-    let own: SocketAddr = sockets.udp.local_addr().unwrap();
-    let mut mesh = Mesh::start_with(own, sockets);
+    let own = (
+        Ipv4Addr::LOCALHOST,
+        sockets.udp.local_addr().unwrap().port(),
+    );
+    let mut mesh = Mesh::start_with(own.into(), sockets);
     mesh.feed.publish(snapshot(1));
     let answer = ask(&mesh.client(), &query(1, "example.com", A));
     assert_eq!(describe(&answer), "rcode 2 rd ra");
