@@ -387,9 +387,14 @@ impl Ids {
 /// Why a query could not be sent on, as it is counted.
 pub(super) fn failure(error: &io::Error) -> Counter {
     match error.raw_os_error() {
-        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM | libc::EADDRNOTAVAIL) => {
-            Counter::LocalFailures
-        }
+        Some(
+            libc::EMFILE
+            | libc::ENFILE
+            | libc::ENOBUFS
+            | libc::ENOMEM
+            | libc::ENOSPC
+            | libc::EADDRNOTAVAIL,
+        ) => Counter::LocalFailures,
         _ => Counter::Unreachable,
     }
 }
