@@ -143,6 +143,8 @@ impl Receiver {
     }
 
     fn serve(&mut self, socket: &QuerySocket) -> io::Result<()> {
+        // What a proxy that was killed may have left.
+        socket.set_longest_wait(None)?;
         loop {
             let then = match self.flights.is_empty() {
                 true => self.take_query(socket, Patience::Wait)?,

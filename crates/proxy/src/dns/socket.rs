@@ -55,8 +55,6 @@ impl QuerySocket {
     pub(crate) fn new(socket: OwnedFd) -> io::Result<Self> {
         let socket = std::net::UdpSocket::from(socket);
         socket.set_nonblocking(false)?;
-        // What a proxy that was killed may have left.
-        socket.set_read_timeout(None)?;
         let bound = socket.local_addr()?;
         let address = SocketAddr::new(bound.ip().to_canonical(), bound.port());
         Ok(Self {

@@ -7,7 +7,7 @@ use std::net::UdpSocket;
 
 use selvedge_model::Snapshot;
 
-use crate::agent::{DEADLINE, Mesh, Proxy, Sockets, ask, client, receive};
+use crate::agent::{DEADLINE, Mesh, Proxy, Sockets, ask, client, receive, until};
 use crate::answers::{SHOPPER, snapshot};
 use crate::dialect::{A, describe, query};
 use crate::upstream::{Upstream, wildcard};
@@ -114,6 +114,35 @@ fn an_answer_that_is_on_its_way_survives_the_exchange_of_sockets() {
     assert_eq!(receive(&program), wildcard(&message));
     let fresh = client(sockets.udp.local_addr().unwrap());
     assert!(describe(&ask(&fresh, &query(8, "cart", A))).contains("127.96.1.1"));
+}
+
+#[test]
+fn a_port_towards_a_server_is_given_back_though_the_agent_comes_again_meanwhile() {
+    let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
+    silent.set_read_timeout(Some(DEADLINE)).unwrap();
+    let mut mesh = Mesh::start(silent.local_addr().unwrap());
+    let program = mesh.client();
+    let next = |id| {
+        program.send(&query(id, "example.com", A)).unwrap();
+        let mut buffer = [0; 512];
+        let (length, from) = silent.recv_from(&mut buffer).unwrap();
+        (wildcard(&buffer[..length]), from)
+    };
+    let first = next(1);
+    // The same agent with the same sockets, after a connection that broke.
+    drop(mesh.feed);
+    mesh.feed = mesh.agent.accept(&mesh.sockets);
+    mesh.feed.probe(1);
+    let second = next(2);
+    for (answer, from) in [&first, &second] {
+        silent.send_to(answer, from).unwrap();
+        receive(&program);
+    }
+    for (_, from) in [first, second] {
+        until("the port to be free, without another query", || {
+            UdpSocket::bind(from).ok()
+        });
+    }
 }
 
 #[test]
