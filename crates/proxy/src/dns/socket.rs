@@ -96,6 +96,8 @@ impl QuerySocket {
             Patience::Wait => RecvFlags::empty(),
             Patience::Now => RecvFlags::DONTWAIT,
         };
+        // Looked at first: what comes between a read that finds nothing and the end is read as well.
+        let is_retired = self.is_retired.load(Ordering::Acquire);
         match recvfrom(&self.socket, buffer, flags) {
             Ok((_, length, Some(from))) => {
                 let (client, origin) = self.sender(from.try_into()?, origins);
@@ -107,7 +109,7 @@ impl QuerySocket {
             }
             // Without a sender it is no datagram but the end.
             Ok((_, _, None)) => Ok(Received::Retired),
-            Err(Errno::AGAIN) if self.is_retired.load(Ordering::Acquire) => Ok(Received::Retired),
+            Err(Errno::AGAIN) if is_retired => Ok(Received::Retired),
             // The last: an answer of ours found its program gone.
             Err(Errno::AGAIN | Errno::INTR | Errno::CONNREFUSED) => Ok(Received::Nothing),
             Err(error) => Err(error.into()),
