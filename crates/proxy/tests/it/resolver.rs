@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream, UdpSocket};
 use std::sync::mpsc::sync_channel;
 
-use selvedge_feed::{Counter, Settings};
+use selvedge_feed::{Counter, Report, Settings};
 
 use crate::agent::{DEADLINE, Mesh, Sockets, ask, client, receive};
 use crate::answers::{service, snapshot};
@@ -213,14 +213,20 @@ fn at_the_bound_the_oldest_queries_give_way() {
         let (length, from) = silent.recv_from(&mut buffer).unwrap();
         asked.push((buffer[..length].to_vec(), from));
     }
-    for (message, from) in asked {
+    for (message, from) in &asked {
         // Where the socket is closed already nobody listens, which the next send may be told.
-        let _ = silent.send_to(&wildcard(&message), from);
+        let _ = silent.send_to(&wildcard(message), *from);
     }
-    let answered = [receive(&program)[1], receive(&program)[1]];
-    assert_eq!(answered, [8, 9]);
-    mesh.feed
-        .report(|report| report.counters.get(&Counter::Displaced) == Some(&8));
+    // How many share a flight, and go with it, is a matter of time.
+    let of = |report: &Report, counter| report.counters.get(&counter).copied().unwrap_or(0);
+    let report = mesh.feed.report(|report| {
+        of(report, Counter::Displaced) + of(report, Counter::Relayed) == asked.len() as u64
+    });
+    let displaced = u8::try_from(of(&report, Counter::Displaced)).unwrap();
+    assert!((6..10).contains(&displaced), "{displaced}");
+    let mut answered: Vec<_> = (displaced..10).map(|_| receive(&program)[1]).collect();
+    answered.sort();
+    assert_eq!(answered, (displaced..10).collect::<Vec<_>>());
 }
 
 #[test]
