@@ -17,7 +17,7 @@ use selvedge_feed::Counter;
 use tokio::sync::oneshot;
 
 use super::MAX_MESSAGE_BYTES;
-use super::forward::{Arrival, FLIGHT_AGE, Flights, Serial, failure};
+use super::forward::{Arrival, Flights, IDLE_AGE, Serial, failure};
 use super::respond::{Transport, server_failure};
 use super::responder::{Next, Responder};
 use super::socket::{Patience, Query, QuerySocket, Received};
@@ -160,7 +160,7 @@ impl Receiver {
     fn serve_amid_flights(&mut self, socket: &QuerySocket) -> io::Result<ControlFlow<()>> {
         let mut then = ControlFlow::Continue(());
         self.flights.invite(socket)?;
-        socket.set_longest_wait(Some(FLIGHT_AGE))?;
+        socket.set_longest_wait(Some(IDLE_AGE))?;
         self.swept = clock::now();
         while !self.flights.is_empty() && then.is_continue() {
             then = match self.flights.in_flight() {
@@ -188,7 +188,7 @@ impl Receiver {
 
     fn sweep(&mut self) {
         let every = match self.flights.in_flight() {
-            0 => FLIGHT_AGE,
+            0 => IDLE_AGE,
             _ => SWEEP,
         };
         let now = clock::now();

@@ -3,7 +3,7 @@
 //!
 //! Towards a server the resolver uses *flights*: connected sockets with a random port each, so that
 //! the kernel lets in nothing but what comes from that server's address. A flight takes new queries
-//! for [`FLIGHT_AGE`] and at most [`FLIGHT_QUERIES`] of them, then the next query opens another.
+//! for [`FLIGHT_AGE`], or [`IDLE_AGE`] once all are answered, and at most [`FLIGHT_QUERIES`] of them, then the next query opens another.
 //!
 //! What a forger off the path has to guess is what it would have to guess without the mesh: about
 //! 15 bits of port (`ip_local_port_range`) and 16 bits of id, and the question besides. Sharing a
@@ -30,9 +30,13 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::message::{HEADER_BYTES, Header, Question, rcode};
 
-/// How long a flight takes new queries: those of programs that ask for several names, or for one in
-/// several forms, at once.
-pub(super) const FLIGHT_AGE: Duration = Duration::from_millis(20);
+/// How long a flight takes new queries while it waits for answers. Longer than [`IDLE_AGE`], so that
+/// a server that says nothing does not take up all flights before `forward_timeout`.
+const FLIGHT_AGE: Duration = Duration::from_millis(250);
+
+/// How long it does while it waits for none: those of programs that ask for several names, or for one
+/// in several forms, at once.
+pub(super) const IDLE_AGE: Duration = Duration::from_millis(20);
 
 /// How many queries a flight takes.
 const FLIGHT_QUERIES: usize = 64;
@@ -152,7 +156,7 @@ impl Flights {
     pub(super) fn boarding(&mut self, now: Instant, server: SocketAddr) -> Option<Serial> {
         let serial = *self.boarding.get(&server)?;
         let flight = self.open.get(&serial)?;
-        if flight.taken < FLIGHT_QUERIES && now < flight.since + FLIGHT_AGE {
+        if flight.taken < FLIGHT_QUERIES && !flight.is_over(now) {
             return Some(serial);
         }
         self.boarding.remove(&server);
@@ -283,11 +287,11 @@ impl Flights {
             forgotten += before - flight.exchanges.len();
         }
         self.in_flight -= forgotten;
-        let over = |flight: &Flight| now >= flight.since + FLIGHT_AGE;
         let open = &self.open;
         self.boarding
-            .retain(|_, serial| open.get(serial).is_some_and(|flight| !over(flight)));
-        let done = |(_, flight): &(&Serial, &Flight)| over(flight) && flight.exchanges.is_empty();
+            .retain(|_, serial| open.get(serial).is_some_and(|flight| !flight.is_over(now)));
+        let done =
+            |(_, flight): &(&Serial, &Flight)| flight.is_over(now) && flight.exchanges.is_empty();
         let done: Vec<Serial> = open
             .iter()
             .filter(done)
@@ -341,6 +345,15 @@ fn wait_for(poll: &OwnedFd, socket: &impl AsFd, serial: Serial) -> Result<(), Er
 }
 
 impl Flight {
+    /// Whether it takes no query any more for its age.
+    fn is_over(&self, now: Instant) -> bool {
+        let age = match self.exchanges.is_empty() {
+            true => IDLE_AGE,
+            false => FLIGHT_AGE,
+        };
+        now >= self.since + age
+    }
+
     /// The exchange that `message` answers: id and question must be those that were sent. A server
     /// that cannot read a query may leave its question out.
     fn take_answered(&mut self, message: &[u8]) -> Option<Exchange> {
@@ -396,5 +409,39 @@ pub(super) fn failure(error: &io::Error) -> Counter {
             | libc::EADDRNOTAVAIL,
         ) => Counter::LocalFailures,
         _ => Counter::Unreachable,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const QUERY: &[u8] = b"\0\x01\x01\0\0\x01\0\0\0\0\0\0\x01a\0\0\x01\0\x01";
+
+    #[test]
+    fn a_flight_that_waits_takes_queries_for_longer_than_one_that_does_not() {
+        let server = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = server.local_addr().unwrap();
+        let mut flights = Flights::new().unwrap();
+        let start = Instant::now();
+        let flight = flights.open(start, address).unwrap();
+        let mut message = QUERY.to_vec();
+        flights.board(start, flight, address, &mut message);
+        flights.on_time(start + IDLE_AGE, FLIGHT_AGE);
+        assert_eq!(flights.boarding(start + IDLE_AGE, address), Some(flight));
+
+        message[2] |= 0x80;
+        let arrival = flights.on_answer(flight, &mut message);
+        assert!(matches!(arrival, Arrival::For(client) if client == address));
+        assert_eq!(message[..2], QUERY[..2]);
+        assert!(!flights.is_empty(), "another query may come");
+        flights.on_time(start + IDLE_AGE, FLIGHT_AGE);
+        assert!(flights.is_empty());
+
+        let flight = flights.open(start, address).unwrap();
+        flights.board(start, flight, address, &mut message);
+        assert_eq!(flights.boarding(start + FLIGHT_AGE, address), None);
+        assert_eq!(flights.on_time(start + FLIGHT_AGE, FLIGHT_AGE), 1);
+        assert!(flights.is_empty());
     }
 }
