@@ -129,10 +129,10 @@ impl Receiver {
         Ok((receiver, handle))
     }
 
-    /// Serves one socket after the other, each until it is retired. Ends with the worker, or where a
-    /// socket can be read no more.
+    /// Serves one socket after the other, each until it is retired. Ends where a socket can be read no
+    /// more, and between two sockets with the worker.
     pub(crate) fn run(mut self) {
-        while let Ok(socket) = self.sockets.recv() {
+        while let Some(socket) = self.next_socket() {
             if let Err(source) = self.serve(&socket) {
                 let address = socket.address().to_string();
                 // Only a worker that has ended does not hear it.
@@ -140,6 +140,16 @@ impl Receiver {
                 return;
             }
         }
+    }
+
+    /// Waits for the next socket, which is usually there. Otherwise nobody is left to pass answers to.
+    fn next_socket(&mut self) -> Option<Arc<QuerySocket>> {
+        if let Ok(socket) = self.sockets.try_recv() {
+            return Some(socket);
+        }
+        let displaced = self.flights.make_room(0);
+        self.responder.counters.add(Counter::Displaced, displaced);
+        self.sockets.recv().ok()
     }
 
     fn serve(&mut self, socket: &QuerySocket) -> io::Result<()> {
@@ -176,14 +186,15 @@ impl Receiver {
 
     fn wait_for_all(&mut self, socket: &QuerySocket) -> io::Result<ControlFlow<()>> {
         let timeout = SWEEP.saturating_sub(clock::now() - self.swept);
-        let mut then = ControlFlow::Continue(());
         for serial in self.flights.wait(timeout)? {
-            match serial {
-                Serial::GUEST => then = self.take_query(socket, Patience::Now)?,
-                flight => self.take_answer(socket, flight),
+            if serial != Serial::GUEST {
+                self.take_answer(socket, serial);
+            } else if self.take_query(socket, Patience::Now)?.is_break() {
+                // The next socket's turn; the answers that are there wait for it.
+                return Ok(ControlFlow::Break(()));
             }
         }
-        Ok(then)
+        Ok(ControlFlow::Continue(()))
     }
 
     fn sweep(&mut self) {

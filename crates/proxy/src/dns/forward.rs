@@ -3,7 +3,8 @@
 //!
 //! Towards a server the resolver uses *flights*: connected sockets with a random port each, so that
 //! the kernel lets in nothing but what comes from that server's address. A flight takes new queries
-//! for [`FLIGHT_AGE`], or [`IDLE_AGE`] once all are answered, and at most [`FLIGHT_QUERIES`] of them, then the next query opens another.
+//! for [`FLIGHT_AGE`], or [`IDLE_AGE`] once all are answered, and at most [`FLIGHT_QUERIES`] of them;
+//! then the next query opens another.
 //!
 //! What a forger off the path has to guess is what it would have to guess without the mesh: about
 //! 15 bits of port (`ip_local_port_range`) and 16 bits of id, and the question besides. Sharing a

@@ -108,7 +108,8 @@ impl QuerySocket {
                 }))
             }
             // Without a sender it is no datagram but the end.
-            Ok((_, _, None)) => Ok(Received::Retired),
+            Ok((_, _, None)) if self.is_retired.load(Ordering::Acquire) => Ok(Received::Retired),
+            Ok((_, _, None)) => Err(io::Error::other("another process shut the socket down")),
             Err(Errno::AGAIN) if is_retired => Ok(Received::Retired),
             // The last: an answer of ours found its program gone.
             Err(Errno::AGAIN | Errno::INTR | Errno::CONNREFUSED) => Ok(Received::Nothing),
@@ -202,13 +203,23 @@ mod tests {
     fn who_waits_is_woken_by_the_end() {
         let (_, ours) = socket();
         let ours = Arc::new(ours);
-        let waits = std::thread::spawn({
+        let (tell, told) = std::sync::mpsc::sync_channel(1);
+        std::thread::spawn({
             let ours = ours.clone();
-            move || receive(&ours, Patience::Wait)
+            move || tell.send(receive(&ours, Patience::Wait))
         });
         ours.retire();
-        assert_eq!(waits.join().unwrap(), Received::Retired);
+        let received = told.recv_timeout(Duration::from_secs(20));
+        assert_eq!(received, Ok(Received::Retired));
         assert_eq!(receive(&socket().1, Patience::Now), Received::Nothing);
+    }
+
+    #[test]
+    fn a_socket_that_somebody_else_shut_down_cannot_be_read() {
+        let (other, ours) = socket();
+        let _ = shutdown(&other, Shutdown::Read);
+        let origins = OriginSource::Fixed(ORIGIN);
+        assert!(ours.receive(&mut [0; 9], Patience::Wait, origins).is_err());
     }
 
     #[test]
