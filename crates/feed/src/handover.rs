@@ -144,7 +144,7 @@ mod tests {
     fn a_list_reads_back_and_leaves_the_first_frame() {
         let list = SocketList::new(SocketKind::ALL);
         let mut bytes = list.encode();
-        assert_eq!(bytes, b"SELV\x01\x05\x01\x02\x03\x04\x05");
+        assert_eq!(bytes, b"SELV\x02\x05\x01\x02\x03\x04\x05");
         assert_eq!(bytes.len(), SocketList::MAX_BYTES);
         bytes.extend_from_slice(b"frame");
         assert_eq!(SocketList::decode(&bytes), Ok((list, 11)));
@@ -154,13 +154,13 @@ mod tests {
     fn what_is_no_list_is_refused() {
         for (bytes, want) in [
             (&b""[..], SocketListError::Short),
-            (b"SELV\x01", SocketListError::Short),
-            (b"SELV\x01\x02\x01", SocketListError::Short),
+            (b"SELV\x02", SocketListError::Short),
+            (b"SELV\x02\x02\x01", SocketListError::Short),
             (b"HTTP\x01\x00", SocketListError::Magic),
-            (b"SELV\x02\x00", SocketListError::Version { theirs: 2 }),
-            (b"SELV\x01\x01\x00", SocketListError::Kind { byte: 0 }),
-            (b"SELV\x01\x01\x06", SocketListError::Kind { byte: 6 }),
-            (b"SELV\x01\x02\x01\x01", SocketListError::Kind { byte: 1 }),
+            (b"SELV\x01\x00", SocketListError::Version { theirs: 1 }),
+            (b"SELV\x02\x01\x00", SocketListError::Kind { byte: 0 }),
+            (b"SELV\x02\x01\x06", SocketListError::Kind { byte: 6 }),
+            (b"SELV\x02\x02\x01\x01", SocketListError::Kind { byte: 1 }),
         ] {
             assert_eq!(SocketList::decode(bytes), Err(want), "{bytes:?}");
         }

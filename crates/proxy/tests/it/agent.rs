@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use selvedge_feed::{
     Decoder, MAX_TO_AGENT_BYTES, MetricsPart, Publication, Report, Settings, SocketKind,
-    SocketList, ToAgent, ToProxy,
+    SocketList, ToAgent, ToProxy, VERSION,
 };
 use selvedge_model::{CgroupId, Snapshot};
 use socket2::{Domain, Socket, Type};
@@ -161,9 +161,10 @@ impl Agent {
             publication: Publication::new(Settings::default()),
             pid: 0,
         };
-        let ToAgent::Hello { version: 1, pid } = feed.next() else {
+        let ToAgent::Hello { version, pid } = feed.next() else {
             panic!("the first message is a hello");
         };
+        assert_eq!(version, u32::from(VERSION));
         feed.pid = pid;
         feed
     }
