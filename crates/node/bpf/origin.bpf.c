@@ -7,8 +7,8 @@
  * peer's name then; of a datagram as it is read. So only who is served by the proxy pays for being
  * known to it.
  *
- * A datagram over IPv4 on an IPv6 socket brings the answer along, in its sender's address. Others are
- * asked for with getsockopt(SOL_IPV6, 80), the option that netfilter calls IP6T_SO_ORIGINAL_DST; on a
+ * A datagram over IPv4 on an IPv6 socket brings the answer along, in its sender's address, where there
+ * is room for it. Others are asked for with getsockopt(SOL_IPV6, 80), the option that netfilter calls IP6T_SO_ORIGINAL_DST; on a
  * socket for datagrams the answer is about the one that was read last. It is a sockaddr_in6: address
  * and port as the program asked (IPv4 as v4-mapped), flowinfo and scope id the lower and upper half
  * of the workload's cgroup id.
@@ -108,27 +108,30 @@ int sv_origin_receive4(struct bpf_sock_addr *ctx)
 /*
  * A datagram over IPv4 on an IPv6 socket: its sender's address has 16 bytes, of which IPv4 needs 4.
  * The workload's cgroup id and the server take the place of the others, so that nobody has to ask.
- * Without a record the address stays v4-mapped, which begins like cgroup 0: no such cgroup exists.
+ * Otherwise the address stays v4-mapped, which begins like cgroup 0: no such cgroup exists. Then it
+ * has to be asked: the sender may have no record, or one about an IPv6 server, which has no room here,
+ * since it asks servers of both families from one socket and asked that one last.
  */
 static __always_inline int tell_sender(struct bpf_sock_addr *ctx, __u16 resolver_port)
 {
 	struct bpf_sock_tuple tuple = {};
+	struct sv_socket copy = {};
 	struct bpf_sock *sender;
-	struct sv_socket copy;
 
 	tuple.ipv4.saddr = LOOPBACK4;
 	tuple.ipv4.sport = resolver_port;
 	tuple.ipv4.daddr = ctx->user_ip6[3];
 	tuple.ipv4.dport = ctx->user_port;
 	sender = bpf_sk_lookup_udp(ctx, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0);
-	if (!sender)
-		return 1;
-	copy = record_of(sender);
-	if (!copy.flags || !is_mapped(&copy.peer))
-		return 1;
-	ctx->user_ip6[0] = copy.cgroup;
-	ctx->user_ip6[1] = copy.cgroup >> 32;
-	ctx->user_ip6[2] = copy.peer.word[3];
+	if (sender)
+		copy = record_of(sender);
+	if (copy.flags && is_mapped(&copy.peer)) {
+		ctx->user_ip6[0] = copy.cgroup;
+		ctx->user_ip6[1] = copy.cgroup >> 32;
+		ctx->user_ip6[2] = copy.peer.word[3];
+	} else if (ctx->sk) {
+		keep(ctx->sk, &copy);
+	}
 	return 1;
 }
 

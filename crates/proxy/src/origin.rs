@@ -4,8 +4,8 @@
 //!
 //! - Of a datagram over IPv4 on an IPv6 socket it comes with the sender's address, which costs
 //!   nothing more: the first 8 bytes are the workload's cgroup id in the machine's order, then 4 each
-//!   of the server and of the sender. Without a record they are v4-mapped as usual, which begins like
-//!   cgroup 0, and that does not exist.
+//!   of the server and of the sender. Without a record, or where it names a server of IPv6, they are
+//!   v4-mapped as usual, which begins like cgroup 0, and that does not exist: then it is asked for.
 //! - Of others `getsockopt` is asked, on the accepted socket of a connection or, about the datagram
 //!   that was read last, on its socket. The answer is an IPv6 socket address: server and port as the
 //!   program asked (IPv4 as v4-mapped), flow information and scope the lower and upper half of the

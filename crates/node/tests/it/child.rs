@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -139,6 +139,9 @@ impl Program {
             ["sendto", address, own] => send(own.parse().unwrap(), address.parse().unwrap(), false),
             ["volley", address, count] => volley(address.parse().unwrap(), count.parse().unwrap()),
             ["post", name, server] => post(name, server.parse().unwrap()),
+            ["post-both", name, server, server6] => {
+                self.post_both(name, server.parse().unwrap(), server6.parse().unwrap())
+            }
             ["heard"] => Ok(self.heard.load(Ordering::SeqCst).to_string()),
             ["connect", name, address] => self.connect(name, address.parse().unwrap()),
             ["begin", name, address] => self.begin(name, address.parse().unwrap()),
@@ -204,6 +207,23 @@ impl Program {
         let answer = read_line(&socket)?;
         self.sockets.insert(name.into(), socket);
         Ok(answer)
+    }
+
+    /// Sends a datagram to servers of both families from one socket, as musl does.
+    fn post_both(
+        &mut self,
+        name: &str,
+        server: SocketAddrV4,
+        server6: SocketAddrV6,
+    ) -> io::Result<String> {
+        let socket = Socket::new(Domain::IPV6, Type::DGRAM, None)?;
+        socket.set_only_v6(false)?;
+        let mapped = SocketAddrV6::new(server.ip().to_ipv6_mapped(), server.port(), 0, 0);
+        for server in [mapped, server6] {
+            socket.send_to(b"?", &server.into())?;
+        }
+        self.sockets.insert(name.into(), socket);
+        Ok("sent".into())
     }
 
     /// A connect that is not waited for.

@@ -52,6 +52,33 @@ fn a_datagram_of_a_stranger_says_nothing_of_itself() {
     stranger.tell(&format!("post web 127.0.0.1:{port}"));
     let (_, from) = ours.recv_from(&mut [0; 512]).unwrap();
     assert!(from.ip().to_canonical().is_ipv4(), "{from}");
+    assert!(SockRef::from(&ours).original_dst_v6().is_err());
+}
+
+#[test]
+fn who_asks_servers_of_both_families_from_one_socket_is_known_over_ipv4_too() {
+    let Some(mut bed) = Testbed::new("both families") else {
+        return;
+    };
+    bed.service("web", 80, Protocol::Tcp);
+    let mut program = bed.program("web", "web-0");
+    let sockets = bed.node().open_resolver(maker(), Beside::Nobody).unwrap();
+    let (v4, _others): (Vec<_>, Vec<_>) = sockets
+        .into_iter()
+        .partition(|(kind, _)| *kind == SocketKind::DnsUdpV4);
+    let ours = udp4(v4);
+    let servers = format!("{} [2001:db8::53]:53", server(&bed));
+    assert_eq!(program.tell(&format!("post-both both {servers}")), "sent");
+    let (_, from) = ours.recv_from(&mut [0; 512]).unwrap();
+    assert!(from.ip().to_canonical().is_ipv4(), "{from}");
+    let origin = SockRef::from(&ours).original_dst_v6().unwrap();
+    let origin = origin.as_socket_ipv6().unwrap();
+    let workload = u64::from(origin.flowinfo()) | u64::from(origin.scope_id()) << 32;
+    assert_eq!(workload, program.cgroup.0);
+    assert_eq!(
+        (*origin.ip(), origin.port()),
+        ("2001:db8::53".parse().unwrap(), 53)
+    );
 }
 
 #[test]

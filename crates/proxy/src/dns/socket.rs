@@ -120,8 +120,8 @@ impl QuerySocket {
     fn sender(&self, from: SocketAddr, origins: OriginSource) -> (SocketAddr, Option<Origin>) {
         match from {
             SocketAddr::V6(from) if self.is_mapped => {
-                let (client, origin) = origins.told(from);
-                (client.into(), origin)
+                let (client, told) = origins.told(from);
+                (client.into(), told.or_else(|| origins.of(&self.socket)))
             }
             client => (client, origins.of(&self.socket)),
         }
