@@ -135,6 +135,20 @@ static __always_inline int tell_sender(struct bpf_sock_addr *ctx, __u16 resolver
 	return 1;
 }
 
+/* Whether datagrams over IPv4 are this socket's. */
+static __always_inline bool is_for_ipv4(struct bpf_sock *socket)
+{
+	struct sv_address own = {};
+
+	if (!socket)
+		return false;
+	own.word[0] = socket->src_ip6[0];
+	own.word[1] = socket->src_ip6[1];
+	own.word[2] = socket->src_ip6[2];
+	own.word[3] = socket->src_ip6[3];
+	return is_mapped(&own);
+}
+
 SEC("cgroup/recvmsg6")
 int sv_origin_receive6(struct bpf_sock_addr *ctx)
 {
@@ -146,6 +160,12 @@ int sv_origin_receive6(struct bpf_sock_addr *ctx)
 		return 1;
 	if (is_mapped(&address))
 		return tell_sender(ctx, cfg->resolver_port);
+	/* Where routes make v4-mapped addresses local, as those for a transparent proxy do, IPv6 gets
+	 * there too, with an address that says what its sender likes. */
+	if (is_for_ipv4(ctx->sk)) {
+		ctx->user_ip6[0] = 0;
+		ctx->user_ip6[1] = 0;
+	}
 	tuple.ipv6.saddr[3] = LOOPBACK6;
 	tuple.ipv6.sport = cfg->resolver_port;
 	tuple.ipv6.daddr[0] = address.word[0];
