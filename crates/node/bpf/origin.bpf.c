@@ -8,10 +8,10 @@
  * known to it.
  *
  * A datagram over IPv4 on an IPv6 socket brings the answer along, in its sender's address, where there
- * is room for it. Others are asked for with getsockopt(SOL_IPV6, 80), the option that netfilter calls IP6T_SO_ORIGINAL_DST; on a
- * socket for datagrams the answer is about the one that was read last. It is a sockaddr_in6: address
- * and port as the program asked (IPv4 as v4-mapped), flowinfo and scope id the lower and upper half
- * of the workload's cgroup id.
+ * is room for it. Others are asked for with getsockopt(SOL_IPV6, 80), the option that netfilter calls
+ * IP6T_SO_ORIGINAL_DST; on a socket for datagrams the answer is about the one that was read last. It
+ * is a sockaddr_in6: address and port as the program asked (IPv4 as v4-mapped), flowinfo and scope id
+ * the lower and upper half of the workload's cgroup id.
  *
  * Hooks: cgroup/recvmsg4, recvmsg6, getpeername4, getpeername6, getsockopt, on the proxy's cgroup
  * alone. Returns: 1 always.

@@ -1,4 +1,4 @@
-//! What the proxy counted: written by the DNS worker, read by the feed thread.
+//! What the proxy counted: written by every thread of the resolver, read by the feed thread.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};

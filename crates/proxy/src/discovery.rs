@@ -146,7 +146,7 @@ impl Discovery {
     ) -> Result<Option<ToAgent>, SessionError> {
         match ToProxy::decode(message)? {
             ToProxy::Probe(nonce) => {
-                // The answer comes from the worker, so that it vouches for both threads.
+                // The answer comes from the worker, so that it vouches for every thread.
                 let _ = self.commands.send(Command::Probe(nonce)).await;
                 Ok(None)
             }
