@@ -29,7 +29,8 @@ use crate::error::Error;
 /// done as soon as a flight may be over.
 const SWEEP: Duration = Duration::from_millis(250);
 
-/// Whether a thread is at work on a datagram: odd while it is, another number for each.
+/// Whether a thread is at work on a datagram, or looks through its flights: odd while it is, another
+/// number for each time.
 #[derive(Debug, Default)]
 pub(crate) struct Pulse(AtomicU64);
 
@@ -207,11 +208,13 @@ impl Receiver {
             return;
         }
         self.swept = now;
+        self.pulse.beat();
         let timeout = self
             .responder
             .with_settings(|settings| settings.forward_timeout);
         let forgotten = self.flights.on_time(now, timeout);
         self.responder.counters.add(Counter::TimedOut, forgotten);
+        self.pulse.beat();
     }
 
     fn take_query(

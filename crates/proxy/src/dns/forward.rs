@@ -42,7 +42,7 @@ pub(super) const IDLE_AGE: Duration = Duration::from_millis(20);
 /// How many queries a flight takes.
 const FLIGHT_QUERIES: usize = 64;
 
-/// Most sockets towards servers of a thread: with two, well below the usual limit of 1024
+/// Most sockets towards servers of a thread: with two threads half of the usual limit of 1024
 /// descriptors.
 const MAX_FLIGHTS: usize = 256;
 
