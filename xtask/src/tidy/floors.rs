@@ -10,9 +10,10 @@ use super::Finding;
 use crate::tree::Tree;
 
 /// The floor of each crate: one may name only what lies on a lower floor.
-const FLOORS: [(&str, u8); 8] = [
+const FLOORS: [(&str, u8); 9] = [
     ("selvedge-model", 0),
     ("selvedge-feed", 1),
+    ("selvedge-wire", 1),
     ("selvedge-telemetry", 2),
     ("selvedge-proxy", 3),
     ("selvedge-node", 3),
@@ -22,10 +23,10 @@ const FLOORS: [(&str, u8); 8] = [
 ];
 
 /// Crates that perform no IO and read no clock: without std, so that the compiler holds it.
-const PURE: [&str; 2] = ["selvedge-model", "selvedge-feed"];
+const PURE: [&str; 3] = ["selvedge-model", "selvedge-feed", "selvedge-wire"];
 
 /// What a pure crate may depend on beside pure crates: nothing that does IO.
-const PURE_MAY_NAME: [&str; 4] = ["bytes", "libm", "prost", "thiserror"];
+const PURE_MAY_NAME: [&str; 5] = ["bytes", "httparse", "libm", "prost", "thiserror"];
 
 /// A crate of the workspace as its manifest tells.
 #[derive(Debug, Default)]

@@ -1,0 +1,20 @@
+//! HTTP/1.1 and 1.0 (RFC 9112).
+//!
+//! A [`Decoder`] reads one direction of a connection: requests or responses, one after the other.
+//! A [`Head`] is where the parts of a message lie in the bytes it was read from; what leaves is
+//! [written](mod@write) by copying ranges of them. Read next: `decoder`, then `framing`, which decides
+//! where a message ends.
+
+mod chunk;
+mod decoder;
+mod field;
+mod framing;
+mod head;
+mod target;
+pub mod write;
+
+pub use decoder::{Decoder, Event, Step};
+pub use field::FieldName;
+pub use framing::{Answers, Framing};
+pub use head::{Field, Head, Message, Start, Version};
+pub use target::Target;

@@ -1,0 +1,99 @@
+//! Field names that mean something to a proxy.
+
+/// A field's name, as far as it matters here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FieldName {
+    /// `Connection`
+    Connection,
+    /// `Content-Length`
+    ContentLength,
+    /// `Expect`
+    Expect,
+    /// `Host`
+    Host,
+    /// `Keep-Alive`
+    KeepAlive,
+    /// `Proxy-Authenticate`
+    ProxyAuthenticate,
+    /// `Proxy-Authorization`
+    ProxyAuthorization,
+    /// `Proxy-Connection`, which no standard has
+    ProxyConnection,
+    /// `TE`
+    Te,
+    /// `Trailer`
+    Trailer,
+    /// `Transfer-Encoding`
+    TransferEncoding,
+    /// `Upgrade`
+    Upgrade,
+    /// Any other.
+    Other,
+}
+
+impl FieldName {
+    /// Recognises a name in whatever case.
+    pub fn of(name: &[u8]) -> Self {
+        let candidates: &[(&[u8], Self)] = match name.len() {
+            2 => &[(b"te", Self::Te)],
+            4 => &[(b"host", Self::Host)],
+            6 => &[(b"expect", Self::Expect)],
+            7 => &[(b"trailer", Self::Trailer), (b"upgrade", Self::Upgrade)],
+            10 => &[
+                (b"connection", Self::Connection),
+                (b"keep-alive", Self::KeepAlive),
+            ],
+            14 => &[(b"content-length", Self::ContentLength)],
+            16 => &[(b"proxy-connection", Self::ProxyConnection)],
+            17 => &[(b"transfer-encoding", Self::TransferEncoding)],
+            18 => &[(b"proxy-authenticate", Self::ProxyAuthenticate)],
+            19 => &[(b"proxy-authorization", Self::ProxyAuthorization)],
+            _ => &[],
+        };
+        let known = candidates
+            .iter()
+            .find(|(known, _)| known.eq_ignore_ascii_case(name));
+        known.map_or(Self::Other, |(_, this)| *this)
+    }
+
+    /// Whether it is between two neighbours and never passed on (RFC 9110, section 7.6.1).
+    pub const fn is_hop_by_hop(self) -> bool {
+        matches!(
+            self,
+            Self::Connection
+                | Self::KeepAlive
+                | Self::ProxyAuthenticate
+                | Self::ProxyAuthorization
+                | Self::ProxyConnection
+                | Self::Te
+                | Self::TransferEncoding
+                | Self::Upgrade
+        )
+    }
+}
+
+/// Fields that must not come after the body, since they change how a message is framed, routed,
+/// authorised or understood (RFC 9110, section 6.5.1).
+pub(super) fn is_forbidden_in_trailers(name: &[u8]) -> bool {
+    const FORBIDDEN: [&[u8]; 15] = [
+        b"authorization",
+        b"cache-control",
+        b"content-encoding",
+        b"content-range",
+        b"content-type",
+        b"cookie",
+        b"forwarded",
+        b"idempotency-key",
+        b"if-match",
+        b"if-none-match",
+        b"location",
+        b"max-forwards",
+        b"range",
+        b"set-cookie",
+        b"x-forwarded-for",
+    ];
+    FieldName::of(name) != FieldName::Other
+        || FORBIDDEN
+            .iter()
+            .any(|forbidden| forbidden.eq_ignore_ascii_case(name))
+}

@@ -1,0 +1,7 @@
+//! The codec through its boundary: bytes in, events out.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should fail")]
+
+mod cuts;
+mod refused;
+mod script;
+mod taken;
