@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use selvedge_wire::Limits;
 use selvedge_wire::http1::Answers;
 
+use crate::pieces::pieces;
 use crate::script::{Reads, transcript};
 
 const REQUESTS: &[&[u8]] = &[
@@ -51,30 +52,6 @@ fn a_pair_of_messages_is_the_same_cut_at_any_byte() {
             }
         }
     }
-}
-
-/// Pieces of messages in any order: most are nonsense, some only just.
-fn pieces() -> impl Strategy<Value = Vec<u8>> {
-    const PIECES: &[&[u8]] = &[
-        b"GET / HTTP/1.1\r\n",
-        b"POST / HTTP/1.1\r\nHost: a\r\n",
-        b"HTTP/1.1 200 OK\r\n",
-        b"Host: a\r\n",
-        b"Content-Length: 3\r\n",
-        b"Transfer-Encoding: chunked\r\n",
-        b"Transfer-Encoding: chunked\r\n\r\n",
-        b"\r\n",
-        b"\n",
-        b"\r",
-        b" ",
-        b"3\r\nabc\r\n",
-        b"0\r\n",
-        b"abc",
-        b":",
-        b"\0",
-    ];
-    let piece = prop::sample::select(PIECES);
-    proptest::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat())
 }
 
 proptest! {

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should fail")]
 
 mod cuts;
+mod hyper_agrees;
+mod pieces;
 mod refused;
 mod script;
 mod taken;
