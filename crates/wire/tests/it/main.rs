@@ -3,7 +3,9 @@
 
 mod cuts;
 mod hyper_agrees;
+mod node_agrees;
 mod pieces;
 mod refused;
 mod script;
+mod seen;
 mod taken;
