@@ -34,9 +34,9 @@ pub fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
 /// Puts the field lines that go further, as they came: none that is between two neighbours, none that
 /// Connection names, and none of those that say how the body is framed, which the caller puts anew.
 pub fn end_to_end_fields(out: &mut Vec<u8>, message: &Message<'_>) {
-    let names_fields = message.connection_options().any(|option| {
-        FieldName::of(option) == FieldName::Other && !option.eq_ignore_ascii_case(b"close")
-    });
+    let names_fields = message
+        .connection_options()
+        .any(|option| !option.eq_ignore_ascii_case(b"close"));
     for field in message.fields() {
         let is_named = || {
             message

@@ -9,3 +9,4 @@ mod refused;
 mod script;
 mod seen;
 mod taken;
+mod written;
