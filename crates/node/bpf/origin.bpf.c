@@ -161,10 +161,11 @@ int sv_origin_receive6(struct bpf_sock_addr *ctx)
 	if (is_mapped(&address))
 		return tell_sender(ctx, cfg->resolver_port);
 	/* Where routes make v4-mapped addresses local, as those for a transparent proxy do, IPv6 gets
-	 * there too, with an address that says what its sender likes. */
+	 * there too, with an address that says what its sender likes: that is nobody's. */
 	if (is_for_ipv4(ctx->sk)) {
 		ctx->user_ip6[0] = 0;
 		ctx->user_ip6[1] = 0;
+		return note_sender(ctx, 0);
 	}
 	tuple.ipv6.saddr[3] = LOOPBACK6;
 	tuple.ipv6.sport = cfg->resolver_port;
