@@ -289,6 +289,15 @@ fn responses_that_could_be_read_in_two_ways_are_refused() {
 }
 
 #[test]
+fn every_cause_is_met() {
+    let too_large = [E::HeadTooLarge, E::TooManyFields, E::TrailersTooLarge];
+    let cases = [REQUESTS, CHUNKS, RESPONSES].concat();
+    let met = |cause: &E| too_large.contains(cause) || cases.iter().any(|(met, _)| met == cause);
+    let missing: Vec<_> = E::ALL.iter().filter(|cause| !met(cause)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+#[test]
 fn the_tables_are_as_large_as_they_should_be() {
     assert!(REQUESTS.len() + CHUNKS.len() + RESPONSES.len() >= 150);
 }
