@@ -7,14 +7,17 @@
 
 mod chunk;
 mod decoder;
+mod fault;
 mod field;
 mod framing;
 mod head;
+mod message;
 mod target;
 pub mod write;
 
 pub use decoder::{Decoder, Event, Step};
 pub use field::FieldName;
 pub use framing::{Answers, Framing};
-pub use head::{Field, Head, Message, Start, Version};
+pub use head::{Head, Version};
+pub use message::{Field, Message, Start};
 pub use target::Target;

@@ -4,7 +4,8 @@ use core::ops::Range;
 
 use super::chunk::{Chunks, Met};
 use super::framing::{Answers, Framing, of_request, of_response};
-use super::head::{Head, Message, Start};
+use super::head::Head;
+use super::message::{Message, Start};
 use crate::{Limits, ProtocolError};
 
 /// Reads requests or responses. After an error it must not be used any more: where the next message

@@ -1,7 +1,8 @@
 //! Where a message ends (RFC 9112, section 6.3).
 
 use super::field::FieldName;
-use super::head::{Head, Message, Version};
+use super::head::{Head, Version};
+use super::message::Message;
 use crate::ProtocolError;
 
 /// How the end of a message is found.

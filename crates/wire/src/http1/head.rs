@@ -4,7 +4,9 @@ use alloc::vec::Vec;
 use core::mem::MaybeUninit;
 use core::ops::Range;
 
+use super::fault::{Is, cause};
 use super::field::FieldName;
+use super::message::{Field, Message};
 use super::target::{Target, is_host};
 use crate::{Limits, ProtocolError};
 
@@ -19,7 +21,7 @@ pub enum Version {
 
 /// A range of the bytes of a head.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Span {
+pub(super) struct Span {
     start: u32,
     end: u32,
 }
@@ -35,7 +37,7 @@ impl Span {
         }
     }
 
-    fn get(self, whole: &[u8]) -> &[u8] {
+    pub(super) fn get(self, whole: &[u8]) -> &[u8] {
         &whole[self.range()]
     }
 
@@ -45,16 +47,16 @@ impl Span {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Line {
-    name: FieldName,
-    name_at: Span,
-    value_at: Span,
+pub(super) struct Line {
+    pub(super) name: FieldName,
+    pub(super) name_at: Span,
+    pub(super) value_at: Span,
     /// From the name to the line's end, CRLF included.
-    line_at: Span,
+    pub(super) line_at: Span,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum StartLine {
+pub(super) enum StartLine {
     Request { method: Span, target: Span },
     Response { status: u16, reason: Span },
 }
@@ -62,9 +64,9 @@ enum StartLine {
 /// Where the parts of a head lie. Keeps its memory from one message to the next.
 #[derive(Clone, Debug)]
 pub struct Head {
-    start: StartLine,
-    version: Version,
-    lines: Vec<Line>,
+    pub(super) start: StartLine,
+    pub(super) version: Version,
+    pub(super) lines: Vec<Line>,
     length: usize,
 }
 
@@ -262,14 +264,6 @@ impl Head {
     }
 }
 
-/// What a section is.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Is {
-    Request,
-    Response,
-    Trailers,
-}
-
 fn version_of(minor: u8) -> Version {
     match minor {
         0 => Version::Http10,
@@ -298,148 +292,5 @@ fn check(
     match bytes.ends_with(b"\r\n\r\n") || bytes == b"\r\n" {
         true => Ok(()),
         false => Err(ProtocolError::LineEnding),
-    }
-}
-
-/// httparse says little about what it met; a second look says more.
-fn cause(error: httparse::Error, bytes: &[u8], is: Is) -> ProtocolError {
-    match error {
-        httparse::Error::Version if is == Is::Request && !has_three_words(bytes) => {
-            ProtocolError::StartLine
-        }
-        httparse::Error::Version => ProtocolError::Version,
-        httparse::Error::TooManyHeaders => ProtocolError::TooManyFields,
-        httparse::Error::NewLine => ProtocolError::LineEnding,
-        httparse::Error::HeaderName | httparse::Error::HeaderValue => {
-            field_fault(bytes, usize::from(is != Is::Trailers))
-        }
-        _ => ProtocolError::StartLine,
-    }
-}
-
-fn has_three_words(bytes: &[u8]) -> bool {
-    let line = bytes
-        .split(|byte| *byte == b'\n')
-        .next()
-        .unwrap_or_default();
-    let mut words = line.split(|byte| *byte == b' ');
-    words.all(|word| !word.is_empty()) && line.iter().filter(|byte| **byte == b' ').count() == 2
-}
-
-fn field_fault(bytes: &[u8], start_lines: usize) -> ProtocolError {
-    for line in bytes.split(|byte| *byte == b'\n').skip(start_lines) {
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        if line.contains(&b'\r') {
-            return ProtocolError::LineEnding;
-        }
-        if let [b' ' | b'\t', ..] = line {
-            return ProtocolError::Folding;
-        }
-        let colon = line.iter().position(|byte| *byte == b':');
-        if let [.., b' ' | b'\t'] = line[..colon.unwrap_or(0)] {
-            return ProtocolError::SpaceInName;
-        }
-    }
-    ProtocolError::Field
-}
-
-/// A head together with its bytes.
-#[derive(Clone, Copy, Debug)]
-pub struct Message<'a> {
-    head: &'a Head,
-    bytes: &'a [u8],
-}
-
-/// A start line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Start<'a> {
-    /// Of a request.
-    Request {
-        /// Letters of whatever case; `GET` is not `get`.
-        method: &'a [u8],
-        /// As it was sent.
-        target: &'a [u8],
-    },
-    /// Of a response.
-    Response {
-        /// 100 to 599.
-        status: u16,
-        /// What is to be read by people; may be empty.
-        reason: &'a [u8],
-    },
-}
-
-/// One field line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Field<'a> {
-    /// What it means here.
-    pub known: FieldName,
-    /// As it was sent.
-    pub name: &'a [u8],
-    /// Without white space around it.
-    pub value: &'a [u8],
-    /// The whole line, CRLF included.
-    pub line: &'a [u8],
-}
-
-impl<'a> Message<'a> {
-    /// `bytes` must be those that `head` was read from, or begin with them.
-    pub fn new(head: &'a Head, bytes: &'a [u8]) -> Self {
-        Self { head, bytes }
-    }
-
-    /// The first line.
-    pub fn start(&self) -> Start<'a> {
-        match self.head.start {
-            StartLine::Request { method, target } => Start::Request {
-                method: method.get(self.bytes),
-                target: target.get(self.bytes),
-            },
-            StartLine::Response { status, reason } => Start::Response {
-                status,
-                reason: reason.get(self.bytes),
-            },
-        }
-    }
-
-    /// Every field in its order.
-    pub fn fields(&self) -> impl Iterator<Item = Field<'a>> + use<'a> {
-        let bytes = self.bytes;
-        self.head.lines.iter().map(move |line| Field {
-            known: line.name,
-            name: line.name_at.get(bytes),
-            value: line.value_at.get(bytes),
-            line: line.line_at.get(bytes),
-        })
-    }
-
-    /// Values of one field, a line each.
-    pub fn values(&self, name: FieldName) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-        let bytes = self.bytes;
-        let lines = self.head.lines.iter();
-        lines
-            .filter(move |line| line.name == name)
-            .map(move |line| line.value_at.get(bytes))
-    }
-
-    /// What Connection lists: options and names of fields (RFC 9110, section 7.6.1).
-    pub fn connection_options(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-        let values = self.values(FieldName::Connection);
-        let options = values.flat_map(|value| value.split(|byte| *byte == b','));
-        options
-            .map(<[u8]>::trim_ascii)
-            .filter(|option| !option.is_empty())
-    }
-
-    /// Whether the sender goes on using the connection after this message (RFC 9112, section 9.3).
-    pub fn keeps_connection(&self) -> bool {
-        let lists = |wanted: &[u8]| {
-            self.connection_options()
-                .any(|option| option.eq_ignore_ascii_case(wanted))
-        };
-        match self.head.version {
-            Version::Http11 => !lists(b"close"),
-            Version::Http10 => lists(b"keep-alive") && !lists(b"close"),
-        }
     }
 }

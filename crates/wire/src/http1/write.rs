@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use super::field::FieldName;
-use super::head::Message;
+use super::message::Message;
 
 /// Puts a request line. The version is always ours.
 pub fn request_line(out: &mut Vec<u8>, method: &[u8], target: &[u8]) {
