@@ -26,11 +26,13 @@ static TABLE: LazyLock<Table> = LazyLock::new(|| {
             protocol: Protocol::Tcp,
             app_protocol: None,
             endpoints: Vec::new(),
+ way: selvedge_model::Way::Direct,
         }],
         published: Vec::new(),
         published_udp: Vec::new(),
         connection_limit: None,
         detailed_counters: false,
+ requests: None,
     };
     snapshot.services.insert(name.clone(), service);
     let workload = Workload {

@@ -25,8 +25,9 @@ const REASON_CODES_HEAD: &str = "\
 
 <!-- Generated from `crates/model/src/reason.rs` by `cargo xtask codegen`; do not edit. -->
 
-Every connection or look-up that Selvedge refuses, or sends another way than asked, has one of these
-reasons. `status` and the metrics carry the word, the kernel programs count under the number.
+Every connection, request or look-up that Selvedge refuses, or sends another way than asked, has one of
+these reasons. `status` and the metrics carry the word, and so does the field `selvedge-reason` of responses
+that the mesh itself gives; kernel programs count under the number.
 
 | word | number | the program sees | meaning |
 |---|---|---|---|

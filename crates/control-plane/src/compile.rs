@@ -83,6 +83,7 @@ pub fn compile<'a>(
             ports,
             connection_limit: policy.connection_limit,
             detailed_counters: policy.detailed_counters.unwrap_or(false),
+            requests: None,
         };
         note_multiplexing(document, &service, &mut findings);
         snapshot.services.insert(name.clone(), service);

@@ -215,7 +215,7 @@ fn edges(text: &mut Exposition, names: &Names, observation: &Observation) {
     }
     let help = "Refusals that belong to no edge, by reason.";
     let mut family = text.family("selvedge_refusals_total", Kind::Counter, help);
-    for reason in Reason::ALL {
+    for reason in Reason::ALL.iter().filter(|it| it.is_counted_by_kernel()) {
         let count = observation.refused.get(reason).copied().unwrap_or(0);
         family.sample(&[("reason", reason.word())], count);
     }

@@ -10,7 +10,7 @@ use core::time::Duration;
 
 use selvedge_model::{
     AppProtocol, CgroupId, DnsSettings, Endpoint, Label, NameError, Place, Port, PortMode,
-    Protocol, Service, ServiceName, ServicePort, Workload, WorkloadName,
+    Protocol, Service, ServiceName, ServicePort, Way, Workload, WorkloadName,
 };
 
 use crate::settings::{Ipv6Answer, Settings};
@@ -116,6 +116,7 @@ impl TryFrom<wire::Service> for Service {
             published: collect(wire.published, published)?,
             connection_limit: wire.connection_limit,
             detailed_counters: wire.detailed_counters,
+            requests: None,
             published_udp: collect(wire.published_udp, port)?,
         })
     }
@@ -161,6 +162,7 @@ impl TryFrom<wire::ServicePort> for ServicePort {
             protocol,
             app_protocol: wire.app_protocol.map(AppProtocol),
             endpoints: collect(wire.endpoints, Endpoint::try_from)?,
+            way: Way::Direct,
         })
     }
 }

@@ -12,21 +12,33 @@ extern crate alloc;
 
 mod diagnostic;
 mod histogram;
+mod instant;
 mod name;
 mod observation;
 mod reason;
+mod requests;
+mod rng;
+mod route;
 mod service;
 mod snapshot;
 mod workload;
 
 pub use diagnostic::{Diagnostic, Origin};
 pub use histogram::Histogram;
+pub use instant::Instant;
 pub use name::{Label, NameError, ServiceName};
 pub use observation::{
     Drift, Edge, EdgeCounters, EdgeDetail, FeatureState, FeatureStatus, KernelStatus, Listening,
     MapUsage, Observation,
 };
 pub use reason::Reason;
-pub use service::{AppProtocol, Endpoint, Place, Port, Protocol, Service, ServicePort};
+pub use requests::{Backoff, Ejection, RequestPolicy, RetryBudget, RetryPolicy, Timeouts};
+pub use rng::Rng;
+pub use route::{
+    Backend, FieldChanges, HttpAction, HttpFilters, HttpMatch, HttpRoute, HttpRule, PathChange,
+    PathMatch, Redirect, Rewrite, RouteName, RouteParent, TcpRoute, TextMatch, ValueMatch,
+    WeightedBackend,
+};
+pub use service::{AppProtocol, Endpoint, Place, Port, Protocol, Service, ServicePort, Way};
 pub use snapshot::{Generation, Snapshot};
 pub use workload::{CgroupId, DnsSettings, PortMode, Workload, WorkloadName};

@@ -56,9 +56,44 @@ reasons! {
     PrivatePort = 10, "private_port", "RST or ICMP port unreachable";
     /// A multipath TCP socket; programs fall back to TCP.
     Multipath = 11, "multipath", "EPROTONOSUPPORT";
+    /// The proxy is away and a rule would not be kept without it.
+    ProxyAway = 12, "proxy_away", "ECONNREFUSED";
+    /// What came is no HTTP request, or one that could be read in two ways.
+    MalformedRequest = 32, "malformed_request", "400";
+    /// No rule of the service's routes is about such a request.
+    NoRoute = 33, "no_route", "404";
+    /// The rest of a request did not come in time.
+    RequestStalled = 34, "request_stalled", "408";
+    /// The head of a request has too many bytes or fields.
+    HeadTooLarge = 35, "head_too_large", "431";
+    /// A feature of HTTP that the proxy does not have.
+    NotImplemented = 36, "not_implemented", "501";
+    /// The request's rule sends it to no backend.
+    NoBackend = 37, "no_backend", "500";
+    /// Every endpoint has as many requests in flight as it may.
+    RequestLimit = 38, "request_limit", "503";
+    /// No connection to the endpoint could be made.
+    ConnectFailed = 39, "connect_failed", "502";
+    /// The endpoint closed the connection before its response was whole.
+    ResponseCut = 40, "response_cut", "502, or a cut response";
+    /// What the endpoint sent is no HTTP response, or one that could be read in two ways.
+    MalformedResponse = 41, "malformed_response", "502, or a cut response";
+    /// The endpoint did not answer in the time that one attempt has.
+    AttemptTimeout = 42, "attempt_timeout", "504, or a cut response";
+    /// There was no whole response in the time that the request has.
+    RequestTimeout = 43, "request_timeout", "504, or a cut response";
+    /// The client went away, or took nothing for too long.
+    ClientGone = 44, "client_gone", "nothing";
+    /// A failed request was not sent again because the retry budget was spent.
+    RetryBudget = 45, "retry_budget", "what the last attempt came to";
 }
 
 impl Reason {
+    /// Whether kernel programs count it: only numbers below 16 have room there.
+    pub const fn is_counted_by_kernel(self) -> bool {
+        (self as u8) < 16
+    }
+
     /// The reason with this number.
     pub fn from_number(number: u8) -> Option<Self> {
         Self::ALL

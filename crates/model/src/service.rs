@@ -7,7 +7,7 @@ use core::net::{IpAddr, Ipv4Addr};
 use core::num::NonZeroU16;
 use core::str::FromStr;
 
-use crate::{CgroupId, Label, ServiceName};
+use crate::{CgroupId, Label, RequestPolicy, ServiceName};
 
 /// A transport port, 1 to 65535.
 pub type Port = NonZeroU16;
@@ -90,6 +90,20 @@ pub struct ServicePort {
     /// Who answers, in a fixed order. Endpoints of local workloads are listed whether or not they
     /// listen at this moment: the kernel knows which do.
     pub endpoints: Vec<Endpoint>,
+    /// How callers in the mesh get there.
+    pub way: Way,
+}
+
+/// How connections to a port of a service go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Way {
+    /// The kernel leads them to an endpoint.
+    #[default]
+    Direct,
+    /// Through the proxy; the kernel leads them to an endpoint while that is away.
+    ProxyOrDirect,
+    /// Through the proxy; refused while that is away, since a rule would not be kept.
+    ProxyOnly,
 }
 
 /// One place a connection to a service port may go to.
@@ -134,6 +148,8 @@ pub struct Service {
     /// Whether bytes, connect times and open connections are counted too (a kernel callback per
     /// state change of each connection).
     pub detailed_counters: bool,
+    /// What is said about requests to it, if anything is.
+    pub requests: Option<RequestPolicy>,
 }
 
 impl Service {

@@ -4,7 +4,7 @@ use alloc::collections::BTreeMap;
 use core::fmt;
 use core::net::Ipv4Addr;
 
-use crate::{CgroupId, Service, ServiceName, Workload};
+use crate::{CgroupId, HttpRoute, RouteName, Service, ServiceName, TcpRoute, Workload};
 
 /// Version of the whole configuration; grows by one with every accepted change and never shrinks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -27,6 +27,10 @@ pub struct Snapshot {
     pub services: BTreeMap<ServiceName, Service>,
     /// Workloads of this host by cgroup.
     pub workloads: BTreeMap<CgroupId, Workload>,
+    /// Routes of requests by name.
+    pub http_routes: BTreeMap<RouteName, HttpRoute>,
+    /// Routes of connections by name.
+    pub tcp_routes: BTreeMap<RouteName, TcpRoute>,
 }
 
 impl Snapshot {
@@ -37,6 +41,8 @@ impl Snapshot {
             virtual_range: (Ipv4Addr::new(127, 96, 0, 0), 12),
             services: BTreeMap::new(),
             workloads: BTreeMap::new(),
+            http_routes: BTreeMap::new(),
+            tcp_routes: BTreeMap::new(),
         }
     }
 

@@ -22,6 +22,7 @@ enum sv_reason {
 	PORTS_EXHAUSTED = 9,
 	PRIVATE_PORT = 10,
 	MULTIPATH = 11,
+	PROXY_AWAY = 12,
 };
 
 static __always_inline struct sv_address mapped(__u32 address4)

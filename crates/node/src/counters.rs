@@ -61,7 +61,10 @@ fn edges(kernel: &Kernel) -> Result<BTreeMap<model::Edge, model::EdgeCounters>, 
         for part in parts {
             counters.connections += part.connections;
             counters.failures += part.failures;
-            for reason in model::Reason::ALL {
+            let counted = model::Reason::ALL
+                .iter()
+                .filter(|it| it.is_counted_by_kernel());
+            for reason in counted {
                 let count = part.refused[*reason as usize];
                 if count > 0 {
                     *counters.refused.entry(*reason).or_default() += count;

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use selvedge_model::{Endpoint, Place, Port, ServiceName, ServicePort};
+use selvedge_model::{Endpoint, Place, Port, ServiceName, ServicePort, Way};
 
 use super::policies::Policy;
 use super::{ConditionReason, Findings, Instance, Set};
@@ -34,6 +34,7 @@ pub(super) fn ports(
             protocol: port.protocol,
             app_protocol: port.app_protocol.clone(),
             endpoints: endpoints.list,
+            way: Way::Direct,
         }
     });
     let ports = ports.collect();

@@ -63,6 +63,7 @@ fn snapshot(generation: u64) -> Snapshot {
             published_udp: Vec::new(),
             connection_limit: None,
             detailed_counters: false,
+            requests: None,
         };
         snapshot.services.insert(name, service);
     }

@@ -53,6 +53,7 @@ fn service_ports() -> impl Strategy<Value = Vec<ServicePort>> {
             protocol,
             app_protocol,
             endpoints,
+            way: selvedge_model::Way::Direct,
         };
         ports.into_iter().map(port).collect()
     })
@@ -79,6 +80,7 @@ fn services() -> impl Strategy<Value = BTreeMap<ServiceName, Service>> {
                 published_udp,
                 connection_limit: limit,
                 detailed_counters: detailed,
+                requests: None,
             };
             (name, service)
         };
@@ -126,6 +128,7 @@ fn snapshots() -> impl Strategy<Value = Vec<Arc<Snapshot>>> {
                 virtual_range: (Ipv4Addr::new(127, 96, 0, 0), 12),
                 services,
                 workloads: workloads.collect(),
+                ..Snapshot::empty()
             })
         };
         all.into_iter().enumerate().map(snapshot).collect()

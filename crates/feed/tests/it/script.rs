@@ -19,6 +19,7 @@ fn service(name: &str, last_octet: u8) -> Service {
         published_udp: Vec::new(),
         connection_limit: None,
         detailed_counters: false,
+        requests: None,
     }
 }
 

@@ -112,6 +112,7 @@ impl Testbed {
             protocol,
             app_protocol: None,
             endpoints: Vec::new(),
+            way: selvedge_model::Way::Direct,
         };
         let service = Service {
             name: name.clone(),
@@ -121,6 +122,7 @@ impl Testbed {
             published_udp: Vec::new(),
             connection_limit: None,
             detailed_counters: false,
+            requests: None,
         };
         self.snapshot.services.insert(name, service);
         address

@@ -23,6 +23,7 @@ pub(crate) fn service(name: &str, last_octet: u8, ports: &[(&str, Protocol, u16)
         protocol: *protocol,
         app_protocol: None,
         endpoints: Vec::new(),
+        way: selvedge_model::Way::Direct,
     });
     Service {
         name: name.parse().unwrap(),
@@ -32,6 +33,7 @@ pub(crate) fn service(name: &str, last_octet: u8, ports: &[(&str, Protocol, u16)
         published_udp: Vec::new(),
         connection_limit: None,
         detailed_counters: false,
+        requests: None,
     }
 }
 

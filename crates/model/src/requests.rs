@@ -1,0 +1,73 @@
+//! How requests to a service are treated by the proxy: fixed values, which no controller may cross.
+
+use alloc::vec::Vec;
+use core::num::{NonZeroU16, NonZeroU32};
+use core::time::Duration;
+
+/// What is said about the requests to one service. Nothing of it is needed to reach the service, so
+/// that a service about which only this is said is reached without the proxy while that is away.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RequestPolicy {
+    /// How long requests may take, where their route does not say.
+    pub timeouts: Timeouts,
+    /// Which failed requests are sent again, where their route does not say.
+    pub retry: Option<RetryPolicy>,
+    /// How many retries there may be beside first attempts.
+    pub retry_budget: Option<RetryBudget>,
+    /// Most requests that are in flight into one endpoint at once, of all callers of this node together.
+    pub requests_per_endpoint: Option<NonZeroU32>,
+    /// When an endpoint is taken out.
+    pub ejection: Option<Ejection>,
+}
+
+/// How long requests may take; `None` is for ever.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Timeouts {
+    /// From the request's head to the last byte of the response, retries included.
+    pub request: Option<Duration>,
+    /// From the start of one attempt to the last byte of the response.
+    pub attempt: Option<Duration>,
+}
+
+/// Which failed requests are sent again. Whatever it says, only what is safe to repeat is repeated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RetryPolicy {
+    /// Retries after the first attempt, at most.
+    pub attempts: u8,
+    /// Answers that count as failed: statuses from 400 to 599.
+    pub statuses: Vec<u16>,
+    /// How long to wait before each.
+    pub backoff: Backoff,
+    /// Whether requests that are not idempotent (RFC 9110, section 9.2.2) are repeated too.
+    pub non_idempotent: bool,
+}
+
+/// Exponential back-off with full jitter: before retry n a random time from 0 up to
+/// `base` x 2^(n-1), `most` at most (M. Brooker, "Exponential Backoff And Jitter", 2015).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backoff {
+    /// Longest wait before the first retry.
+    pub base: Duration,
+    /// Longest wait before any.
+    pub most: Duration,
+}
+
+/// How many retries there may be: a share of what is sent first, and a few per second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetryBudget {
+    /// Retries per 100 first attempts.
+    pub percent: u16,
+    /// Retries per second that there may be however few first attempts there are.
+    pub per_second: u16,
+}
+
+/// When an endpoint is taken out, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ejection {
+    /// Failures in a row that it takes.
+    pub consecutive_failures: NonZeroU16,
+    /// How long the first ejection lasts; the n-th in a row lasts n times that.
+    pub duration: Duration,
+    /// Most endpoints of a service that may be out at once, in percent; at least one may.
+    pub most_percent: u8,
+}

@@ -1,0 +1,197 @@
+//! Routes as they are said: which requests to a service go where. `RouteTable` makes one table of
+//! them all.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+use core::time::Duration;
+
+use crate::{Label, Port, RetryPolicy, ServiceName};
+
+/// The full name of a route. Text form: `cart-canary.default`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RouteName {
+    /// Its namespace.
+    pub namespace: Label,
+    /// Its own name.
+    pub name: Label,
+}
+
+impl fmt::Display for RouteName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.name, self.namespace)
+    }
+}
+
+/// A HTTPRoute (Gateway API, `gateway.networking.k8s.io/v1`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpRoute {
+    /// Its name.
+    pub name: RouteName,
+    /// Whose requests it is about.
+    pub parents: Vec<RouteParent>,
+    /// Its rules, in their order.
+    pub rules: Vec<HttpRule>,
+}
+
+/// A TCPRoute (`gateway.networking.k8s.io/v1alpha2`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TcpRoute {
+    /// Its name.
+    pub name: RouteName,
+    /// Whose connections it is about.
+    pub parents: Vec<RouteParent>,
+    /// Where connections go.
+    pub backends: Vec<WeightedBackend>,
+}
+
+/// What a route is about: what is sent to a service.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RouteParent {
+    /// The service.
+    pub service: ServiceName,
+    /// One port of it; `None` is all.
+    pub port: Option<Port>,
+}
+
+/// One rule of a HTTPRoute.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpRule {
+    /// The requests it is about are those of any of these.
+    pub matches: Vec<HttpMatch>,
+    /// What is done to them.
+    pub filters: HttpFilters,
+    /// Where they go; nowhere where a filter answers them.
+    pub backends: Vec<WeightedBackend>,
+    /// How long a request may take, retries included.
+    pub request_timeout: Option<Duration>,
+    /// How long one attempt may take.
+    pub backend_request_timeout: Option<Duration>,
+    /// Which failed requests are sent again (GEP-1731).
+    pub retry: Option<RetryPolicy>,
+}
+
+/// Requests of a kind: those for which everything here holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpMatch {
+    /// The path, without the query.
+    pub path: PathMatch,
+    /// Fields that must be there.
+    pub headers: Vec<ValueMatch>,
+    /// Parameters of the query that must be there; of several with one name the first counts.
+    pub query: Vec<ValueMatch>,
+    /// The method, as it is sent.
+    pub method: Option<String>,
+}
+
+/// Which paths.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PathMatch {
+    /// This one.
+    Exact(String),
+    /// This one and those below it, element by element: `/a` and `/a/b`, but not `/ab`. Without a
+    /// slash at its end, unless it is `/`.
+    Prefix(String),
+    /// Those that an expression matches from beginning to end.
+    Regex(String),
+}
+
+/// A name and what stands beside it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ValueMatch {
+    /// In lower case where it is a field's.
+    pub name: String,
+    /// What must stand there.
+    pub value: TextMatch,
+}
+
+/// Which texts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TextMatch {
+    /// This one.
+    Exact(String),
+    /// Those that an expression matches from beginning to end.
+    Regex(String),
+}
+
+/// A place that requests or connections may go to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WeightedBackend {
+    /// Which.
+    pub backend: Backend,
+    /// Share relative to its siblings; 0 gets none.
+    pub weight: u32,
+}
+
+/// A port of a service.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Backend {
+    /// The service.
+    pub service: ServiceName,
+    /// Its port.
+    pub port: Port,
+}
+
+/// What is done to the requests of a rule, and to their responses.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HttpFilters {
+    /// To fields of requests.
+    pub request: FieldChanges,
+    /// To fields of responses.
+    pub response: FieldChanges,
+    /// What else.
+    pub action: Option<HttpAction>,
+}
+
+/// Changes to the fields of a head, in the order of this structure.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FieldChanges {
+    /// Name, in lower case, and the value that replaces all that are there.
+    pub set: Vec<(String, String)>,
+    /// Name and a value that comes beside those that are there.
+    pub add: Vec<(String, String)>,
+    /// Names, in lower case, of which none stays.
+    pub remove: Vec<String>,
+}
+
+/// What a rule does beside changing fields.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HttpAction {
+    /// Answers with another address.
+    Redirect(Redirect),
+    /// Sends on with another host or path.
+    Rewrite(Rewrite),
+}
+
+/// Another address that a request is answered with; what is not said stays.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Redirect {
+    /// `http` or `https`.
+    pub scheme: Option<String>,
+    /// Host name.
+    pub host: Option<String>,
+    /// Path.
+    pub path: Option<PathChange>,
+    /// Port.
+    pub port: Option<Port>,
+    /// 301 or 302, or another of the 3xx that Gateway API allows.
+    pub status: u16,
+}
+
+/// Another host or path that a request is sent on with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rewrite {
+    /// The Host field.
+    pub host: Option<String>,
+    /// The path.
+    pub path: Option<PathChange>,
+}
+
+/// Another path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PathChange {
+    /// This one.
+    Full(String),
+    /// This one in the place of the prefix that was matched.
+    Prefix(String),
+}
