@@ -89,6 +89,12 @@ reasons! {
 }
 
 impl Reason {
+    /// What a request is answered that is refused for it, if it is about requests.
+    pub fn status(self) -> Option<u16> {
+        let digits = self.seen_as().get(..3)?;
+        digits.parse().ok()
+    }
+
     /// Whether kernel programs count it: only numbers below 16 have room there.
     pub const fn is_counted_by_kernel(self) -> bool {
         (self as u8) < 16
@@ -122,5 +128,13 @@ mod tests {
             assert_eq!(Reason::from_number(*reason as u8), Some(*reason));
         }
         assert_eq!(Reason::from_number(0), None);
+    }
+
+    #[test]
+    fn requests_are_answered_what_the_page_says() {
+        assert_eq!(Reason::AttemptTimeout.status(), Some(504));
+        assert_eq!(Reason::NoRoute.status(), Some(404));
+        assert_eq!(Reason::ClientGone.status(), None);
+        assert_eq!(Reason::Multipath.status(), None);
     }
 }

@@ -115,6 +115,21 @@ impl Decoder {
         }
     }
 
+    /// Forgets the connection it has read from and is at the start of another; keeps its memory.
+    pub fn restart(&mut self) {
+        if let Reads::Responses { answers } = &mut self.reads {
+            *answers = Answers::Other;
+        }
+        self.state = State::Head { skipped: false };
+        self.framing = Framing::Empty;
+        self.searched = 0;
+    }
+
+    /// The places of the head that was read last, for who keeps its bytes: see [`Message::new`].
+    pub fn head(&self) -> &Head {
+        &self.head
+    }
+
     /// How the end of the message is found whose head was read last.
     pub fn framing(&self) -> Framing {
         self.framing

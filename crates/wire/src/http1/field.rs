@@ -11,6 +11,8 @@ pub enum FieldName {
     Expect,
     /// `Host`
     Host,
+    /// `Idempotency-Key`
+    IdempotencyKey,
     /// `Keep-Alive`
     KeepAlive,
     /// `Proxy-Authenticate`
@@ -21,12 +23,16 @@ pub enum FieldName {
     ProxyConnection,
     /// `TE`
     Te,
+    /// `Traceparent` (W3C Trace Context)
+    Traceparent,
     /// `Trailer`
     Trailer,
     /// `Transfer-Encoding`
     TransferEncoding,
     /// `Upgrade`
     Upgrade,
+    /// `X-Request-Id`, which no standard has
+    XRequestId,
     /// Any other.
     Other,
 }
@@ -43,7 +49,10 @@ impl FieldName {
                 (b"connection", Self::Connection),
                 (b"keep-alive", Self::KeepAlive),
             ],
+            11 => &[(b"traceparent", Self::Traceparent)],
+            12 => &[(b"x-request-id", Self::XRequestId)],
             14 => &[(b"content-length", Self::ContentLength)],
+            15 => &[(b"idempotency-key", Self::IdempotencyKey)],
             16 => &[(b"proxy-connection", Self::ProxyConnection)],
             17 => &[(b"transfer-encoding", Self::TransferEncoding)],
             18 => &[(b"proxy-authenticate", Self::ProxyAuthenticate)],
@@ -75,7 +84,7 @@ impl FieldName {
 /// Fields that must not come after the body, since they change how a message is framed, routed,
 /// authorised or understood (RFC 9110, section 6.5.1).
 pub(super) fn is_forbidden_in_trailers(name: &[u8]) -> bool {
-    const FORBIDDEN: [&[u8]; 15] = [
+    const FORBIDDEN: [&[u8]; 14] = [
         b"authorization",
         b"cache-control",
         b"content-encoding",
@@ -83,7 +92,6 @@ pub(super) fn is_forbidden_in_trailers(name: &[u8]) -> bool {
         b"content-type",
         b"cookie",
         b"forwarded",
-        b"idempotency-key",
         b"if-match",
         b"if-none-match",
         b"location",

@@ -48,6 +48,11 @@ impl<'a> Message<'a> {
         Self { head, bytes }
     }
 
+    /// The bytes of the head, from its start line to the empty line.
+    pub fn bytes(&self) -> &'a [u8] {
+        &self.bytes[..self.head.length()]
+    }
+
     /// The first line.
     pub fn start(&self) -> Start<'a> {
         match self.head.start {

@@ -3,13 +3,15 @@
 use alloc::vec::Vec;
 
 use super::field::FieldName;
-use super::message::Message;
+use super::message::{Field, Message};
 
-/// Puts a request line. The version is always ours.
-pub fn request_line(out: &mut Vec<u8>, method: &[u8], target: &[u8]) {
+/// Puts a request line, with a target that may come in parts. The version is always ours.
+pub fn request_line(out: &mut Vec<u8>, method: &[u8], target: &[&[u8]]) {
     out.extend_from_slice(method);
     out.push(b' ');
-    out.extend_from_slice(target);
+    for part in target {
+        out.extend_from_slice(part);
+    }
     out.extend_from_slice(b" HTTP/1.1\r\n");
 }
 
@@ -32,8 +34,13 @@ pub fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
 }
 
 /// Puts the field lines that go further, as they came: none that is between two neighbours, none that
-/// Connection names, and none of those that say how the body is framed, which the caller puts anew.
-pub fn end_to_end_fields(out: &mut Vec<u8>, message: &Message<'_>) {
+/// Connection names, none of those that say how the body is framed, which the caller puts anew, and
+/// none that it does not want to `keep`.
+pub fn end_to_end_fields(
+    out: &mut Vec<u8>,
+    message: &Message<'_>,
+    mut keep: impl FnMut(&Field<'_>) -> bool,
+) {
     let names_fields = message
         .connection_options()
         .any(|option| !option.eq_ignore_ascii_case(b"close"));
@@ -46,27 +53,22 @@ pub fn end_to_end_fields(out: &mut Vec<u8>, message: &Message<'_>) {
         let stays = field.known.is_hop_by_hop()
             || field.known == FieldName::ContentLength
             || names_fields && is_named();
-        if !stays {
+        if !stays && keep(&field) {
             out.extend_from_slice(field.line);
         }
     }
 }
 
-/// Puts the line before a chunk of this many bytes, which must not be 0.
-pub fn chunk_line(out: &mut Vec<u8>, length: usize) {
+/// Puts the line before a chunk of this many bytes, which must not be 0, and says how long it is.
+pub fn chunk_line(out: &mut [u8; 18], length: usize) -> usize {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let width = (length.max(1).ilog2() / 4 + 1) as usize;
-    for place in (0..width).rev() {
-        out.push(DIGITS[length >> (4 * place) & 0xf]);
+    for (place, digit) in out[..width].iter_mut().rev().enumerate() {
+        *digit = DIGITS[length >> (4 * place) & 0xf];
     }
-    out.extend_from_slice(b"\r\n");
+    out[width..width + 2].copy_from_slice(b"\r\n");
+    width + 2
 }
-
-/// What stands behind each chunk's data.
-pub const CHUNK_END: &[u8] = b"\r\n";
-
-/// The last chunk; trailer fields and an empty line follow.
-pub const LAST_CHUNK: &[u8] = b"0\r\n";
 
 #[cfg(test)]
 mod tests {
@@ -80,10 +82,11 @@ mod tests {
             (16, "10"),
             (0xabc, "abc"),
             (1 << 20, "100000"),
+            (usize::MAX, "ffffffffffffffff"),
         ] {
-            let mut out = Vec::new();
-            chunk_line(&mut out, length);
-            assert_eq!(out, [want.as_bytes(), b"\r\n"].concat(), "{length}");
+            let mut out = [0; 18];
+            let line = chunk_line(&mut out, length);
+            assert_eq!(out[..line], [want.as_bytes(), b"\r\n"].concat(), "{length}");
         }
     }
 }

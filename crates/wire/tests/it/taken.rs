@@ -144,3 +144,17 @@ fn interim_responses_come_before_the_final_one() {
         "101 Switching Protocols\nfield Upgrade: x\nTunnel, keeps true\nbody other\nend\n",
     );
 }
+
+#[test]
+fn a_restarted_decoder_reads_another_connection() {
+    let mut decoder = Decoder::requests(Limits::default());
+    let cut = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc";
+    assert_eq!(decoder.step(cut).unwrap().event, Some(Event::Head));
+    assert!(decoder.step(b"bad").is_ok(), "a body may be anything");
+    decoder.restart();
+    assert!(decoder.step(b" GET /").is_err());
+    decoder.restart();
+    let head = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    assert_eq!(decoder.step(head).unwrap().event, Some(Event::Head));
+    assert_eq!(decoder.step(b"").unwrap().event, Some(Event::End));
+}
