@@ -35,9 +35,9 @@ pub use reason::Reason;
 pub use requests::{Backoff, Ejection, RequestPolicy, RetryBudget, RetryPolicy, Timeouts};
 pub use rng::Rng;
 pub use route::{
-    Backend, FieldChanges, HttpAction, HttpFilters, HttpMatch, HttpRoute, HttpRule, PathChange,
-    PathMatch, Redirect, Rewrite, RouteName, RouteParent, TcpRoute, TextMatch, ValueMatch,
-    WeightedBackend,
+    Backend, BackendIndex, FieldChanges, HttpAction, HttpFilters, HttpMatch, HttpRoute, HttpRule,
+    PathChange, PathMatch, Redirect, Rewrite, RouteIndex, RouteName, RouteParent, TcpRoute,
+    TextMatch, ValueMatch, WeightedBackend,
 };
 pub use service::{AppProtocol, Endpoint, Place, Port, Protocol, Service, ServicePort, Way};
 pub use snapshot::{Generation, Snapshot};

@@ -195,3 +195,13 @@ pub enum PathChange {
     /// This one in the place of the prefix that was matched.
     Prefix(String),
 }
+
+/// A route by its place among all routes of one configuration, under which its requests are counted.
+/// It means nothing in another configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RouteIndex(pub u32);
+
+/// A backend by its place among all backends of one configuration. It means nothing in another
+/// configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BackendIndex(pub u32);

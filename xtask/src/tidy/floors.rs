@@ -10,10 +10,11 @@ use super::Finding;
 use crate::tree::Tree;
 
 /// The floor of each crate: one may name only what lies on a lower floor.
-const FLOORS: [(&str, u8); 9] = [
+const FLOORS: [(&str, u8); 10] = [
     ("selvedge-model", 0),
     ("selvedge-feed", 1),
     ("selvedge-wire", 1),
+    ("selvedge-resilience", 1),
     ("selvedge-telemetry", 2),
     ("selvedge-proxy", 3),
     ("selvedge-node", 3),
@@ -23,7 +24,12 @@ const FLOORS: [(&str, u8); 9] = [
 ];
 
 /// Crates that perform no IO and read no clock: without std, so that the compiler holds it.
-const PURE: [&str; 3] = ["selvedge-model", "selvedge-feed", "selvedge-wire"];
+const PURE: [&str; 4] = [
+    "selvedge-model",
+    "selvedge-feed",
+    "selvedge-wire",
+    "selvedge-resilience",
+];
 
 /// What a pure crate may depend on beside pure crates: nothing that does IO.
 const PURE_MAY_NAME: [&str; 5] = ["bytes", "httparse", "libm", "prost", "thiserror"];

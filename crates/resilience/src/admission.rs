@@ -1,0 +1,251 @@
+//! One request from its head to its last byte, with all its attempts.
+
+use alloc::sync::Arc;
+use core::time::Duration;
+
+use selvedge_model::{BackendIndex, CgroupId, Instant, Reason, RetryPolicy, RouteIndex, Timeouts};
+
+use crate::attempt::{Attempt, Start};
+use crate::entry::Entry;
+use crate::outcome::{Ending, Outcome, OutcomeKind, Verdict};
+use crate::rejection::{Gate, Rejection};
+use crate::retry::{Repeat, Repeats, RetryRule};
+use crate::seat::Seat;
+use crate::tables::Lane;
+use crate::upstream::{Tried, Upstream};
+use crate::workload::Outstanding;
+
+/// A request that wants to go somewhere.
+#[derive(Clone, Copy, Debug)]
+pub struct Call<'a> {
+    /// The workload that makes it; `None` is somebody outside the mesh.
+    pub source: Option<CgroupId>,
+    /// What leads it.
+    pub route: RouteIndex,
+    /// Where it goes.
+    pub destination: BackendIndex,
+    /// A hash of its trace's id, equal on every worker; 0 where it has none.
+    pub trace: u64,
+    /// What its route says about its time; where that is silent, the upstream's policy counts.
+    pub timeouts: Timeouts,
+    /// What its route says about retries; where that is silent, the upstream's policy counts.
+    pub retry: Option<&'a RetryPolicy>,
+}
+
+/// A request that was let in. It is counted until this is gone: after [`Self::finish`], or dropped,
+/// which counts it as cancelled.
+#[derive(Debug)]
+#[must_use = "dropped, the request counts as cancelled"]
+pub struct Admission {
+    lane: Arc<Lane>,
+    route: RouteIndex,
+    upstream: usize,
+    is_at_entry: bool,
+    call: Option<(usize, Outstanding)>,
+    trace: u64,
+    began: Instant,
+    deadline: Option<Instant>,
+    attempt_timeout: Option<Duration>,
+    rule: Option<RetryRule>,
+    tried: Tried,
+    repeats: Repeats,
+    course: Course,
+}
+
+/// What a request has come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Course {
+    Pending,
+    Came(OutcomeKind),
+    Refused,
+    Ended,
+}
+
+impl Admission {
+    pub(crate) fn new(lane: &Arc<Lane>, now: Instant, call: &Call<'_>) -> Result<Self, Rejection> {
+        let tables = &lane.tables;
+        let unknown = |reason| Rejection {
+            reason,
+            gate: Gate::Upstream,
+            limit: u32::MAX,
+        };
+        let entry = tables.entry(call.route).ok_or(unknown(Reason::NoRoute))?;
+        let upstream = tables.upstream(call.destination);
+        let upstream = upstream.ok_or(unknown(Reason::NoBackend))?;
+        let source = call.source.and_then(|cgroup| tables.local(cgroup));
+        let source = source.filter(|index| !tables.workloads[*index].is_entry);
+        let is_at_entry = source.is_none();
+        let meters = entry.meters(lane.worker);
+        if is_at_entry {
+            entry
+                .enter(lane.worker)
+                .inspect_err(|refused| meters.refuse(refused.reason))?;
+        }
+        meters.requests.add(1);
+        let call_of = |index: usize| {
+            let workload = &tables.workloads[index].workload;
+            (index, workload.begin_call(&tables.traces, call.trace))
+        };
+        let timeouts = &upstream.policy.timeouts;
+        let time = call.timeouts.request.or(timeouts.request);
+        Ok(Self {
+            lane: lane.clone(),
+            route: call.route,
+            upstream: call.destination.0 as usize,
+            is_at_entry,
+            call: source.map(call_of),
+            trace: call.trace,
+            began: now,
+            deadline: time.map(|time| now + time),
+            attempt_timeout: call.timeouts.attempt.or(timeouts.attempt),
+            rule: call.retry.map(RetryRule::from).or(upstream.rule),
+            tried: Tried::default(),
+            repeats: Repeats::default(),
+            course: Course::Pending,
+        })
+    }
+
+    /// When the last byte of the response has to be there, retries included. None is never.
+    pub const fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// Takes a place at an endpoint: at first, and after each verdict to retry. Two attempts may live
+    /// at once.
+    ///
+    /// # Errors
+    /// `NoEndpoint` where there is none that is not ejected, `RequestLimit` where all are full,
+    /// `RequestTimeout` where the request's time is over.
+    pub fn attempt(&mut self, now: Instant, seat: &mut Seat) -> Result<Attempt, Rejection> {
+        let tables = &self.lane.tables;
+        let upstream = &tables.upstreams[self.upstream];
+        let entry = &tables.entries[self.route.0 as usize];
+        let meters = upstream.shared.meters(self.lane.worker);
+        let taken = self
+            .in_time(now, upstream)
+            .and_then(|()| upstream.take(now, &mut seat.rng, &self.tried));
+        let taken = taken.inspect_err(|refused| {
+            meters.refuse(refused.reason);
+            entry.meters(self.lane.worker).refuse(refused.reason);
+            self.course = Course::Refused;
+        })?;
+        let repeat = self.repeats.next.take();
+        match repeat {
+            None => meters.requests.add(1),
+            Some(Repeat::Retry) => meters.retries.add(1),
+            Some(Repeat::Move) => meters.moves.add(1),
+        }
+        self.tried.push(taken.endpoint);
+        let own = self.attempt_timeout.map(|time| now + time);
+        let start = Start {
+            upstream: self.upstream,
+            taken,
+            at: now,
+            deadline: own.into_iter().chain(self.deadline).min(),
+            trace: self.trace,
+            is_repeat: repeat.is_some(),
+        };
+        Ok(Attempt::new(&self.lane, start))
+    }
+
+    /// The head of a response has come, and `attempt` goes on until its body's end. After a verdict to
+    /// retry its body is of no use: drop the attempt, or finish it.
+    pub fn on_answer(
+        &mut self,
+        now: Instant,
+        seat: &mut Seat,
+        attempt: &mut Attempt,
+        status: u16,
+        repeatable: bool,
+    ) -> Verdict {
+        attempt.answer(now, status);
+        let kind = OutcomeKind::Answered { status };
+        self.judge(now, seat, Outcome { kind, repeatable })
+    }
+
+    /// An attempt has ended. Told that it was answered, without [`Self::on_answer`] before, its body is
+    /// there too.
+    pub fn on_outcome(
+        &mut self,
+        now: Instant,
+        seat: &mut Seat,
+        mut attempt: Attempt,
+        outcome: Outcome,
+    ) -> Verdict {
+        attempt.end(now, outcome.kind);
+        drop(attempt);
+        self.judge(now, seat, outcome)
+    }
+
+    /// Ends the request: its response, or one made in its place, has gone or been given up.
+    pub fn finish(mut self, now: Instant, ending: Ending) {
+        self.end(ending.fault(), Some(now));
+    }
+
+    fn judge(&mut self, now: Instant, seat: &mut Seat, outcome: Outcome) -> Verdict {
+        let upstream = &self.lane.tables.upstreams[self.upstream];
+        let verdict = self.repeats.judge(
+            now,
+            &mut seat.rng,
+            self.rule.as_ref(),
+            self.deadline,
+            outcome,
+            || upstream.withdraw(now),
+        );
+        if let Verdict::Deliver { withheld } = verdict {
+            self.course = Course::Came(outcome.kind);
+            if let Some(why) = withheld {
+                upstream.shared.meters(self.lane.worker).withhold(why);
+            }
+        }
+        verdict
+    }
+
+    fn in_time(&self, now: Instant, upstream: &Upstream) -> Result<(), Rejection> {
+        if self.deadline.is_none_or(|deadline| now < deadline) {
+            return Ok(());
+        }
+        Err(Rejection {
+            reason: Reason::RequestTimeout,
+            gate: Gate::Upstream,
+            limit: upstream.shared.limit(),
+        })
+    }
+
+    fn end(&mut self, fault: Option<OutcomeKind>, now: Option<Instant>) {
+        let course = core::mem::replace(&mut self.course, Course::Ended);
+        let tables = &self.lane.tables;
+        let meters = self.entry().meters(self.lane.worker);
+        if let Course::Came(OutcomeKind::Answered { status }) = course {
+            meters.answer(status);
+        }
+        match (course, fault, now) {
+            (Course::Ended, ..) => return,
+            (Course::Refused, ..) => {}
+            (Course::Came(OutcomeKind::Answered { status }), None, Some(now)) => {
+                meters.end(OutcomeKind::Answered { status });
+                meters.took(self.began, now);
+            }
+            (Course::Came(OutcomeKind::Answered { .. }), Some(fault), _) => meters.end(fault),
+            (Course::Came(kind), ..) => meters.end(kind),
+            (Course::Pending, ..) => meters.end(OutcomeKind::Cancelled),
+        }
+        if let Some((index, call)) = self.call.take() {
+            let workload = &tables.workloads[index].workload;
+            workload.end_call(&tables.traces, call);
+        }
+        if self.is_at_entry {
+            self.entry().leave(self.lane.worker);
+        }
+    }
+
+    fn entry(&self) -> &Entry {
+        &self.lane.tables.entries[self.route.0 as usize]
+    }
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        self.end(Some(OutcomeKind::Cancelled), None);
+    }
+}

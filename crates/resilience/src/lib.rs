@@ -1,0 +1,47 @@
+//! Which endpoint a request goes to, whether it may go at all, and whether it is sent again.
+//!
+//! A [`Node`] is asked by the proxy's workers, and by whoever simulates them: [`Node::admit`], then
+//! [`Admission::attempt`] and [`Admission::on_answer`] or [`Admission::on_outcome`] until the verdict
+//! is to deliver. What asks per request is the *gate*: it takes no lock and allocates nothing, and its
+//! settings are atomics. What sets these is a [`Controller`], which sees summaries of windows and never
+//! a request. Time and chance are handed in; the crate performs no IO and reads no clock. Read next:
+//! [`Node`], then `admission.rs`.
+#![no_std]
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+extern crate alloc;
+
+mod admission;
+mod attempt;
+mod balance;
+mod budget;
+mod controller;
+mod counter;
+mod eject;
+mod entry;
+mod limit;
+mod node;
+mod outcome;
+mod plan;
+mod reading;
+mod rejection;
+mod retry;
+mod seat;
+mod tables;
+mod trace;
+mod upstream;
+mod window;
+mod workload;
+
+pub use admission::{Admission, Call};
+pub use attempt::Attempt;
+pub use controller::{Controller, Controllers, Settings};
+pub use eject::Circuit;
+pub use node::Node;
+pub use outcome::{Ending, Outcome, OutcomeKind, Verdict, Withheld};
+pub use plan::{EndpointPlan, NodePlan, RoutePlan, UpstreamPlan, WorkloadPlan};
+pub use reading::{EndpointReading, NodeReading, RouteReading, UpstreamReading, WorkloadReading};
+pub use rejection::{Gate, Rejection};
+pub use seat::Seat;
+pub use window::{Totals, WindowSummary};

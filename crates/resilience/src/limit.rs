@@ -1,0 +1,24 @@
+//! Requests in flight, and their limit.
+
+use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+/// Requests that have come and not gone. Whoever enters leaves, whatever happens between.
+#[derive(Debug, Default)]
+pub(crate) struct InFlight(AtomicU32);
+
+impl InFlight {
+    /// Counts one more, unless that would be more than `limit`. Never more than that are counted,
+    /// however many threads try.
+    pub(crate) fn try_enter(&self, limit: u32) -> bool {
+        let enter = |count: u32| (count < limit).then(|| count.saturating_add(1));
+        self.0.fetch_update(Relaxed, Relaxed, enter).is_ok()
+    }
+
+    pub(crate) fn leave(&self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u32 {
+        self.0.load(Relaxed)
+    }
+}

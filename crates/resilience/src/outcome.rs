@@ -1,0 +1,115 @@
+//! What becomes of an attempt, and what follows from that.
+
+use selvedge_model::Instant;
+
+/// How an attempt went, as the one who made it saw it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// What happened.
+    pub kind: OutcomeKind,
+    /// The caller's word that sending the request again is safe now: it was never sent, or it is
+    /// idempotent (RFC 9110, section 9.2.2) or its route allows it; its body can be sent again; and
+    /// the client has got no byte of a response. What is not repeatable is never sent again.
+    pub repeatable: bool,
+}
+
+/// What happened to an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutcomeKind {
+    /// A response, with its status.
+    Answered {
+        /// 200 to 599.
+        status: u16,
+    },
+    /// No connection was made: nothing was sent.
+    ConnectFailed,
+    /// A reused connection was closed before any byte of the response: as a rule one that the endpoint
+    /// was closing just then because it was idle, so that nothing speaks against the endpoint.
+    Stale,
+    /// The connection ended before a whole response.
+    Cut,
+    /// What came is no HTTP response.
+    Malformed,
+    /// The attempt's time, or the request's, was over.
+    TimedOut,
+    /// The caller gave up: the client went away, or another attempt was quicker.
+    Cancelled,
+}
+
+impl OutcomeKind {
+    /// Whether it speaks against the endpoint. Cancelling is the caller's doing, and other answers
+    /// than 5xx are about the request.
+    pub(crate) const fn is_failure(self) -> bool {
+        match self {
+            Self::Answered { status } => status >= 500,
+            Self::ConnectFailed | Self::Cut | Self::Malformed | Self::TimedOut => true,
+            Self::Stale | Self::Cancelled => false,
+        }
+    }
+}
+
+/// How a response ended whose head had come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// With its last byte.
+    Complete,
+    /// The endpoint closed the connection before that.
+    Cut,
+    /// Its framing was broken.
+    Malformed,
+    /// The attempt's time, or the request's, was over.
+    TimedOut,
+    /// The caller gave up.
+    Cancelled,
+}
+
+/// What to do after an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Give the client what the attempt came to.
+    Deliver {
+        /// Why there is no retry, where one was wanted.
+        withheld: Option<Withheld>,
+    },
+    /// Make another attempt.
+    Retry {
+        /// Not before this moment.
+        at: Instant,
+    },
+}
+
+/// Why a retry that was wanted is not made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Withheld {
+    /// As many were made as may be.
+    AttemptsUsed,
+    /// The upstream's retry budget is spent.
+    BudgetSpent,
+    /// It would begin after the request's deadline.
+    Deadline,
+    /// Sending the request again is not safe.
+    NotRepeatable,
+}
+
+impl Withheld {
+    /// All there are.
+    pub const ALL: [Self; 4] = [
+        Self::AttemptsUsed,
+        Self::BudgetSpent,
+        Self::Deadline,
+        Self::NotRepeatable,
+    ];
+}
+
+impl Ending {
+    /// What it is as an outcome; none where it is what the head promised.
+    pub(crate) const fn fault(self) -> Option<OutcomeKind> {
+        match self {
+            Self::Complete => None,
+            Self::Cut => Some(OutcomeKind::Cut),
+            Self::Malformed => Some(OutcomeKind::Malformed),
+            Self::TimedOut => Some(OutcomeKind::TimedOut),
+            Self::Cancelled => Some(OutcomeKind::Cancelled),
+        }
+    }
+}

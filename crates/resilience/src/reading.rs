@@ -1,0 +1,158 @@
+//! What metrics and `status` show of a node: plain data.
+
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use selvedge_model::{Backend, CgroupId, Instant, Place, Port};
+
+use crate::eject::Circuit;
+use crate::entry::Entry;
+use crate::node::Node;
+use crate::tables::{Local, Tables};
+use crate::upstream::{Endpoint, Upstream};
+use crate::window::Totals;
+
+/// A node at one moment, as far as there is one while requests go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeReading {
+    /// In the order of the plan.
+    pub upstreams: Vec<UpstreamReading>,
+    /// In the order of the plan.
+    pub routes: Vec<RouteReading>,
+    /// By cgroup.
+    pub workloads: Vec<WorkloadReading>,
+    /// Requests into workloads that found no room in the table which joins them with calls, since the
+    /// beginning: their workloads' own requests are estimated.
+    pub unjoined_requests: u64,
+}
+
+/// An upstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamReading {
+    /// Which.
+    pub backend: Backend,
+    /// Most requests in flight into one endpoint; `None` is no limit.
+    pub limit: Option<u32>,
+    /// What was counted.
+    pub totals: Totals,
+    /// Its endpoints, those that take no requests last.
+    pub endpoints: Vec<EndpointReading>,
+}
+
+/// An endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EndpointReading {
+    /// Where it is.
+    pub place: Place,
+    /// The port of it.
+    pub port: Port,
+    /// Its share.
+    pub weight: u16,
+    /// Requests in flight into it.
+    pub in_flight: u32,
+    /// Whether it is ejected.
+    pub circuit: Circuit,
+}
+
+/// A route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteReading {
+    /// Its name in the plan.
+    pub name: String,
+    /// Requests in flight that are at their entry here.
+    pub in_flight: u32,
+    /// Most of them; `None` is no limit.
+    pub limit: Option<u32>,
+    /// What was counted, of all its requests.
+    pub totals: Totals,
+}
+
+/// A workload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WorkloadReading {
+    /// Which.
+    pub cgroup: CgroupId,
+    /// Requests in flight into it, through whichever upstream.
+    pub in_flight: u32,
+    /// Those of them that have a call outstanding, joined by trace.
+    pub waiting: u32,
+    /// Calls outstanding that were joined with no request.
+    pub unjoined_calls: u32,
+}
+
+impl WorkloadReading {
+    /// Requests that it has to work on itself: those in flight less those that wait. Each call that
+    /// could not be joined is taken for the only one of a request that waits.
+    pub fn own(&self) -> u32 {
+        self.in_flight
+            .saturating_sub(self.waiting)
+            .saturating_sub(self.unjoined_calls)
+    }
+}
+
+impl Node {
+    /// What there is to see now.
+    pub fn reading(&self, now: Instant) -> NodeReading {
+        let tables = &*self.tables;
+        NodeReading {
+            upstreams: tables
+                .upstreams
+                .iter()
+                .map(|it| upstream(now, it))
+                .collect(),
+            routes: tables.entries.iter().map(|it| route(it)).collect(),
+            workloads: workloads(tables),
+            unjoined_requests: tables.traces.full(),
+        }
+    }
+}
+
+fn upstream(now: Instant, upstream: &Upstream) -> UpstreamReading {
+    let endpoint = |endpoint: &Endpoint| EndpointReading {
+        place: endpoint.place,
+        port: endpoint.port,
+        weight: endpoint.weight,
+        in_flight: endpoint.in_flight(),
+        circuit: endpoint.state.breaker.0.circuit(now),
+    };
+    UpstreamReading {
+        backend: upstream.shared.backend.clone(),
+        limit: said(upstream.shared.limit()),
+        totals: upstream.shared.totals(),
+        endpoints: upstream.endpoints.iter().map(endpoint).collect(),
+    }
+}
+
+fn route(entry: &Entry) -> RouteReading {
+    RouteReading {
+        name: entry.name().to_string(),
+        in_flight: entry.in_flight(),
+        limit: said(entry.limit()),
+        totals: entry.totals(),
+    }
+}
+
+fn workloads(tables: &Tables) -> Vec<WorkloadReading> {
+    let reading = |local: &Local| WorkloadReading {
+        cgroup: local.workload.cgroup(),
+        in_flight: 0,
+        waiting: local.workload.waiting(),
+        unjoined_calls: local.workload.stray(),
+    };
+    let mut readings: Vec<_> = tables.workloads.iter().map(reading).collect();
+    let endpoints = tables.upstreams.iter().flat_map(|it| &it.endpoints);
+    for endpoint in endpoints {
+        if let Some(index) = endpoint.workload {
+            let in_flight = &mut readings[index].in_flight;
+            *in_flight = in_flight.saturating_add(endpoint.in_flight());
+        }
+    }
+    readings
+}
+
+const fn said(limit: u32) -> Option<u32> {
+    match limit {
+        u32::MAX => None,
+        limit => Some(limit),
+    }
+}

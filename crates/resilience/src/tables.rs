@@ -1,0 +1,54 @@
+//! Everything of one configuration, as the workers look at it.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+
+use selvedge_model::{BackendIndex, CgroupId, RouteIndex};
+
+use crate::entry::Entry;
+use crate::trace::TraceTable;
+use crate::upstream::Upstream;
+use crate::workload::Workload;
+
+/// One configuration; what lives longer is shared with those before and after.
+#[derive(Debug)]
+pub(crate) struct Tables {
+    pub(crate) upstreams: Box<[Upstream]>,
+    pub(crate) entries: Box<[Arc<Entry>]>,
+    /// By cgroup.
+    pub(crate) workloads: Box<[Local]>,
+    pub(crate) traces: Arc<TraceTable>,
+    pub(crate) workers: usize,
+}
+
+/// A workload as one configuration has it.
+#[derive(Debug)]
+pub(crate) struct Local {
+    pub(crate) workload: Arc<Workload>,
+    pub(crate) is_entry: bool,
+}
+
+impl Tables {
+    pub(crate) fn upstream(&self, index: BackendIndex) -> Option<&Upstream> {
+        self.upstreams.get(index.0 as usize)
+    }
+
+    pub(crate) fn entry(&self, index: RouteIndex) -> Option<&Entry> {
+        Some(self.entries.get(index.0 as usize)?)
+    }
+
+    pub(crate) fn local(&self, cgroup: CgroupId) -> Option<usize> {
+        self.workloads
+            .binary_search_by_key(&cgroup, |local| local.workload.cgroup())
+            .ok()
+    }
+}
+
+/// A worker's view of a configuration. Each worker counts references to its own, so that requests do
+/// not make workers take one line from each other.
+#[derive(Debug)]
+#[repr(align(128))]
+pub(crate) struct Lane {
+    pub(crate) tables: Arc<Tables>,
+    pub(crate) worker: usize,
+}

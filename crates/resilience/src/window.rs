@@ -1,0 +1,199 @@
+//! What was counted, and the part of it that lies between two readings.
+
+use core::array;
+
+use selvedge_model::{Histogram, Instant, Reason};
+
+use crate::counter::Counter;
+use crate::outcome::{OutcomeKind, Withheld};
+
+/// Buckets of latency: up to 67 s (2^26 us) as [`Histogram`] has them, and one for all above.
+const BUCKETS: usize = Histogram::index(1 << 26) + 1;
+
+/// How an attempt or a request can end; the place of each in [`Totals::ended`].
+const ENDS: usize = 7;
+
+/// Counts of one worker about one upstream or route. Only that worker writes them.
+#[derive(Debug)]
+#[repr(align(128))]
+pub(crate) struct Meters {
+    pub(crate) requests: Counter,
+    pub(crate) retries: Counter,
+    pub(crate) moves: Counter,
+    pub(crate) repeats_succeeded: Counter,
+    answered: [Counter; 5],
+    ended: [Counter; ENDS],
+    withheld: [Counter; Withheld::ALL.len()],
+    refused_no_endpoint: Counter,
+    refused_limit: Counter,
+    refused_late: Counter,
+    latency_us: [Counter; BUCKETS],
+    latency_sum_us: Counter,
+}
+
+impl Meters {
+    pub(crate) fn new() -> Self {
+        Self {
+            requests: Counter::default(),
+            retries: Counter::default(),
+            moves: Counter::default(),
+            repeats_succeeded: Counter::default(),
+            answered: Default::default(),
+            ended: Default::default(),
+            withheld: Default::default(),
+            refused_no_endpoint: Counter::default(),
+            refused_limit: Counter::default(),
+            refused_late: Counter::default(),
+            latency_us: array::from_fn(|_| Counter::default()),
+            latency_sum_us: Counter::default(),
+        }
+    }
+
+    pub(crate) fn answer(&self, status: u16) {
+        let class = usize::from(status / 100).clamp(1, 5);
+        self.answered[class - 1].add(1);
+    }
+
+    pub(crate) fn end(&self, kind: OutcomeKind) {
+        self.ended[place(kind)].add(1);
+    }
+
+    pub(crate) fn withhold(&self, why: Withheld) {
+        self.withheld[why as usize].add(1);
+    }
+
+    pub(crate) fn refuse(&self, reason: Reason) {
+        match reason {
+            Reason::RequestLimit => self.refused_limit.add(1),
+            Reason::RequestTimeout => self.refused_late.add(1),
+            _ => self.refused_no_endpoint.add(1),
+        }
+    }
+
+    pub(crate) fn took(&self, from: Instant, to: Instant) {
+        let us = u64::try_from(to.since(from).as_micros()).unwrap_or(u64::MAX);
+        self.latency_us[Histogram::index(us).min(BUCKETS - 1)].add(1);
+        self.latency_sum_us.add(us);
+    }
+
+    /// Adds what is counted here to `totals`.
+    pub(crate) fn add_to(&self, totals: &mut Totals) {
+        totals.requests += self.requests.get();
+        totals.retries += self.retries.get();
+        totals.moves += self.moves.get();
+        totals.repeats_succeeded += self.repeats_succeeded.get();
+        totals.refused_no_endpoint += self.refused_no_endpoint.get();
+        totals.refused_limit += self.refused_limit.get();
+        totals.refused_late += self.refused_late.get();
+        add_each(&mut totals.answered, &self.answered);
+        add_each(&mut totals.ended, &self.ended);
+        add_each(&mut totals.withheld, &self.withheld);
+        let mut counts = [0; BUCKETS];
+        add_each(&mut counts, &self.latency_us);
+        let latency = Histogram::from_counts(&counts, self.latency_sum_us.get());
+        totals.latency_us.merge(&latency);
+    }
+}
+
+fn add_each(totals: &mut [u64], counters: &[Counter]) {
+    for (total, counter) in totals.iter_mut().zip(counters) {
+        *total += counter.get();
+    }
+}
+
+const fn place(kind: OutcomeKind) -> usize {
+    match kind {
+        OutcomeKind::Answered { .. } => 0,
+        OutcomeKind::ConnectFailed => 1,
+        OutcomeKind::Stale => 2,
+        OutcomeKind::Cut => 3,
+        OutcomeKind::Malformed => 4,
+        OutcomeKind::TimedOut => 5,
+        OutcomeKind::Cancelled => 6,
+    }
+}
+
+/// What was counted since the beginning, of all workers: about the attempts into one upstream, or about
+/// the requests of one route, which are neither retried nor moved.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Requests that came to a first attempt; of a route those that were admitted.
+    pub requests: u64,
+    /// Attempts that were made again by a retry policy.
+    pub retries: u64,
+    /// Attempts that were made again at once, since the one before had come to nothing.
+    pub moves: u64,
+    /// Retries and moves that an endpoint answered with less than 500.
+    pub repeats_succeeded: u64,
+    /// Heads of responses by the first figure of their status, 1 to 5.
+    pub answered: [u64; 5],
+    ended: [u64; ENDS],
+    withheld: [u64; Withheld::ALL.len()],
+    /// Refused since no endpoint was there that is not ejected.
+    pub refused_no_endpoint: u64,
+    /// Refused since there were as many requests in flight as may be.
+    pub refused_limit: u64,
+    /// Refused since the request's time was over.
+    pub refused_late: u64,
+    /// From the start of an attempt, or a request, to the last byte of its response: of those that
+    /// ended whole. What took longer than 67 s stands at that.
+    pub latency_us: Histogram,
+}
+
+impl Totals {
+    /// How many ended so; the status of an answer says nothing here.
+    pub const fn ended(&self, kind: OutcomeKind) -> u64 {
+        self.ended[place(kind)]
+    }
+
+    /// How many retries were wanted and not made, for this reason.
+    pub const fn withheld(&self, why: Withheld) -> u64 {
+        self.withheld[why as usize]
+    }
+
+    /// What came after `earlier`, a reading of the same.
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self {
+            requests: self.requests - earlier.requests,
+            retries: self.retries - earlier.retries,
+            moves: self.moves - earlier.moves,
+            repeats_succeeded: self.repeats_succeeded - earlier.repeats_succeeded,
+            answered: less_each(self.answered, earlier.answered),
+            ended: less_each(self.ended, earlier.ended),
+            withheld: less_each(self.withheld, earlier.withheld),
+            refused_no_endpoint: self.refused_no_endpoint - earlier.refused_no_endpoint,
+            refused_limit: self.refused_limit - earlier.refused_limit,
+            refused_late: self.refused_late - earlier.refused_late,
+            latency_us: latency_since(&self.latency_us, &earlier.latency_us),
+        }
+    }
+}
+
+fn less_each<const N: usize>(mut later: [u64; N], earlier: [u64; N]) -> [u64; N] {
+    for (later, earlier) in later.iter_mut().zip(earlier) {
+        *later -= earlier;
+    }
+    later
+}
+
+fn latency_since(later: &Histogram, earlier: &Histogram) -> Histogram {
+    let mut counts = [0u64; BUCKETS];
+    for (bounds, count) in later.buckets() {
+        counts[Histogram::index(*bounds.start())] += count;
+    }
+    for (bounds, count) in earlier.buckets() {
+        counts[Histogram::index(*bounds.start())] -= count;
+    }
+    Histogram::from_counts(&counts, later.sum() - earlier.sum())
+}
+
+/// What a controller sees of a window.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WindowSummary {
+    /// When it began.
+    pub began: Instant,
+    /// What was counted in it.
+    pub totals: Totals,
+    /// Requests in flight at its end.
+    pub in_flight: u32,
+}
