@@ -1,7 +1,7 @@
 //! Claim: what is sound is understood as the standard says, to the last byte.
 
 use selvedge_wire::Limits;
-use selvedge_wire::http1::Answers;
+use selvedge_wire::http1::{Answers, Decoder, Event};
 
 use crate::script::{Reads, transcript};
 
