@@ -15,10 +15,12 @@ mod histogram;
 mod instant;
 mod name;
 mod observation;
+mod pattern;
 mod reason;
 mod requests;
 mod rng;
 mod route;
+mod route_table;
 mod service;
 mod snapshot;
 mod workload;
@@ -31,6 +33,7 @@ pub use observation::{
     Drift, Edge, EdgeCounters, EdgeDetail, FeatureState, FeatureStatus, KernelStatus, Listening,
     MapUsage, Observation,
 };
+pub use pattern::{Pattern, PatternError};
 pub use reason::Reason;
 pub use requests::{Backoff, Ejection, RequestPolicy, RetryBudget, RetryPolicy, Timeouts};
 pub use rng::Rng;
@@ -39,6 +42,7 @@ pub use route::{
     PathChange, PathMatch, Redirect, Rewrite, RouteIndex, RouteName, RouteParent, TcpRoute,
     TextMatch, ValueMatch, WeightedBackend,
 };
+pub use route_table::{Fields, Listener, RequestHead, RouteTable, Rule, Selected, Spoken};
 pub use service::{AppProtocol, Endpoint, Place, Port, Protocol, Service, ServicePort, Way};
 pub use snapshot::{Generation, Snapshot};
 pub use workload::{CgroupId, DnsSettings, PortMode, Workload, WorkloadName};

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
 
-use crate::{Label, Port, RetryPolicy, ServiceName};
+use crate::{Label, Pattern, Port, RetryPolicy, ServiceName};
 
 /// The full name of a route. Text form: `cart-canary.default`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -63,9 +63,10 @@ pub struct HttpRule {
     pub filters: HttpFilters,
     /// Where they go; nowhere where a filter answers them.
     pub backends: Vec<WeightedBackend>,
-    /// How long a request may take, retries included.
+    /// How long a request may take, retries included; zero is for ever, `None` what the service's
+    /// policy says.
     pub request_timeout: Option<Duration>,
-    /// How long one attempt may take.
+    /// How long one attempt may take; zero and `None` as above.
     pub backend_request_timeout: Option<Duration>,
     /// Which failed requests are sent again (GEP-1731).
     pub retry: Option<RetryPolicy>,
@@ -93,7 +94,7 @@ pub enum PathMatch {
     /// slash at its end, unless it is `/`.
     Prefix(String),
     /// Those that an expression matches from beginning to end.
-    Regex(String),
+    Regex(Pattern),
 }
 
 /// A name and what stands beside it.
@@ -111,7 +112,7 @@ pub enum TextMatch {
     /// This one.
     Exact(String),
     /// Those that an expression matches from beginning to end.
-    Regex(String),
+    Regex(Pattern),
 }
 
 /// A place that requests or connections may go to.
@@ -131,6 +132,14 @@ pub struct Backend {
     /// Its port.
     pub port: Port,
 }
+
+/// The place of a backend in [`crate::RouteTable::backends`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BackendIndex(pub u32);
+
+/// The place of a rule in [`crate::RouteTable::rules`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RouteIndex(pub u32);
 
 /// What is done to the requests of a rule, and to their responses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -195,13 +204,3 @@ pub enum PathChange {
     /// This one in the place of the prefix that was matched.
     Prefix(String),
 }
-
-/// A route by its place among all routes of one configuration, under which its requests are counted.
-/// It means nothing in another configuration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RouteIndex(pub u32);
-
-/// A backend by its place among all backends of one configuration. It means nothing in another
-/// configuration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct BackendIndex(pub u32);

@@ -1,0 +1,266 @@
+//! From a snapshot to the table.
+
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::net::Ipv4Addr;
+use core::time::Duration;
+
+use super::rule::{Share, Shares};
+use super::selection::Matches;
+use super::{Listener, RouteTable, Rule, Spoken};
+use crate::{
+    Backend, BackendIndex, HttpFilters, HttpRoute, HttpRule, Port, Protocol, RequestPolicy,
+    RetryPolicy, RouteIndex, RouteName, RouteParent, Service, ServiceName, ServicePort, Snapshot,
+    TcpRoute, Timeouts, Way, WeightedBackend,
+};
+
+pub(super) fn table(snapshot: &Snapshot) -> RouteTable {
+    let mut builder = Builder {
+        snapshot,
+        table: RouteTable::default(),
+        backends: BTreeMap::new(),
+        http_rules: BTreeMap::new(),
+    };
+    let mut http_routes: Vec<_> = snapshot.http_routes.values().collect();
+    http_routes.sort_by(|one, other| compare(&one.name, &other.name));
+    let http_routes = attached(snapshot, http_routes, |route| &route.parents);
+    let mut tcp_routes: Vec<_> = snapshot.tcp_routes.values().collect();
+    tcp_routes.sort_by(|one, other| compare(&one.name, &other.name));
+    let tcp_routes = attached(snapshot, tcp_routes, |route| &route.parents);
+    for service in snapshot.services.values() {
+        for port in proxied(service) {
+            let at = (&service.name, port.port);
+            let http = http_routes.get(&at).map_or(&[][..], Vec::as_slice);
+            let tcp = tcp_routes.get(&at).and_then(|routes| routes.first());
+            builder.add_listener(service, port, http, tcp.copied());
+        }
+    }
+    builder.table
+}
+
+/// As texts `namespace/name` are compared, which is not as their parts are: `-` comes before `/`.
+fn compare(one: &RouteName, other: &RouteName) -> core::cmp::Ordering {
+    fn text(name: &RouteName) -> impl Iterator<Item = u8> {
+        let (namespace, name) = (name.namespace.as_str(), name.name.as_str());
+        namespace.bytes().chain([b'/']).chain(name.bytes())
+    }
+    text(one).cmp(text(other))
+}
+
+fn proxied(service: &Service) -> impl Iterator<Item = &ServicePort> {
+    let ports = service.ports.iter();
+    ports.filter(|port| port.protocol == Protocol::Tcp && port.way != Way::Direct)
+}
+
+/// The routes of each port, in their order, each once.
+fn attached<'a, R>(
+    snapshot: &'a Snapshot,
+    routes: Vec<&'a R>,
+    parents: impl Fn(&'a R) -> &'a Vec<RouteParent>,
+) -> BTreeMap<(&'a ServiceName, Port), Vec<&'a R>> {
+    let mut attached: BTreeMap<_, Vec<&R>> = BTreeMap::new();
+    for route in routes {
+        for parent in parents(route) {
+            let Some(service) = snapshot.services.get(&parent.service) else {
+                continue;
+            };
+            let ports = proxied(service);
+            for port in ports.filter(|port| parent.port.is_none_or(|only| only == port.port)) {
+                let here = attached.entry((&service.name, port.port)).or_default();
+                if here.last().is_none_or(|last| !core::ptr::eq(*last, route)) {
+                    here.push(route);
+                }
+            }
+        }
+    }
+    attached
+}
+
+struct Builder<'a> {
+    snapshot: &'a Snapshot,
+    table: RouteTable,
+    backends: BTreeMap<Backend, BackendIndex>,
+    /// Rules made, by route, place in it, and service they are attached to.
+    http_rules: BTreeMap<(&'a RouteName, usize, &'a ServiceName), Arc<Rule>>,
+}
+
+impl<'a> Builder<'a> {
+    fn add_listener(
+        &mut self,
+        service: &'a Service,
+        port: &'a ServicePort,
+        http: &[&'a HttpRoute],
+        tcp: Option<&'a TcpRoute>,
+    ) {
+        let own = self.backend(Backend {
+            service: service.name.clone(),
+            port: port.port,
+        });
+        let default = match tcp.filter(|_| http.is_empty()) {
+            Some(route) => {
+                let shares = self.shares(&route.backends);
+                let name = format!("TCPRoute/{}/{}", route.name.namespace, route.name.name);
+                self.plain_rule(service, name, shares)
+            }
+            None => {
+                let ServiceName { namespace, name } = &service.name;
+                let name = format!("Service/{namespace}/{name}/{}", port.port);
+                self.plain_rule(service, name, Shares::all_to(own))
+            }
+        };
+        let listener = Listener {
+            service: service.name.clone(),
+            port: port.port,
+            spoken: match (http.is_empty(), tcp) {
+                (false, _) => Spoken::Http,
+                (true, Some(_)) => Spoken::Tcp,
+                (true, None) => said(port),
+            },
+            default,
+            matches: (!http.is_empty()).then(|| self.matches(service, http)),
+        };
+        let at: (Ipv4Addr, Port) = (service.address, port.port);
+        self.table.listeners.insert(at, listener);
+    }
+
+    fn matches(&mut self, service: &'a Service, routes: &[&'a HttpRoute]) -> Matches {
+        let mut matches = Matches::default();
+        for route in routes {
+            for (place, rule) in route.rules.iter().enumerate() {
+                let ready = self.http_rule(service, &route.name, place, rule);
+                for http in &rule.matches {
+                    matches.add(http, &ready);
+                }
+            }
+        }
+        matches.finish()
+    }
+
+    fn http_rule(
+        &mut self,
+        service: &'a Service,
+        route: &'a RouteName,
+        place: usize,
+        rule: &'a HttpRule,
+    ) -> Arc<Rule> {
+        let key = (route, place, &service.name);
+        if let Some(made) = self.http_rules.get(&key) {
+            return Arc::clone(made);
+        }
+        let policy = Policy::of(service);
+        let made = Made {
+            name: format!("HTTPRoute/{}/{}/{place}", route.namespace, route.name),
+            filters: rule.filters.clone(),
+            timeouts: Timeouts {
+                request: timeout(rule.request_timeout, policy.timeouts.request),
+                attempt: timeout(rule.backend_request_timeout, policy.timeouts.attempt),
+            },
+            retry: rule.retry.as_ref().or(policy.retry).cloned(),
+            shares: self.shares(&rule.backends),
+        };
+        let made = self.add_rule(made);
+        self.http_rules.insert(key, Arc::clone(&made));
+        made
+    }
+
+    fn plain_rule(&mut self, service: &Service, name: String, shares: Shares) -> Arc<Rule> {
+        let policy = Policy::of(service);
+        self.add_rule(Made {
+            name,
+            filters: HttpFilters::default(),
+            timeouts: policy.timeouts,
+            retry: policy.retry.cloned(),
+            shares,
+        })
+    }
+
+    fn add_rule(&mut self, made: Made) -> Arc<Rule> {
+        let rule = Arc::new(Rule {
+            index: RouteIndex(index(self.table.rules.len())),
+            name: made.name,
+            filters: made.filters,
+            timeouts: made.timeouts,
+            retry: made.retry,
+            shares: made.shares,
+        });
+        self.table.rules.push(Arc::clone(&rule));
+        rule
+    }
+
+    fn shares(&mut self, backends: &[WeightedBackend]) -> Shares {
+        let share = |WeightedBackend { backend, weight }: &WeightedBackend| Share {
+            backend: self.exists(backend).then(|| self.backend(backend.clone())),
+            weight: *weight,
+        };
+        Shares(backends.iter().map(share).collect())
+    }
+
+    fn exists(&self, backend: &Backend) -> bool {
+        let service = self.snapshot.services.get(&backend.service);
+        service.is_some_and(|service| {
+            let mut ports = service.ports.iter();
+            ports.any(|port| port.protocol == Protocol::Tcp && port.port == backend.port)
+        })
+    }
+
+    fn backend(&mut self, backend: Backend) -> BackendIndex {
+        if let Some(known) = self.backends.get(&backend) {
+            return *known;
+        }
+        let new = BackendIndex(index(self.table.backends.len()));
+        self.table.backends.push(backend.clone());
+        self.backends.insert(backend, new);
+        new
+    }
+}
+
+/// A rule before it has its place.
+struct Made {
+    name: String,
+    filters: HttpFilters,
+    timeouts: Timeouts,
+    retry: Option<RetryPolicy>,
+    shares: Shares,
+}
+
+/// What a service's policy says where a route says nothing.
+#[derive(Default)]
+struct Policy<'a> {
+    timeouts: Timeouts,
+    retry: Option<&'a RetryPolicy>,
+}
+
+impl<'a> Policy<'a> {
+    fn of(service: &'a Service) -> Self {
+        let of = |policy: &'a RequestPolicy| Self {
+            timeouts: policy.timeouts,
+            retry: policy.retry.as_ref(),
+        };
+        service.requests.as_ref().map(of).unwrap_or_default()
+    }
+}
+
+/// Zero is for ever, and said so.
+fn timeout(route: Option<Duration>, policy: Option<Duration>) -> Option<Duration> {
+    match route {
+        Some(said) => Some(said).filter(|said| !said.is_zero()),
+        None => policy,
+    }
+}
+
+/// What `appProtocol` says.
+fn said(port: &ServicePort) -> Spoken {
+    match port.app_protocol.as_ref().map(|spoken| spoken.0.as_str()) {
+        Some("http") => Spoken::Http,
+        Some("tcp") => Spoken::Tcp,
+        _ => Spoken::Detect,
+    }
+}
+
+/// A snapshot holds far fewer than 2^32 of anything.
+fn index(len: usize) -> u32 {
+    u32::try_from(len).unwrap_or(u32::MAX)
+}
