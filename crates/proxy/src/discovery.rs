@@ -18,10 +18,10 @@ use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::counters::Counters;
+use crate::dns::worker::Command;
 use crate::handover::{self, HandoverError, Sockets};
 use crate::metrics::{Exporter, Requests};
 use crate::table::{SharedTable, Table};
-use crate::worker::Command;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);

@@ -14,6 +14,7 @@ mod respond;
 mod responder;
 mod socket;
 mod tcp;
+pub(crate) mod worker;
 mod writer;
 mod zone;
 

@@ -13,16 +13,36 @@
 #![forbid(unsafe_code)]
 
 mod accept;
+mod buffer;
+mod client;
 mod clock;
 mod confine;
+mod connect;
+mod connection;
 mod counters;
+mod deadline;
+mod detect;
 mod discovery;
 pub mod dns;
 mod error;
+mod exchange;
+mod flow;
 mod handover;
+mod head;
 mod metrics;
 mod origin;
+mod pool;
+mod receiving;
+mod relay;
+mod replay;
+mod request;
+mod respond;
+mod routing;
+mod scratch;
+mod sending;
+mod stream;
 mod table;
+mod trace;
 mod worker;
 
 use std::path::PathBuf;
@@ -35,7 +55,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc;
 
 use crate::dns::datagram::{Receiver, ReceiverHandle};
-use crate::worker::Queues;
+use crate::dns::worker::Queues;
 
 pub use error::{Error, FilterError};
 pub use origin::{Origin, OriginSource};
@@ -91,7 +111,7 @@ pub fn run(options: Options) -> Result<(), Error> {
         probed: probes,
     };
     let receivers = [receives_v4, receives_v6];
-    worker.block_on(worker::work(responder, receivers, queues))
+    worker.block_on(dns::worker::work(responder, receivers, queues))
 }
 
 fn receiver(responder: &Arc<dns::Responder>) -> Result<(Receiver, ReceiverHandle), Error> {

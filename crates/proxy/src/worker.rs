@@ -1,143 +1,185 @@
-//! The DNS worker: the thread that has the connections of the resolver, and looks after the threads of
-//! datagrams.
+//! A worker of the proxy path: one thread with a runtime, a listener, buffers and pools of its own.
+//! It shares with the others only what is swapped as a whole, and the gates' atomics.
 
+use std::cell::{Cell, RefCell, RefMut};
+use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
-use selvedge_feed::SocketKind;
+use selvedge_model::{Instant, Port, Rng};
+use selvedge_resilience::Seat;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinSet;
 
-use crate::dns::datagram::{Pulse, ReceiverHandle};
-use crate::dns::{self, Connections, QuerySocket, Responder};
+use crate::accept::accept;
+use crate::buffer::Buffers;
+use crate::clock::Clock;
+use crate::connection;
+use crate::counters::Counters;
 use crate::error::Error;
-use crate::handover::{self, Sockets};
+use crate::origin::OriginSource;
+use crate::pool::{Destination, Pool, Upstream};
+use crate::routing::{Routing, SharedRouting};
+use crate::scratch::Scratches;
 
-/// What the feed thread tells the worker.
+/// What a worker is made with.
+#[derive(Clone, Debug)]
+pub(crate) struct Setting {
+    pub(crate) clock: Clock,
+    pub(crate) routing: SharedRouting,
+    pub(crate) origin: OriginSource,
+    pub(crate) counters: Arc<Counters>,
+}
+
+/// State of one worker.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    pub(crate) clock: Clock,
+    pub(crate) buffers: Rc<Buffers>,
+    pub(crate) scratches: Scratches,
+    pool: Pool,
+    is_swept: Cell<bool>,
+    seat: RefCell<Seat>,
+    rng: RefCell<Rng>,
+    shared: SharedRouting,
+    /// What `shared` held when it was last looked at. Handed out without a count that other threads
+    /// would have to agree on.
+    routing: RefCell<Option<Rc<Arc<Routing>>>>,
+    pub(crate) origin: OriginSource,
+    pub(crate) counters: Arc<Counters>,
+}
+
+/// How often idle connections to endpoints are looked through, while there are any.
+const SWEEP: Duration = Duration::from_secs(5);
+
+impl Worker {
+    /// `seed` is of this worker alone.
+    pub(crate) fn new(setting: Setting, index: usize, seed: u64) -> Self {
+        let mut rng = Rng::seeded(seed);
+        let chance = Rng::seeded(rng.next_u64());
+        Self {
+            clock: setting.clock,
+            buffers: Rc::default(),
+            scratches: Scratches::default(),
+            pool: Pool::default(),
+            is_swept: Cell::new(false),
+            seat: RefCell::new(Seat::new(index, chance)),
+            rng: RefCell::new(rng),
+            shared: setting.routing,
+            routing: RefCell::new(None),
+            origin: setting.origin,
+            counters: setting.counters,
+        }
+    }
+
+    pub(crate) fn seat(&self) -> RefMut<'_, Seat> {
+        self.seat.borrow_mut()
+    }
+
+    pub(crate) fn rng(&self) -> RefMut<'_, Rng> {
+        self.rng.borrow_mut()
+    }
+
+    /// The routing for a connection to this address and port, and whether the port goes through the
+    /// proxy still. A connection whose port does not is served once more.
+    pub(crate) fn routing(&self, asked: (Ipv4Addr, Port)) -> Option<(Rc<Arc<Routing>>, bool)> {
+        let current = self.current()?;
+        if current.table.listener(asked.0, asked.1).is_some() {
+            return Some((current, true));
+        }
+        let departed = current.of_departed(asked.0, asked.1)?;
+        Some((Rc::new(Arc::new(departed)), false))
+    }
+
+    fn current(&self) -> Option<Rc<Arc<Routing>>> {
+        let shared = self.shared.load();
+        let shared = shared.as_ref()?;
+        let mut known = self.routing.borrow_mut();
+        if let Some(known) = &*known
+            && Arc::ptr_eq(known, shared)
+        {
+            return Some(known.clone());
+        }
+        let current = Rc::new(shared.clone());
+        *known = Some(current.clone());
+        Some(current)
+    }
+
+    pub(crate) async fn wait_until(&self, at: Instant) {
+        if at > self.clock.now() {
+            tokio::time::sleep_until(self.clock.timer(at)).await;
+        }
+    }
+
+    /// An idle connection to an endpoint.
+    pub(crate) fn idle(&self, destination: &Destination) -> Option<Upstream> {
+        self.pool.take(destination)
+    }
+
+    /// Keeps a connection whose last response is whole for another request.
+    pub(crate) fn keep(self: &Rc<Self>, destination: Destination, upstream: Upstream) {
+        self.pool.put(self.clock.now(), destination, upstream);
+        if !self.is_swept.replace(true) {
+            tokio::task::spawn_local(sweep(self.clone()));
+        }
+    }
+}
+
+/// Runs for as long as connections are idle, so that an idle worker has no timer.
+async fn sweep(worker: Rc<Worker>) {
+    loop {
+        tokio::time::sleep(SWEEP).await;
+        if !worker.pool.sweep(worker.clock.now()) {
+            break;
+        }
+    }
+    worker.is_swept.set(false);
+}
+
+/// What the feed thread tells a worker.
 #[derive(Debug)]
 pub(crate) enum Command {
-    /// Serve these sockets, and the ones before no longer.
-    Serve(Sockets),
+    /// Serve this socket, and the one before no longer.
+    Serve(std::net::TcpListener),
     /// Are you alive?
-    Probe(u64),
+    Probe(oneshot::Sender<()>),
 }
 
-/// The worker's ends of the queues to the feed thread.
-pub(crate) struct Queues {
-    pub(crate) commands: mpsc::Receiver<Command>,
-    /// Numbers of the probes that every thread of the resolver was alive for.
-    pub(crate) probed: mpsc::Sender<u64>,
-}
-
-/// Serves until something that should not end has ended.
+/// Serves connections until nobody commands any more.
 pub(crate) async fn work(
-    responder: Arc<Responder>,
-    receivers: [ReceiverHandle; 2],
-    mut queues: Queues,
+    worker: Rc<Worker>,
+    mut commands: mpsc::Receiver<Command>,
 ) -> Result<(), Error> {
-    let mut listeners = Listeners {
-        connections: Rc::new(Connections::new(responder.clone())),
-        responder,
-        receivers,
-        current: Vec::new(),
-        tasks: JoinSet::new(),
+    let mut serving: Option<oneshot::Sender<()>> = None;
+    while let Some(command) = commands.recv().await {
+        match command {
+            Command::Serve(listener) => {
+                let failed = |source| Error::Serve {
+                    address: "requests".to_owned(),
+                    source,
+                };
+                let listener = TcpListener::from_std(listener).map_err(failed)?;
+                let (retire, retired) = oneshot::channel();
+                tokio::task::spawn_local(listen(worker.clone(), listener, retired));
+                // Dropping it retires the socket before.
+                serving = Some(retire);
+            }
+            Command::Probe(answer) => drop(answer.send(())),
+        }
+    }
+    drop(serving);
+    Ok(())
+}
+
+async fn listen(worker: Rc<Worker>, listener: TcpListener, retired: oneshot::Receiver<()>) {
+    let admit = |stream: TcpStream| {
+        tokio::task::spawn_local(connection::serve(worker.clone(), stream));
     };
-    loop {
-        tokio::select! {
-            command = queues.commands.recv() => match command {
-                Some(Command::Serve(sockets)) => listeners.replace(sockets)?,
-                Some(Command::Probe(nonce)) => {
-                    let pulses = listeners.receivers.each_ref().map(ReceiverHandle::pulse);
-                    let vouching = vouch(pulses, queues.probed.clone(), nonce);
-                    tokio::task::spawn_local(vouching);
-                }
-                None => return Err(Error::FeedThread),
-            },
-            error = listeners.failure() => return Err(error),
-        }
-    }
-}
-
-/// Answers a probe once it is known that no thread hangs.
-async fn vouch(pulses: [Arc<Pulse>; 2], probed: mpsc::Sender<u64>, nonce: u64) {
-    for pulse in pulses {
-        pulse.felt().await;
-    }
-    // Unanswered probes beyond the channel's bound are of no use to anyone.
-    let _ = probed.try_send(nonce);
-}
-
-/// Everything that is served.
-struct Listeners {
-    responder: Arc<Responder>,
-    connections: Rc<Connections>,
-    /// The threads of datagrams, over IPv4 and IPv6.
-    receivers: [ReceiverHandle; 2],
-    /// Dropping a sender retires its task.
-    current: Vec<oneshot::Sender<()>>,
-    tasks: JoinSet<Result<(), Error>>,
-}
-
-impl Listeners {
-    /// New sockets are served before the old ones are drained and closed, so that programs find one
-    /// or the other.
-    fn replace(&mut self, sockets: Sockets) -> Result<(), Error> {
-        let mut own = Vec::new();
-        let mut listeners = Vec::new();
-        let [mut v4, mut v6] = [None, None];
-        for (kind, descriptor) in sockets {
-            let failed = |source| Error::Serve {
-                address: format!("{kind:?}"),
-                source,
-            };
-            match kind {
-                SocketKind::DnsUdpV4 => v4 = Some(QuerySocket::new(descriptor).map_err(failed)?),
-                SocketKind::DnsUdpV6 => v6 = Some(QuerySocket::new(descriptor).map_err(failed)?),
-                SocketKind::DnsTcpV4 | SocketKind::DnsTcpV6 => {
-                    let listener = handover::tcp(descriptor).map_err(failed)?;
-                    let address = listener.local_addr().map_err(failed)?;
-                    own.push(address);
-                    listeners.push((address, listener));
-                }
-                // The feed thread's, which keeps it to itself.
-                SocketKind::Metrics => {}
-            }
-        }
-        let datagrams = [&v4, &v6].into_iter().flatten();
-        own.extend(datagrams.map(QuerySocket::address));
-        self.responder.set_own(own);
-        let [over_v4, over_v6] = &mut self.receivers;
-        over_v4.serve(v4)?;
-        over_v6.serve(v6)?;
-        let current = listeners.into_iter().map(|(address, listener)| {
-            let (retire, retired) = oneshot::channel();
-            let task = dns::serve_tcp(self.connections.clone(), listener, retired);
-            let failed = move |source| Error::Serve {
-                address: address.to_string(),
-                source,
-            };
-            self.tasks
-                .spawn_local(async move { task.await.map_err(failed) });
-            retire
-        });
-        self.current = current.collect();
-        Ok(())
-    }
-
-    /// Waits until something that should not end has ended.
-    async fn failure(&mut self) -> Error {
-        let [over_v4, over_v6] = &mut self.receivers;
-        loop {
-            tokio::select! {
-                Some(ended) = self.tasks.join_next() => match ended {
-                    // Retired.
-                    Ok(Ok(())) => {}
-                    Ok(Err(error)) => return error,
-                    Err(_) => return Error::Panicked,
-                },
-                error = over_v4.end() => return error,
-                error = over_v6.end() => return error,
-            }
-        }
+    let served = accept(listener, &worker.counters, retired, admit).await;
+    if let Err(error) = served {
+        eprintln!("selvedge proxy: a listener for requests has failed: {error}");
+        // A worker that accepts nothing would lose its share of all connections.
+        std::process::exit(1);
     }
 }

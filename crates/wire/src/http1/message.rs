@@ -53,6 +53,11 @@ impl<'a> Message<'a> {
         &self.bytes[..self.head.length()]
     }
 
+    /// The version it was sent with.
+    pub fn version(&self) -> Version {
+        self.head.version
+    }
+
     /// The first line.
     pub fn start(&self) -> Start<'a> {
         match self.head.start {

@@ -1,0 +1,161 @@
+//! When a connection has waited long enough.
+
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use selvedge_model::Instant;
+use tokio::time::Sleep;
+
+use crate::clock::Clock;
+
+/// The one timer of a connection. It is set anew many times per request, and almost never fires:
+/// so it is moved only where it must fire sooner, and where it has fired too soon.
+#[derive(Debug)]
+pub(crate) struct Deadline {
+    clock: Clock,
+    /// Made at the first wait.
+    timer: RefCell<Option<Pin<Box<Sleep>>>>,
+    /// When `timer` fires, at the latest.
+    armed: Cell<Instant>,
+    /// When what is done now must be done.
+    end: Cell<Instant>,
+    /// How long nothing may move.
+    idle: Cell<Option<Duration>>,
+    moved: Cell<Instant>,
+}
+
+/// It was not done in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TimedOut {
+    /// The end has come.
+    End,
+    /// Nothing has moved for too long.
+    Idle,
+}
+
+impl Deadline {
+    pub(crate) fn new(clock: Clock) -> Self {
+        Self {
+            clock,
+            timer: RefCell::new(None),
+            armed: Cell::new(Instant::NEVER),
+            end: Cell::new(Instant::NEVER),
+            idle: Cell::new(None),
+            moved: Cell::new(Instant::default()),
+        }
+    }
+
+    /// What begins `now` must be done by `end`, and never stand still for as long as `idle`.
+    pub(crate) fn set(&self, now: Instant, end: Option<Instant>, idle: Option<Duration>) {
+        self.end.set(end.unwrap_or(Instant::NEVER));
+        self.idle.set(idle);
+        self.moved.set(now);
+    }
+
+    /// Something has moved.
+    pub(crate) fn touch(&self) {
+        if self.idle.get().is_some() {
+            self.moved.set(self.clock.now());
+        }
+    }
+
+    /// Waits for `work`, but no longer than was set.
+    pub(crate) async fn within<T>(&self, work: impl Future<Output = T>) -> Result<T, TimedOut> {
+        let mut work = pin!(work);
+        poll_fn(|cx| match work.as_mut().poll(cx) {
+            Poll::Ready(done) => Poll::Ready(Ok(done)),
+            Poll::Pending => self.poll_due(cx).map(Err),
+        })
+        .await
+    }
+
+    fn due(&self) -> (Instant, TimedOut) {
+        let end = self.end.get();
+        match self.idle.get().map(|idle| self.moved.get() + idle) {
+            Some(still) if still < end => (still, TimedOut::Idle),
+            _ => (end, TimedOut::End),
+        }
+    }
+
+    fn poll_due(&self, cx: &mut Context<'_>) -> Poll<TimedOut> {
+        let (due, timed_out) = self.due();
+        if due == Instant::NEVER {
+            return Poll::Pending;
+        }
+        let mut timer = self.timer.borrow_mut();
+        let sleep = timer.get_or_insert_with(|| {
+            self.armed.set(due);
+            Box::pin(tokio::time::sleep_until(self.clock.timer(due)))
+        });
+        if due < self.armed.get() {
+            self.armed.set(due);
+            sleep.as_mut().reset(self.clock.timer(due));
+        }
+        while sleep.as_mut().poll(cx).is_ready() {
+            if self.clock.now() >= due {
+                self.armed.set(Instant::NEVER);
+                *timer = None;
+                return Poll::Ready(timed_out);
+            }
+            self.armed.set(due);
+            sleep.as_mut().reset(self.clock.timer(due));
+        }
+        Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn deadline() -> (Clock, Deadline) {
+        let clock = Clock::start();
+        (clock, Deadline::new(clock))
+    }
+
+    #[tokio::test]
+    async fn what_is_done_in_time_is_given() {
+        let (clock, deadline) = deadline();
+        deadline.set(clock.now(), Some(clock.now() + SECOND), Some(SECOND));
+        assert_eq!(deadline.within(async { 7 }).await, Ok(7));
+    }
+
+    #[tokio::test]
+    async fn a_timer_that_was_set_for_later_fires_sooner() {
+        let (clock, deadline) = deadline();
+        let never = || std::future::pending::<()>();
+        let start = clock.now();
+        deadline.set(start, Some(start + 3600 * SECOND), None);
+        let soon = Duration::from_millis(20);
+        let outer = tokio::time::timeout(soon, deadline.within(never())).await;
+        assert!(outer.is_err(), "an hour has not passed");
+        deadline.set(start, Some(start + 2 * soon), None);
+        assert_eq!(deadline.within(never()).await, Err(TimedOut::End));
+        deadline.set(clock.now(), None, Some(soon));
+        assert_eq!(deadline.within(never()).await, Err(TimedOut::Idle));
+        assert!(clock.now() >= start + 3 * soon);
+    }
+
+    #[tokio::test]
+    async fn what_moves_is_not_idle() {
+        let (clock, deadline) = deadline();
+        let idle = Duration::from_millis(50);
+        deadline.set(clock.now(), None, Some(idle));
+        let moving = async {
+            for _ in 0..8 {
+                tokio::time::sleep(idle / 5).await;
+                deadline.touch();
+            }
+        };
+        let start = clock.now();
+        // A machine that stands still for long makes the work look idle, which it then was.
+        if deadline.within(moving).await.is_ok() {
+            assert!(clock.now() >= start + idle);
+        }
+    }
+}

@@ -1,0 +1,358 @@
+//! One attempt at a request: sent to an endpoint, and its response passed on. Both directions at once,
+//! in one task.
+
+use std::cell::Cell;
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+use selvedge_model::{Reason, Rule};
+use selvedge_resilience::{Admission, Attempt, Ending, Outcome, OutcomeKind, Verdict};
+use selvedge_wire::http1::{Framing, Message};
+use tokio::io::AsyncWriteExt;
+
+use crate::client::Client;
+use crate::connect::connect;
+use crate::deadline::{Deadline, TimedOut};
+use crate::flow::{Flow, FlowFault};
+use crate::head::{self, After, Facts};
+use crate::pool::{Destination, Upstream};
+use crate::receiving::{self, AnswerFault};
+use crate::relay::{self, End};
+use crate::request::Next;
+use crate::scratch::Scratch;
+use crate::sending::{self, ClientFault, Sending};
+use crate::worker::Worker;
+
+/// How long nothing of a body may move, either way.
+const BODY_IDLE: Duration = Duration::from_secs(60);
+/// How long a connection to an endpoint may take where the request's time does not say.
+pub(crate) const CONNECT_TIME: Duration = Duration::from_secs(10);
+
+/// One attempt at a request.
+#[derive(Clone, Copy)]
+pub(crate) struct Exchange<'a> {
+    pub(crate) worker: &'a Rc<Worker>,
+    pub(crate) rule: &'a Rule,
+    pub(crate) facts: &'a Facts,
+    /// Whether the client's connection may go on.
+    pub(crate) stays: bool,
+}
+
+/// What came of an attempt.
+#[derive(Debug)]
+pub(crate) enum Exchanged {
+    /// The client has got the response, or as much of it as there was.
+    Delivered(Next, Ending),
+    /// There is nothing to deliver.
+    Failed(Reason, Verdict),
+    /// The client is the reason that nothing came of it.
+    ClientFault(ClientFault),
+}
+
+/// How far an attempt got.
+enum Reached {
+    /// There is no answer.
+    Fault(Fault),
+    /// There is one, and it is not what the client shall get.
+    Retry(Verdict),
+    /// The connection is another protocol's from here on.
+    Tunnel,
+    /// The response came to the client, or not to its end.
+    Passed {
+        fault: Option<Fault>,
+        after: After,
+        reusable: bool,
+    },
+}
+
+/// What went wrong.
+enum Fault {
+    Connect,
+    Answer(AnswerFault),
+    /// The response broke off, or could not be passed on.
+    Response(FlowFault),
+    TimedOut,
+    Client(ClientFault),
+}
+
+impl Exchange<'_> {
+    /// Sends the request over a connection to the attempt's endpoint and passes the response on.
+    pub(crate) async fn run(
+        self,
+        client: &mut Client,
+        scratch: &mut Scratch,
+        admission: &mut Admission,
+        mut attempt: Attempt,
+    ) -> Exchanged {
+        let destination = (attempt.place(), attempt.port());
+        let connected = self
+            .connection(&client.deadline, &destination, &attempt)
+            .await;
+        let mut upstream = match connected {
+            Ok(upstream) => upstream,
+            Err(fault) => return self.failed(fault, scratch, admission, attempt),
+        };
+        let reached = self
+            .pass(client, &mut upstream, scratch, admission, &mut attempt)
+            .await;
+        match reached {
+            Reached::Fault(fault) => self.failed(fault, scratch, admission, attempt),
+            Reached::Retry(verdict) => Exchanged::Failed(Reason::NoEndpoint, verdict),
+            Reached::Tunnel => self.tunnel(client, &mut upstream, scratch, attempt).await,
+            Reached::Passed {
+                fault: None,
+                after,
+                reusable,
+            } => {
+                attempt.finish(self.worker.clock.now(), Ending::Complete);
+                if reusable {
+                    self.worker.keep(destination, upstream);
+                }
+                Exchanged::Delivered(after.into(), Ending::Complete)
+            }
+            Reached::Passed {
+                fault: Some(fault), ..
+            } => {
+                let (ending, next) = fault.ending();
+                attempt.finish(self.worker.clock.now(), ending);
+                Exchanged::Delivered(next, ending)
+            }
+        }
+    }
+
+    /// A connection that was used before and is open as far as is known, or else a new one.
+    async fn connection(
+        &self,
+        deadline: &Deadline,
+        destination: &Destination,
+        attempt: &Attempt,
+    ) -> Result<Upstream, Fault> {
+        if let Some(upstream) = self.worker.idle(destination) {
+            return Ok(upstream);
+        }
+        let now = self.worker.clock.now();
+        let end = attempt.deadline().unwrap_or(now + CONNECT_TIME);
+        deadline.set(now, Some(end), None);
+        match deadline
+            .within(connect(destination, &self.worker.buffers))
+            .await
+        {
+            Ok(connected) => connected.map_err(|_| Fault::Connect),
+            Err(_) if attempt.deadline().is_none() => Err(Fault::Connect),
+            Err(_) => Err(Fault::TimedOut),
+        }
+    }
+
+    async fn pass(
+        &self,
+        client: &mut Client,
+        upstream: &mut Upstream,
+        scratch: &mut Scratch,
+        admission: &mut Admission,
+        attempt: &mut Attempt,
+    ) -> Reached {
+        let Client {
+            stream,
+            inbox,
+            deadline,
+            ..
+        } = client;
+        let (from_client, mut to_client) = stream.split();
+        let (mut from_upstream, to_upstream) = upstream.stream.split();
+        let all_sent = Cell::new(false);
+        let sending = pin!(sending::send(
+            Flow {
+                from: from_client,
+                inbox,
+                decoder: &mut scratch.requests,
+                to: to_upstream,
+                head: &scratch.to_upstream,
+                coding: self.facts.coding(),
+                ended: &scratch.ended,
+                replay: Some(&scratch.replay),
+                deadline,
+            },
+            &all_sent,
+        ));
+        let mut sending = Sending::new(sending);
+        deadline.set(self.worker.clock.now(), attempt.deadline(), Some(BODY_IDLE));
+        let status = loop {
+            let receiving = receiving::receive(
+                &mut from_upstream,
+                &mut upstream.inbox,
+                &mut scratch.responses,
+                &mut to_client,
+                &mut scratch.answer,
+                &mut scratch.to_client,
+            );
+            match deadline.within(sending.along(receiving)).await {
+                Ok(Ok(Ok(status))) => break status,
+                Ok(Ok(Err(fault))) => return Reached::Fault(Fault::Answer(fault)),
+                Ok(Err(fault)) => return Reached::Fault(Fault::Client(fault)),
+                // It is the endpoint that takes its time, and it may.
+                Err(TimedOut::Idle) if all_sent.get() => {
+                    deadline.set(self.worker.clock.now(), attempt.deadline(), None);
+                }
+                Err(TimedOut::Idle) => {
+                    return Reached::Fault(Fault::Client(ClientFault::Stalled));
+                }
+                Err(TimedOut::End) => return Reached::Fault(Fault::TimedOut),
+            }
+        };
+        let repeatable = self.is_repeatable() && scratch.replay.is_whole();
+        let verdict = self.judge(status, repeatable, admission, attempt);
+        if let Verdict::Retry { .. } = verdict {
+            return Reached::Retry(verdict);
+        }
+        let framing = scratch.responses.framing();
+        let response = Message::new(scratch.responses.head(), &scratch.answer);
+        let keeps = response.keeps_connection();
+        scratch.to_client.clear();
+        let (coding, after) = head::write_response(
+            &mut scratch.to_client,
+            &response,
+            framing,
+            &self.rule.filters,
+            self.facts,
+            self.after(),
+        );
+        if framing == Framing::Tunnel {
+            return Reached::Tunnel;
+        }
+        deadline.set(self.worker.clock.now(), attempt.deadline(), Some(BODY_IDLE));
+        let mut response = Flow {
+            from: from_upstream,
+            inbox: &mut upstream.inbox,
+            decoder: &mut scratch.responses,
+            to: to_client,
+            head: &scratch.to_client,
+            coding,
+            ended: &Cell::new(false),
+            replay: None,
+            deadline,
+        };
+        let fault = match deadline.within(sending.along(response.run())).await {
+            Ok(Ok(Ok(()))) => None,
+            Ok(Ok(Err(fault))) => Some(Fault::Response(fault)),
+            Ok(Err(fault)) => Some(Fault::Client(fault)),
+            Err(_) => Some(Fault::TimedOut),
+        };
+        // What comes behind a response was not asked for, and what was not sent would be taken for the
+        // next request.
+        let reusable =
+            keeps && framing != Framing::UntilClose && all_sent.get() && upstream.inbox.is_empty();
+        let after = if all_sent.get() { after } else { After::Close };
+        Reached::Passed {
+            fault,
+            after,
+            reusable,
+        }
+    }
+
+    fn judge(
+        &self,
+        status: u16,
+        repeatable: bool,
+        admission: &mut Admission,
+        attempt: &mut Attempt,
+    ) -> Verdict {
+        let now = self.worker.clock.now();
+        admission.on_answer(now, &mut self.worker.seat(), attempt, status, repeatable)
+    }
+
+    /// Nothing of a response came to the client.
+    fn failed(
+        &self,
+        fault: Fault,
+        scratch: &Scratch,
+        admission: &mut Admission,
+        attempt: Attempt,
+    ) -> Exchanged {
+        let now = self.worker.clock.now();
+        let (kind, reason) = match fault {
+            Fault::Connect => (OutcomeKind::ConnectFailed, Reason::ConnectFailed),
+            Fault::Answer(AnswerFault::Cut) => (OutcomeKind::Cut, Reason::ResponseCut),
+            Fault::Answer(AnswerFault::Malformed(_)) => {
+                (OutcomeKind::Malformed, Reason::MalformedResponse)
+            }
+            Fault::TimedOut => match admission.deadline() {
+                Some(end) if end <= now => (OutcomeKind::TimedOut, Reason::RequestTimeout),
+                _ => (OutcomeKind::TimedOut, Reason::AttemptTimeout),
+            },
+            Fault::Client(fault) => {
+                attempt.finish(now, Ending::Cancelled);
+                return Exchanged::ClientFault(fault);
+            }
+            Fault::Answer(AnswerFault::ClientGone) | Fault::Response(_) => {
+                attempt.finish(now, Ending::Cancelled);
+                return Exchanged::ClientFault(ClientFault::Gone);
+            }
+        };
+        let was_sent = kind != OutcomeKind::ConnectFailed;
+        let repeatable = (!was_sent || self.is_repeatable()) && scratch.replay.is_whole();
+        let outcome = Outcome { kind, repeatable };
+        let verdict = admission.on_outcome(now, &mut self.worker.seat(), attempt, outcome);
+        Exchanged::Failed(reason, verdict)
+    }
+
+    /// Whether sending the request twice is as good as sending it once.
+    fn is_repeatable(&self) -> bool {
+        let retry = self.rule.retry.as_ref();
+        self.facts.is_idempotent || retry.is_some_and(|retry| retry.non_idempotent)
+    }
+
+    fn after(&self) -> After {
+        match self.stays && self.facts.keeps_connection {
+            true => After::Keep,
+            false => After::Close,
+        }
+    }
+
+    /// Another protocol begins behind the head, and lasts as long as both sides want.
+    async fn tunnel(
+        &self,
+        client: &mut Client,
+        upstream: &mut Upstream,
+        scratch: &mut Scratch,
+        attempt: Attempt,
+    ) -> Exchanged {
+        let now = self.worker.clock.now();
+        client.deadline.set(now, None, None);
+        let ended = match client.stream.write_all(&scratch.to_client).await {
+            Ok(()) => {
+                let there = End {
+                    stream: &mut client.stream,
+                    inbox: &mut client.inbox,
+                };
+                let back = End {
+                    stream: &mut upstream.stream,
+                    inbox: &mut upstream.inbox,
+                };
+                relay::relay(there, back, &client.deadline).await
+            }
+            Err(_) => relay::Ended::Reset,
+        };
+        let ending = match ended {
+            relay::Ended::Whole => Ending::Complete,
+            relay::Ended::Reset | relay::Ended::Idle => Ending::Cancelled,
+        };
+        attempt.finish(self.worker.clock.now(), ending);
+        Exchanged::Delivered(Next::Done, ending)
+    }
+}
+
+impl Fault {
+    /// What became of a response whose head the client has got.
+    fn ending(&self) -> (Ending, Next) {
+        match self {
+            Self::Response(FlowFault::Cut) => (Ending::Cut, Next::Reset),
+            Self::Response(FlowFault::Malformed(_)) => (Ending::Malformed, Next::Reset),
+            Self::TimedOut => (Ending::TimedOut, Next::Reset),
+            Self::Response(FlowFault::Write(_))
+            | Self::Client(_)
+            | Self::Connect
+            | Self::Answer(_) => (Ending::Cancelled, Next::Reset),
+        }
+    }
+}

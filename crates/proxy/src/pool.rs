@@ -1,0 +1,95 @@
+//! Connections to endpoints that wait for their next request: of one worker, and of nobody else.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use selvedge_model::{Instant, Place, Port};
+use tokio::net::TcpStream;
+
+use crate::buffer::Inbox;
+
+/// A connection to an endpoint.
+#[derive(Debug)]
+pub(crate) struct Upstream {
+    pub(crate) stream: TcpStream,
+    pub(crate) inbox: Inbox,
+    /// Whether it has carried a request before.
+    pub(crate) reused: bool,
+}
+
+/// Where a connection leads.
+pub(crate) type Destination = (Place, Port);
+
+/// Idle connections, the one used last on top.
+#[derive(Debug, Default)]
+pub(crate) struct Pool {
+    idle: RefCell<HashMap<Destination, Vec<Idle>>>,
+    count: Cell<usize>,
+    /// Connections that were closed because there was no room for them.
+    crowded_out: Cell<u64>,
+}
+
+#[derive(Debug)]
+struct Idle {
+    upstream: Upstream,
+    since: Instant,
+}
+
+impl Pool {
+    /// Most idle connections of a worker.
+    const MOST: usize = 1024;
+    /// Most of them to one endpoint.
+    const MOST_PER_ENDPOINT: usize = 512;
+    /// How long one is kept.
+    const LIFE: Duration = Duration::from_secs(60);
+
+    /// A connection that is open as far as is known, if one is there.
+    pub(crate) fn take(&self, destination: &Destination) -> Option<Upstream> {
+        let mut idle = self.idle.borrow_mut();
+        let connections = idle.get_mut(destination)?;
+        while let Some(Idle { upstream, .. }) = connections.pop() {
+            self.count.set(self.count.get() - 1);
+            if is_quiet(&upstream.stream) {
+                return Some(upstream);
+            }
+        }
+        None
+    }
+
+    /// Keeps a connection whose last response is whole.
+    pub(crate) fn put(&self, now: Instant, destination: Destination, mut upstream: Upstream) {
+        let mut idle = self.idle.borrow_mut();
+        let connections = idle.entry(destination).or_default();
+        if self.count.get() == Self::MOST || connections.len() == Self::MOST_PER_ENDPOINT {
+            self.crowded_out.set(self.crowded_out.get() + 1);
+            return;
+        }
+        upstream.reused = true;
+        connections.push(Idle {
+            upstream,
+            since: now,
+        });
+        self.count.set(self.count.get() + 1);
+    }
+
+    /// Closes what has been idle for too long or was closed by its peer. True if any is left.
+    pub(crate) fn sweep(&self, now: Instant) -> bool {
+        let mut idle = self.idle.borrow_mut();
+        idle.retain(|_, connections| {
+            connections
+                .retain(|it| now.since(it.since) < Self::LIFE && is_quiet(&it.upstream.stream));
+            !connections.is_empty()
+        });
+        self.count.set(idle.values().map(Vec::len).sum());
+        self.count.get() > 0
+    }
+}
+
+/// Whether nothing has come on a connection on which nothing may come: neither its end nor bytes that
+/// nobody has asked for. Asks the runtime, which has heard of what came before it last looked.
+fn is_quiet(stream: &TcpStream) -> bool {
+    let mut cx = Context::from_waker(Waker::noop());
+    matches!(stream.poll_read_ready(&mut cx), Poll::Pending)
+}

@@ -1,0 +1,217 @@
+//! One request, from its first byte to its record: the table of contents of the proxy path.
+//!
+//! [`serve`] is read from top to bottom: read, route, admit, then exchange until there is something
+//! to deliver, and record. Both directions of an exchange live in this one task. Where it is dropped,
+//! the admission and the attempt give back what they hold.
+
+use std::net::Ipv4Addr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use selvedge_model::{HttpAction, Instant, Port, Reason, RequestHead, Rule, Selected};
+use selvedge_resilience::{Call, Ending, Verdict};
+use selvedge_wire::http1::{Answers, Framing, Message, Version};
+use tokio::io::AsyncWriteExt;
+
+use crate::client::Client;
+use crate::exchange::{Exchange, Exchanged};
+use crate::head::{self, After, Facts, Parts};
+use crate::receiving::read_head;
+use crate::respond::Reply;
+use crate::routing::Routing;
+use crate::scratch::Scratch;
+use crate::sending::ClientFault;
+use crate::trace::Trace;
+use crate::worker::Worker;
+
+/// What becomes of the client's connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// It may send its next request.
+    Keep,
+    /// It is closed, once it has taken what was sent.
+    Close,
+    /// It is reset: what it got must not be taken for everything.
+    Reset,
+    /// It has come to its end.
+    Done,
+}
+
+/// How long a head may take from its first byte to its last.
+const HEAD_TIME: Duration = Duration::from_secs(30);
+/// How long a client may take nothing of an answer of ours.
+const REPLY_TIME: Duration = Duration::from_secs(10);
+
+/// Serves the request whose first bytes are in the client's inbox.
+pub(crate) async fn serve(worker: &Rc<Worker>, client: &mut Client) -> Next {
+    let mut scratch = worker.scratches.take();
+    let next = match phases(worker, client, &mut scratch).await {
+        Ok(next) => next,
+        Err(reply) => answer(worker, client, &mut scratch, &reply).await,
+    };
+    worker.scratches.put(scratch);
+    next
+}
+
+async fn phases(
+    worker: &Rc<Worker>,
+    client: &mut Client,
+    scratch: &mut Scratch,
+) -> Result<Next, Reply> {
+    let started = worker.clock.now();
+
+    // Read.
+    if !read(client, scratch, started).await? {
+        return Ok(Next::Close);
+    }
+    let facts = Facts::of(&scratch.request(), scratch.requests.framing());
+
+    // Route.
+    let (routing, stays) = worker.routing(client.asked).ok_or(Reason::NoRoute)?;
+    let (rule, prefix_bytes) = route(&routing, client.asked, &scratch.request())?;
+    if let Some(HttpAction::Redirect(redirect)) = &rule.filters.action {
+        return Err(Reply::redirect(redirect, &scratch.request(), prefix_bytes));
+    }
+    let random = worker.rng().next_u64();
+    let destination = rule.pick((random >> 32) as u32).ok_or(Reason::NoBackend)?;
+
+    // Admit.
+    let trace = Trace::of(&scratch.request(), &mut worker.rng());
+    let call = Call {
+        source: client.source,
+        route: rule.index,
+        destination,
+        trace: trace.key(),
+        timeouts: rule.timeouts,
+        retry: rule.retry.as_ref(),
+    };
+    let mut admission = routing.node.admit(started, &mut worker.seat(), &call)?;
+    prepare(worker, scratch, &facts, rule, prefix_bytes, &trace);
+
+    // Exchange, until there is something to deliver.
+    let exchange = Exchange {
+        worker,
+        rule,
+        facts: &facts,
+        stays,
+    };
+    loop {
+        let attempt = admission.attempt(worker.clock.now(), &mut worker.seat())?;
+        match exchange.run(client, scratch, &mut admission, attempt).await {
+            Exchanged::Delivered(next, ending) => {
+                admission.finish(worker.clock.now(), ending);
+                return Ok(next);
+            }
+            Exchanged::Failed(_, Verdict::Retry { at }) => {
+                worker.wait_until(at).await;
+                scratch.begin_again();
+            }
+            Exchanged::Failed(reason, Verdict::Deliver { .. }) => {
+                admission.finish(worker.clock.now(), Ending::Complete);
+                return Err(reason.into());
+            }
+            Exchanged::ClientFault(ClientFault::Gone) => return Ok(Next::Close),
+            Exchanged::ClientFault(ClientFault::Stalled) => {
+                return Err(Reason::RequestStalled.into());
+            }
+            Exchanged::ClientFault(ClientFault::Malformed(fault)) => return Err(fault.into()),
+        }
+    }
+}
+
+/// Reads the head. False where the client went away before it was whole.
+async fn read(client: &mut Client, scratch: &mut Scratch, now: Instant) -> Result<bool, Reply> {
+    let Client {
+        stream,
+        inbox,
+        deadline,
+        ..
+    } = client;
+    deadline.set(now, Some(now + HEAD_TIME), None);
+    loop {
+        if read_head(inbox, &mut scratch.requests, &mut scratch.head)?.is_some() {
+            return Ok(true);
+        }
+        match deadline.within(inbox.fill(stream)).await {
+            Ok(Ok(1..)) => {}
+            Ok(Ok(0) | Err(_)) => return Ok(false),
+            Err(_) => return Err(Reason::RequestStalled.into()),
+        }
+    }
+}
+
+/// The rule for a request, and how long the prefix is that it matched.
+fn route<'r>(
+    routing: &'r Routing,
+    (address, port): (Ipv4Addr, Port),
+    request: &Message<'_>,
+) -> Result<(&'r Rule, usize), Reply> {
+    let listener = routing
+        .table
+        .listener(address, port)
+        .ok_or(Reason::NoRoute)?;
+    let parts = Parts::of(request);
+    let head = RequestHead {
+        method: head::method(request),
+        path: parts.path,
+        query: parts.query,
+        fields: &head::ByName(*request),
+    };
+    match listener.select(&head) {
+        Selected::Rule { rule, prefix_bytes } => Ok((rule, prefix_bytes)),
+        Selected::NoRoute => Err(Reason::NoRoute.into()),
+    }
+}
+
+/// Makes the head that goes to endpoints.
+fn prepare(
+    worker: &Worker,
+    scratch: &mut Scratch,
+    facts: &Facts,
+    rule: &Rule,
+    prefix_bytes: usize,
+    trace: &Trace,
+) {
+    let mut out = std::mem::take(&mut scratch.to_upstream);
+    let request = scratch.request();
+    head::write_request(&mut out, &request, &rule.filters, prefix_bytes, trace);
+    trace.write_missing(&mut out, &request, &mut worker.rng());
+    head::write_framing(&mut out, &request, facts.framing, Version::Http11);
+    if facts.wants_upgrade {
+        head::write_upgrade(&mut out, &request);
+    }
+    out.extend_from_slice(b"\r\n");
+    let answers = Answers::of(head::method(&request));
+    scratch.responses.answers(answers);
+    scratch.head_bytes = out.len();
+    scratch.to_upstream = out;
+}
+
+/// Answers for the mesh itself. What of the request is still to come is not waited for: the connection
+/// then ends with the answer.
+async fn answer(
+    worker: &Worker,
+    client: &mut Client,
+    scratch: &mut Scratch,
+    reply: &Reply,
+) -> Next {
+    let request = scratch.request();
+    let is_read = !scratch.head.is_empty()
+        && (scratch.ended.get() || scratch.requests.framing() == Framing::Empty);
+    let after = match is_read && request.keeps_connection() {
+        true => After::Keep,
+        false => After::Close,
+    };
+    let with_body = head::method(&request) != b"HEAD";
+    let mut out = std::mem::take(&mut scratch.to_client);
+    out.clear();
+    reply.write(&mut out, after, with_body);
+    let now = worker.clock.now();
+    client.deadline.set(now, Some(now + REPLY_TIME), None);
+    let sent = client.deadline.within(client.stream.write_all(&out)).await;
+    scratch.to_client = out;
+    match sent {
+        Ok(Ok(())) => after.into(),
+        _ => Next::Reset,
+    }
+}

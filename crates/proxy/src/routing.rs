@@ -1,0 +1,109 @@
+//! What requests meet: routes and gates of one configuration, swapped as a whole.
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use selvedge_feed::View;
+use selvedge_model::{Backend, Port, Protocol, RouteTable, ServiceName, Snapshot, Way};
+use selvedge_resilience::{EndpointPlan, Node, NodePlan, RoutePlan, UpstreamPlan, WorkloadPlan};
+
+/// The routing in force; none until the first view has come.
+pub(crate) type SharedRouting = Arc<ArcSwapOption<Routing>>;
+
+/// Routes and gates of one view.
+#[derive(Debug)]
+pub(crate) struct Routing {
+    pub(crate) table: RouteTable,
+    pub(crate) node: Node,
+    view: Arc<View>,
+    workers: usize,
+}
+
+impl Routing {
+    /// What follows from a view; what the one `before` counts goes on.
+    pub(crate) fn of(view: &Arc<View>, before: Option<&Self>, workers: usize) -> Self {
+        let table = RouteTable::of(&view.snapshot);
+        let plan = plan(&view.snapshot, &table);
+        let node = Node::new(&plan, before.map(|before| &before.node), workers);
+        Self {
+            table,
+            node,
+            view: view.clone(),
+            workers,
+        }
+    }
+
+    /// For a connection that was led here when its port still went through the proxy: its service as
+    /// it is now. `None` where the service or its port is gone too.
+    pub(crate) fn of_departed(&self, address: Ipv4Addr, port: Port) -> Option<Self> {
+        let mut service = self.view.snapshot.service_at(address)?.clone();
+        service
+            .ports
+            .retain(|it| it.port == port && it.protocol == Protocol::Tcp);
+        service.ports.first_mut()?.way = Way::ProxyOrDirect;
+        let mut snapshot = Snapshot::empty();
+        snapshot.workloads = self.view.snapshot.workloads.clone();
+        snapshot.services.insert(service.name.clone(), service);
+        let settings = self.view.settings.clone();
+        Some(Self::of(
+            &Arc::new(View { snapshot, settings }),
+            None,
+            self.workers,
+        ))
+    }
+}
+
+fn plan(snapshot: &Snapshot, table: &RouteTable) -> NodePlan {
+    let upstreams = table.backends().iter();
+    let routes = table.rules().iter();
+    let proxied = proxied(snapshot);
+    let workloads = snapshot.workloads.values();
+    NodePlan {
+        upstreams: upstreams
+            .map(|backend| upstream(snapshot, backend))
+            .collect(),
+        routes: routes
+            .map(|rule| RoutePlan {
+                name: rule.name.clone(),
+            })
+            .collect(),
+        workloads: workloads
+            .map(|workload| WorkloadPlan {
+                cgroup: workload.cgroup,
+                is_entry: !proxied.contains(&workload.service),
+            })
+            .collect(),
+    }
+}
+
+/// Services that serve something through the proxy: what their workloads send is not at its entry.
+fn proxied(snapshot: &Snapshot) -> BTreeSet<&ServiceName> {
+    let services = snapshot.services.values();
+    let is_proxied = services.filter(|it| it.ports.iter().any(|port| port.way != Way::Direct));
+    is_proxied.map(|service| &service.name).collect()
+}
+
+fn upstream(snapshot: &Snapshot, backend: &Backend) -> UpstreamPlan {
+    let service = snapshot.services.get(&backend.service);
+    let is_it = |port: &&selvedge_model::ServicePort| {
+        port.port == backend.port && port.protocol == Protocol::Tcp
+    };
+    let port = service.and_then(|service| service.ports.iter().find(is_it));
+    let endpoints = port.into_iter().flat_map(|port| &port.endpoints);
+    UpstreamPlan {
+        backend: backend.clone(),
+        policy: service
+            .and_then(|it| it.requests.clone())
+            .unwrap_or_default(),
+        endpoints: endpoints
+            .filter(|endpoint| endpoint.ready)
+            .map(|endpoint| EndpointPlan {
+                place: endpoint.place,
+                port: endpoint.port,
+                weight: endpoint.weight,
+            })
+            .collect(),
+    }
+}

@@ -1,0 +1,101 @@
+//! What a request needs while it lasts: of the worker, lent to the connection it came on.
+
+use std::cell::{Cell, RefCell};
+
+use selvedge_wire::Limits;
+use selvedge_wire::http1::{Answers, Decoder, Message};
+
+use crate::head;
+use crate::replay::Replay;
+
+/// State of one request and its response. An idle connection has none.
+#[derive(Debug)]
+pub(crate) struct Scratch {
+    pub(crate) requests: Decoder,
+    /// The request's head as it came; `requests` knows its parts.
+    pub(crate) head: Vec<u8>,
+    /// Whether the request's end was met.
+    pub(crate) ended: Cell<bool>,
+    /// The request's head as it goes to an endpoint, and in later attempts what was sent of its body.
+    pub(crate) to_upstream: Vec<u8>,
+    /// How long the head alone is.
+    pub(crate) head_bytes: usize,
+    pub(crate) replay: Replay,
+    pub(crate) responses: Decoder,
+    /// The response's head as it came; `responses` knows its parts.
+    pub(crate) answer: Vec<u8>,
+    /// The response's head as it goes to the client.
+    pub(crate) to_client: Vec<u8>,
+}
+
+impl Scratch {
+    fn new() -> Self {
+        Self {
+            requests: Decoder::requests(Limits::default()),
+            head: Vec::new(),
+            ended: Cell::new(false),
+            to_upstream: Vec::new(),
+            head_bytes: 0,
+            replay: Replay::default(),
+            responses: Decoder::responses(Limits::default()),
+            answer: Vec::new(),
+            to_client: Vec::new(),
+        }
+    }
+
+    /// Ready for another request, of any connection.
+    fn clear(&mut self) {
+        self.requests.restart();
+        self.head.clear();
+        self.ended.set(false);
+        self.to_upstream.clear();
+        self.replay.clear();
+        self.responses.restart();
+        self.answer.clear();
+        self.to_client.clear();
+    }
+
+    /// Ready for another attempt at the same request.
+    pub(crate) fn begin_again(&mut self) {
+        let answers = Answers::of(head::method(&self.request()));
+        self.responses.restart();
+        self.responses.answers(answers);
+        self.answer.clear();
+        self.to_client.clear();
+        self.to_upstream.truncate(self.head_bytes);
+        self.to_upstream.extend_from_slice(&self.replay.bytes());
+    }
+
+    /// The request's head.
+    pub(crate) fn request(&self) -> Message<'_> {
+        Message::new(self.requests.head(), &self.head)
+    }
+}
+
+/// Scratches that are free at this moment.
+#[derive(Debug, Default)]
+pub(crate) struct Scratches {
+    #[expect(
+        clippy::vec_box,
+        reason = "they are lent, and moving a pointer is cheaper"
+    )]
+    free: RefCell<Vec<Box<Scratch>>>,
+}
+
+impl Scratches {
+    /// How many are kept for later.
+    const MOST: usize = 256;
+
+    pub(crate) fn take(&self) -> Box<Scratch> {
+        let free = self.free.borrow_mut().pop();
+        free.unwrap_or_else(|| Box::new(Scratch::new()))
+    }
+
+    pub(crate) fn put(&self, mut scratch: Box<Scratch>) {
+        let mut free = self.free.borrow_mut();
+        if free.len() < Self::MOST {
+            scratch.clear();
+            free.push(scratch);
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Connections of which no request is seen: led to an endpoint as a whole.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::Poll;
+
+use selvedge_model::Reason;
+use selvedge_resilience::{Admission, Attempt, Call, Ending, Outcome, OutcomeKind, Verdict};
+
+use crate::client::Client;
+use crate::connect::connect;
+use crate::detect::{self, Spoken};
+use crate::exchange::CONNECT_TIME;
+use crate::pool::Upstream;
+use crate::relay::{End, Ended, relay, reset_at_close};
+use crate::worker::Worker;
+
+/// A way to an endpoint that has been let in.
+struct Led {
+    admission: Admission,
+    attempt: Attempt,
+    upstream: Upstream,
+}
+
+/// Relays a connection to an endpoint. Where none can be reached it is reset.
+pub(crate) async fn serve(worker: &Rc<Worker>, client: &mut Client) {
+    match lead(worker, client).await {
+        Ok(led) => carry(worker, client, led).await,
+        Err(_) => reset_at_close(&client.stream),
+    }
+}
+
+/// Finds out what is spoken, with a connection to an endpoint made at once, so that a server that
+/// speaks first is heard without delay. True where requests of HTTP/1 are to be served; everything
+/// else has been served when this ends.
+pub(crate) async fn detect(worker: &Rc<Worker>, client: &mut Client) -> bool {
+    let Ok(mut led) = lead(worker, client).await else {
+        reset_at_close(&client.stream);
+        return false;
+    };
+    if first_bytes(client, &mut led.upstream).await == Spoken::Http {
+        let destination = (led.attempt.place(), led.attempt.port());
+        worker.keep(destination, led.upstream);
+        return true;
+    }
+    carry(worker, client, led).await;
+    false
+}
+
+/// Connects to an endpoint, and to another where that cannot be done.
+async fn lead(worker: &Rc<Worker>, client: &Client) -> Result<Led, Reason> {
+    let (routing, _) = worker.routing(client.asked).ok_or(Reason::NoRoute)?;
+    let listener = routing.table.listener(client.asked.0, client.asked.1);
+    let rule = listener.ok_or(Reason::NoRoute)?.connection_rule();
+    let random = worker.rng().next_u64();
+    let destination = rule.pick((random >> 32) as u32).ok_or(Reason::NoBackend)?;
+    let call = Call {
+        source: client.source,
+        route: rule.index,
+        destination,
+        trace: 0,
+        timeouts: selvedge_model::Timeouts::default(),
+        retry: None,
+    };
+    let now = worker.clock.now();
+    let admitted = routing.node.admit(now, &mut worker.seat(), &call);
+    let mut admission = admitted.map_err(|refused| refused.reason)?;
+    loop {
+        let now = worker.clock.now();
+        let attempt = admission.attempt(now, &mut worker.seat());
+        let attempt = attempt.map_err(|refused| refused.reason)?;
+        client.deadline.set(now, Some(now + CONNECT_TIME), None);
+        let destination = (attempt.place(), attempt.port());
+        let connecting = connect(&destination, &worker.buffers);
+        if let Ok(Ok(upstream)) = client.deadline.within(connecting).await {
+            return Ok(Led {
+                admission,
+                attempt,
+                upstream,
+            });
+        }
+        let outcome = Outcome {
+            kind: OutcomeKind::ConnectFailed,
+            repeatable: true,
+        };
+        let now = worker.clock.now();
+        let verdict = admission.on_outcome(now, &mut worker.seat(), attempt, outcome);
+        match verdict {
+            Verdict::Deliver { .. } => return Err(Reason::ConnectFailed),
+            Verdict::Retry { at } => worker.wait_until(at).await,
+        }
+    }
+}
+
+/// Waits until either side has said enough to tell what is spoken. Whoever only listens says that too,
+/// by its end.
+async fn first_bytes(client: &mut Client, upstream: &mut Upstream) -> Spoken {
+    client
+        .deadline
+        .set(selvedge_model::Instant::default(), None, None);
+    let Client { stream, inbox, .. } = client;
+    poll_fn(|cx| {
+        loop {
+            if let Poll::Ready(_said) = upstream.inbox.poll_fill(cx, &mut upstream.stream) {
+                return Poll::Ready(Spoken::Other);
+            }
+            match inbox.poll_fill(cx, stream) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(1..)) => match detect::spoken(inbox.bytes()) {
+                    Spoken::Unclear => {}
+                    spoken => return Poll::Ready(spoken),
+                },
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Spoken::Other),
+            }
+        }
+    })
+    .await
+}
+
+async fn carry(worker: &Worker, client: &mut Client, led: Led) {
+    let Led {
+        admission,
+        attempt,
+        mut upstream,
+    } = led;
+    client.deadline.set(worker.clock.now(), None, None);
+    let there = End {
+        stream: &mut client.stream,
+        inbox: &mut client.inbox,
+    };
+    let back = End {
+        stream: &mut upstream.stream,
+        inbox: &mut upstream.inbox,
+    };
+    let ending = match relay(there, back, &client.deadline).await {
+        Ended::Whole => Ending::Complete,
+        Ended::Reset | Ended::Idle => Ending::Cancelled,
+    };
+    let now = worker.clock.now();
+    attempt.finish(now, ending);
+    admission.finish(now, ending);
+}

@@ -1,0 +1,146 @@
+//! Who belongs to whom: trace contexts and request ids, passed on where they come and made where
+//! they do not.
+
+use selvedge_model::Rng;
+use selvedge_wire::http1::{FieldName, Message, write};
+
+const HEX: &[u8; 16] = b"0123456789abcdef";
+
+/// The trace of a request (W3C Trace Context, section 3.2.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Trace {
+    /// The trace id.
+    id: u128,
+    /// Whether it came with the request.
+    came: bool,
+}
+
+impl Trace {
+    /// The trace that a request belongs to, or a new one. More than one `traceparent`, or one that is
+    /// none, is as good as nothing (section 3.2.3).
+    pub(crate) fn of(request: &Message<'_>, rng: &mut Rng) -> Self {
+        let mut values = request.values(FieldName::Traceparent);
+        match (values.next().and_then(trace_id), values.next()) {
+            (Some(id), None) => Self { id, came: true },
+            _ => Self {
+                id: random(rng),
+                came: false,
+            },
+        }
+    }
+
+    /// 64 bits that are the same for the requests of a trace, and never 0.
+    pub(crate) fn key(&self) -> u64 {
+        let folded = self.id ^ (self.id >> 64);
+        (folded & u128::from(u64::MAX)) as u64 | 1
+    }
+
+    /// Whether the `traceparent` fields that came are passed on.
+    pub(crate) fn came(&self) -> bool {
+        self.came
+    }
+
+    /// Puts the fields that did not come: a parent that nobody has sampled, and a request id.
+    pub(crate) fn write_missing(&self, out: &mut Vec<u8>, request: &Message<'_>, rng: &mut Rng) {
+        if !self.came {
+            let mut value = *b"00-00000000000000000000000000000000-0000000000000000-00";
+            hex(&mut value[3..35], self.id);
+            hex(&mut value[36..52], u128::from(rng.next_u64() | 1));
+            write::field(out, b"traceparent", &value);
+        }
+        if request.values(FieldName::XRequestId).next().is_none() {
+            write::field(out, b"x-request-id", &uuid(random(rng)));
+        }
+    }
+}
+
+/// The trace id of a `traceparent` of any version (section 3.2.2.1 and, for others, 3.2.4).
+fn trace_id(value: &[u8]) -> Option<u128> {
+    let is_shaped = value.len() >= 55 && [2, 35, 52].iter().all(|at| value[*at] == b'-');
+    let is_version =
+        is_shaped && &value[..2] != b"ff" && (&value[..2] != b"00" || value.len() == 55);
+    if !is_version {
+        return None;
+    }
+    let number = |digits: &[u8]| {
+        digits.iter().try_fold(0_u128, |number, digit| {
+            let digit = match digit {
+                b'0'..=b'9' => digit - b'0',
+                b'a'..=b'f' => digit - b'a' + 10,
+                _ => return None,
+            };
+            Some(number << 4 | u128::from(digit))
+        })
+    };
+    let (id, parent) = (number(&value[3..35])?, number(&value[36..52])?);
+    number(&value[..2])?;
+    number(&value[53..55])?;
+    (id != 0 && parent != 0).then_some(id)
+}
+
+fn random(rng: &mut Rng) -> u128 {
+    u128::from(rng.next_u64()) << 64 | u128::from(rng.next_u64() | 1)
+}
+
+/// The last digits of `number`, as many as there is room for.
+fn hex(room: &mut [u8], number: u128) {
+    let mut left = number;
+    for digit in room.iter_mut().rev() {
+        *digit = HEX[(left & 0xf) as usize];
+        left >>= 4;
+    }
+}
+
+/// A random UUID (RFC 9562, section 5.4).
+fn uuid(random: u128) -> [u8; 36] {
+    // Version 4 in the 13th digit, variant 10 in the two upper bits of the 17th.
+    const FIXED: u128 = 0xf000_c000_0000_0000_0000;
+    let bits = random & !FIXED | 0x4000_8000_0000_0000_0000;
+    let mut digits = [0; 32];
+    hex(&mut digits, bits);
+    let mut text = [b'-'; 36];
+    for (from, to) in [
+        (0..8, 0),
+        (8..12, 9),
+        (12..16, 14),
+        (16..20, 19),
+        (20..32, 24),
+    ] {
+        text[to..to + from.len()].copy_from_slice(&digits[from]);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_sound_parent_is_taken() {
+        let sound = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let id = 0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736;
+        assert_eq!(trace_id(sound.as_bytes()), Some(id));
+        let later = sound.replacen("00", "cc", 1) + "-more";
+        assert_eq!(trace_id(later.as_bytes()), Some(id));
+        for wrong in [
+            "",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-0",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-",
+            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "00-4BF92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736_00f067aa0ba902b7-01",
+        ] {
+            assert_eq!(trace_id(wrong.as_bytes()), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn made_ids_have_their_form() {
+        let text = String::from_utf8(uuid(u128::MAX).to_vec()).unwrap();
+        assert_eq!(text, "ffffffff-ffff-4fff-bfff-ffffffffffff");
+        let text = String::from_utf8(uuid(0).to_vec()).unwrap();
+        assert_eq!(text, "00000000-0000-4000-8000-000000000000");
+    }
+}
