@@ -3,7 +3,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
-use core::net::{IpAddr, Ipv4Addr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::num::NonZeroU16;
 use core::str::FromStr;
 
@@ -128,6 +128,26 @@ pub enum Place {
     Outside(IpAddr),
 }
 
+impl Place {
+    /// Where the proxy connects to reach `port` there.
+    ///
+    /// Only the kernel knows where a workload of this host listens at this moment. Its address is made
+    /// up: 100::/64, which routers discard (RFC 6666), and the number of its cgroup; kernel programs on the
+    /// proxy's cgroup lead a connection there to the workload (`crates/node/bpf/upstream.bpf.c`, the other
+    /// half of this). They need an IPv6 socket that is not for IPv6 only, since the workload may have
+    /// either family. They refuse with ECONNREFUSED where nothing listens, and with EDQUOT where the
+    /// connection limit of the workload's service is reached.
+    pub fn upstream_address(self, port: Port) -> SocketAddr {
+        /// As `SV_UPSTREAM_PREFIX` in `crates/node/bpf/abi.h`.
+        const PREFIX: u128 = 0x0100 << 112;
+        let address = match self {
+            Self::Local(cgroup) => Ipv6Addr::from_bits(PREFIX | u128::from(cgroup.0)).into(),
+            Self::Outside(address) => address,
+        };
+        SocketAddr::new(address, port.get())
+    }
+}
+
 /// A name others call, with everything that decides where its connections go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
@@ -156,5 +176,19 @@ impl Service {
     /// The service's identity in kernel maps.
     pub fn id(&self) -> u32 {
         self.address.to_bits()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_workload_is_reached_by_its_cgroup_and_others_by_their_address() {
+        let port = Port::new(80).unwrap();
+        let local = Place::Local(CgroupId(0x0123_4567_89ab_cdef)).upstream_address(port);
+        assert_eq!(local, "[100::123:4567:89ab:cdef]:80".parse().unwrap());
+        let outside = Place::Outside([192, 0, 2, 1].into()).upstream_address(port);
+        assert_eq!(outside, "192.0.2.1:80".parse().unwrap());
     }
 }
