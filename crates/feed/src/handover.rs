@@ -22,6 +22,10 @@ pub enum SocketKind {
     DnsTcpV6 = 4,
     /// Metrics over HTTP, listening on a loopback address of the user's choice.
     Metrics = 5,
+    /// Connections of programs to services that need the proxy, which the kernel leads here: TCP,
+    /// listening on 127.0.0.1, for IPv6 sockets of programs too. Several on one port (`SO_REUSEPORT`),
+    /// over which the kernel spreads connections: one for each thread that is to serve them.
+    Captured = 6,
 }
 
 impl SocketKind {
@@ -34,17 +38,26 @@ impl SocketKind {
     ];
 
     /// Every kind there is.
-    pub const ALL: [Self; 5] = {
+    pub const ALL: [Self; 6] = {
         let [udp4, udp6, tcp4, tcp6] = Self::RESOLVER;
-        [udp4, udp6, tcp4, tcp6, Self::Metrics]
+        [udp4, udp6, tcp4, tcp6, Self::Metrics, Self::Captured]
     };
+
+    /// How many of this kind may travel at once.
+    pub const fn most(self) -> usize {
+        match self {
+            Self::Captured => 16,
+            _ => 1,
+        }
+    }
 
     fn from_byte(byte: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| *kind as u8 == byte)
     }
 }
 
-/// The kinds of the descriptors that come with it, in their order. Each kind at most once.
+/// The kinds of the descriptors that come with it, in their order. Each at most [`SocketKind::most`]
+/// times.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SocketList {
     kinds: Vec<SocketKind>,
@@ -52,20 +65,36 @@ pub struct SocketList {
 
 impl SocketList {
     /// Most descriptors that can travel at once.
-    pub const MAX_SOCKETS: usize = SocketKind::ALL.len();
+    pub const MAX_SOCKETS: usize = {
+        let mut most = 0;
+        let mut index = 0;
+        while index < SocketKind::ALL.len() {
+            most += SocketKind::ALL[index].most();
+            index += 1;
+        }
+        most
+    };
 
     /// Longest list in bytes.
     pub const MAX_BYTES: usize = HEADER_BYTES + Self::MAX_SOCKETS;
 
-    /// Lists `kinds`; the first of equal ones counts.
+    /// Lists `kinds`; of one that comes more often than it may the first count.
     pub fn new(kinds: impl IntoIterator<Item = SocketKind>) -> Self {
         let mut list = Self::default();
         for kind in kinds {
-            if !list.kinds.contains(&kind) {
-                list.kinds.push(kind);
-            }
+            list.add(kind);
         }
         list
+    }
+
+    /// False, and nothing done, where there are as many of this kind as there may be.
+    fn add(&mut self, kind: SocketKind) -> bool {
+        let listed = self.kinds.iter().filter(|it| **it == kind).count();
+        let has_room = listed < kind.most();
+        if has_room {
+            self.kinds.push(kind);
+        }
+        has_room
     }
 
     /// The kinds in order.
@@ -76,7 +105,7 @@ impl SocketList {
     /// The bytes to send together with the descriptors.
     pub fn encode(&self) -> Vec<u8> {
         let count =
-            u8::try_from(self.kinds.len()).expect("there are few kinds, and each at most once");
+            u8::try_from(self.kinds.len()).expect("there are few kinds, and each has a bound");
         let mut bytes = Vec::with_capacity(HEADER_BYTES + self.kinds.len());
         bytes.extend_from_slice(MAGIC);
         bytes.extend_from_slice(&[crate::VERSION, count]);
@@ -101,7 +130,7 @@ impl SocketList {
         let mut list = Self::default();
         for byte in kinds {
             match SocketKind::from_byte(*byte) {
-                Some(kind) if !list.kinds.contains(&kind) => list.kinds.push(kind),
+                Some(kind) if list.add(kind) => {}
                 _ => return Err(SocketListError::Kind { byte: *byte }),
             }
         }
@@ -128,8 +157,8 @@ pub enum SocketListError {
         /// What the agent speaks.
         theirs: u8,
     },
-    /// Unknown or repeated.
-    #[error("socket kind {byte} is unknown or came twice")]
+    /// Unknown, or more often than it may.
+    #[error("socket kind {byte} is unknown or came too often")]
     Kind {
         /// The byte found.
         byte: u8,
@@ -144,23 +173,36 @@ mod tests {
     fn a_list_reads_back_and_leaves_the_first_frame() {
         let list = SocketList::new(SocketKind::ALL);
         let mut bytes = list.encode();
-        assert_eq!(bytes, b"SELV\x02\x05\x01\x02\x03\x04\x05");
-        assert_eq!(bytes.len(), SocketList::MAX_BYTES);
+        assert_eq!(bytes, b"SELV\x03\x06\x01\x02\x03\x04\x05\x06");
         bytes.extend_from_slice(b"frame");
-        assert_eq!(SocketList::decode(&bytes), Ok((list, 11)));
+        assert_eq!(SocketList::decode(&bytes), Ok((list, 12)));
+    }
+
+    #[test]
+    fn each_kind_comes_as_often_as_it_may_and_no_more() {
+        let twenty = |kind| core::iter::repeat_n(kind, 20);
+        let list = SocketList::new(SocketKind::ALL.into_iter().flat_map(twenty));
+        assert_eq!(list.kinds().len(), 5 + 16);
+        let mut bytes = list.encode();
+        assert_eq!(bytes.len(), SocketList::MAX_BYTES);
+        assert_eq!(SocketList::decode(&bytes), Ok((list, bytes.len())));
+        bytes[5] += 1;
+        bytes.push(6);
+        let too_many = SocketList::decode(&bytes);
+        assert_eq!(too_many, Err(SocketListError::Kind { byte: 6 }));
     }
 
     #[test]
     fn what_is_no_list_is_refused() {
         for (bytes, want) in [
             (&b""[..], SocketListError::Short),
-            (b"SELV\x02", SocketListError::Short),
-            (b"SELV\x02\x02\x01", SocketListError::Short),
+            (b"SELV\x03", SocketListError::Short),
+            (b"SELV\x03\x02\x01", SocketListError::Short),
             (b"HTTP\x01\x00", SocketListError::Magic),
             (b"SELV\x01\x00", SocketListError::Version { theirs: 1 }),
-            (b"SELV\x02\x01\x00", SocketListError::Kind { byte: 0 }),
-            (b"SELV\x02\x01\x06", SocketListError::Kind { byte: 6 }),
-            (b"SELV\x02\x02\x01\x01", SocketListError::Kind { byte: 1 }),
+            (b"SELV\x03\x01\x00", SocketListError::Kind { byte: 0 }),
+            (b"SELV\x03\x01\x07", SocketListError::Kind { byte: 7 }),
+            (b"SELV\x03\x02\x01\x01", SocketListError::Kind { byte: 1 }),
         ] {
             assert_eq!(SocketList::decode(bytes), Err(want), "{bytes:?}");
         }

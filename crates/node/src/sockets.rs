@@ -158,9 +158,10 @@ fn address(kind: SocketKind, port: u16) -> SocketAddr {
 fn transport(kind: SocketKind) -> (Type, Protocol) {
     match kind {
         SocketKind::DnsUdpV4 | SocketKind::DnsUdpV6 => (Type::DGRAM, Protocol::UDP),
-        SocketKind::DnsTcpV4 | SocketKind::DnsTcpV6 | SocketKind::Metrics => {
-            (Type::STREAM, Protocol::TCP)
-        }
+        SocketKind::DnsTcpV4
+        | SocketKind::DnsTcpV6
+        | SocketKind::Metrics
+        | SocketKind::Captured => (Type::STREAM, Protocol::TCP),
     }
 }
 

@@ -99,8 +99,8 @@ impl Listeners {
                     own.push(address);
                     listeners.push((address, listener));
                 }
-                // The feed thread's, which keeps it to itself.
-                SocketKind::Metrics => {}
+                // Not the resolver's: the feed thread has taken them out.
+                SocketKind::Metrics | SocketKind::Captured => {}
             }
         }
         let datagrams = [&v4, &v6].into_iter().flatten();
