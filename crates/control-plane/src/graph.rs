@@ -39,6 +39,7 @@ fn edge_report(source: String, destination: String, counters: &EdgeCounters) -> 
         destination,
         connections: counters.connections,
         failures: counters.failures,
+        bypassed: counters.bypassed,
         refused: refused
             .map(|(reason, count)| (reason.to_string(), *count))
             .collect(),

@@ -195,15 +195,20 @@ fn edges(text: &mut Exposition, names: &Names, observation: &Observation) {
         counters,
     });
     let edges: Vec<_> = edges.collect();
-    let help = "Connections led to an endpoint.";
+    let help = "Connections led to an endpoint or to the proxy.";
     let mut family = text.family("selvedge_connections_total", Kind::Counter, help);
     for edge in &edges {
         family.sample(&edge.labels(), edge.counters.connections);
     }
-    let help = "Connections led to an endpoint that could not be established.";
+    let help = "Connections led to an endpoint or to the proxy that could not be established.";
     let mut family = text.family("selvedge_connection_failures_total", Kind::Counter, help);
     for edge in &edges {
         family.sample(&edge.labels(), edge.counters.failures);
+    }
+    let help = "Connections led to an endpoint directly because the proxy was away.";
+    let mut family = text.family("selvedge_connections_bypassed_total", Kind::Counter, help);
+    for edge in &edges {
+        family.sample(&edge.labels(), edge.counters.bypassed);
     }
     let help = "Connections refused by the mesh, by reason.";
     let mut family = text.family("selvedge_connections_refused_total", Kind::Counter, help);

@@ -52,6 +52,7 @@ pub(crate) fn report(api: &Api) -> StatusReport {
             .collect(),
         workloads: workloads.map(|it| workload_report(it, &liveness)).collect(),
         refused: observed.as_ref().map(refused).unwrap_or_default(),
+        bypassed: observed.as_ref().map(bypassed).unwrap_or_default(),
         warnings,
     }
 }
@@ -264,6 +265,10 @@ fn refused(observation: &Observation) -> BTreeMap<String, u64> {
         *refused.entry(reason.to_string()).or_insert(0) += count;
     }
     refused
+}
+
+fn bypassed(observation: &Observation) -> u64 {
+    observation.edges.values().map(|edge| edge.bypassed).sum()
 }
 
 /// What the parts above say between the lines.

@@ -195,6 +195,8 @@ pub struct StatusReport {
     pub workloads: Vec<WorkloadReport>,
     /// Refusals so far, by reason, of all edges together.
     pub refused: BTreeMap<String, u64>,
+    /// Connections so far that went directly because the proxy was away, of all edges together.
+    pub bypassed: u64,
     /// What somebody should look at.
     pub warnings: Vec<Warning>,
 }
@@ -414,10 +416,12 @@ pub struct EdgeReport {
     pub source: String,
     /// Who is called.
     pub destination: String,
-    /// Connections led to an endpoint.
+    /// Connections led to an endpoint, or to the proxy.
     pub connections: u64,
     /// Those that could not be established.
     pub failures: u64,
+    /// Those that went to an endpoint directly because the proxy was away.
+    pub bypassed: u64,
     /// Refusals by reason.
     pub refused: BTreeMap<String, u64>,
     /// What is counted only where the service asks for it.

@@ -27,10 +27,13 @@ pub struct Edge {
 /// What happened on one edge.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EdgeCounters {
-    /// TCP connections and connected or addressed UDP flows that were led to an endpoint.
+    /// TCP connections and connected or addressed UDP flows that were led to an endpoint or to the
+    /// proxy.
     pub connections: u64,
     /// Those of them that could not be established (refused or reset by the endpoint, timed out).
     pub failures: u64,
+    /// Those of them that went to an endpoint although the service needs the proxy, which was away.
+    pub bypassed: u64,
     /// Refusals by the mesh itself, by reason; none of these is in `connections`.
     pub refused: BTreeMap<Reason, u64>,
     /// What is counted only where the service asks for it.

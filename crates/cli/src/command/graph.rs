@@ -50,6 +50,7 @@ pub(crate) fn text(graph: &GraphReport) -> String {
         "TO",
         "CONNECTIONS",
         "FAILED",
+        "BYPASSED",
         "REFUSED",
         "OPEN",
         "BYTES",
@@ -64,6 +65,7 @@ pub(crate) fn text(graph: &GraphReport) -> String {
             edge.destination.clone(),
             edge.connections.to_string(),
             edge.failures.to_string(),
+            edge.bypassed.to_string(),
             refusals(edge),
             figure(detail.map(|it| it.open.to_string())),
             figure(detail.map(|it| bytes(it.bytes_sent.saturating_add(it.bytes_received)))),
@@ -135,6 +137,7 @@ mod tests {
             destination: "web.default".to_owned(),
             connections: 12,
             failures: 1,
+            bypassed: 2,
             refused: [("no_endpoint".to_owned(), 3)].into(),
             detail: Some(EdgeDetailReport {
                 open: 2,
@@ -156,8 +159,8 @@ mod tests {
     #[test]
     fn the_text_has_every_edge_and_who_is_idle() {
         let want = "\
-FROM     TO           CONNECTIONS  FAILED  REFUSED        OPEN  BYTES    CONNECT
-outside  web.default  12           1       3 no_endpoint  2     2.0 KiB  31 us
+FROM     TO           CONNECTIONS  FAILED  BYPASSED  REFUSED        OPEN  BYTES    CONNECT
+outside  web.default  12           1       2         3 no_endpoint  2     2.0 KiB  31 us
 without connections: cart.default
 counted until 100ms ago
 ";

@@ -266,6 +266,13 @@ fn workloads(text: &mut String, report: &StatusReport) {
             refused.collect::<Vec<_>>().join(", ")
         );
     }
+    if report.bypassed > 0 {
+        let bypassed = report.bypassed;
+        let _ = writeln!(
+            text,
+            "\nconnections past the absent proxy so far: {bypassed}"
+        );
+    }
 }
 
 fn warnings(text: &mut String, report: &StatusReport) {
@@ -316,6 +323,7 @@ mod tests {
         };
         let mut report = StatusReport {
             services: vec![service],
+            bypassed: 4,
             ..StatusReport::default()
         };
         report.proxy.state = "serving".to_owned();
@@ -334,6 +342,7 @@ services
                                     10.0.0.1:8080        not ready
 ";
         assert!(text.contains(services), "{text}");
+        assert!(text.contains("absent proxy so far: 4\n"), "{text}");
         assert!(
             text.ends_with("to look at\n  host: nscd runs\n    next: stop it\n"),
             "{text}"

@@ -440,6 +440,7 @@ async fn status_graph_and_metrics_tell_what_was_seen() {
     let counters = EdgeCounters {
         connections: 9,
         failures: 2,
+        bypassed: 3,
         refused: [(Reason::NoEndpoint, 4)].into(),
         detail: Some(EdgeDetail {
             bytes_sent: 10,
@@ -476,16 +477,19 @@ async fn status_graph_and_metrics_tell_what_was_seen() {
         status["refused"],
         json!({"no_endpoint": 4, "no_such_service": 1})
     );
+    assert_eq!(status["bypassed"], 3);
     assert_eq!(status["proxy"]["state"], "away");
     assert_eq!(status["warnings"][0]["about"], "proxy");
     let (_, graph) = bench.ask(Method::GET, "/v1/graph", Value::Null).await;
     assert_eq!(graph["nodes"], json!(["cart.default", "outside"]));
     // The end of the bucket that 40 us are in.
     assert_eq!(graph["edges"][0]["detail"]["connectP50Us"], 43);
+    assert_eq!(graph["edges"][0]["bypassed"], 3);
     let metrics = Metrics::from(&bench.api).exposition();
     let edge = "{source=\"outside\",destination=\"cart.default\"";
     for line in [
         format!("selvedge_connections_total{edge}}} 9"),
+        format!("selvedge_connections_bypassed_total{edge}}} 3"),
         format!("selvedge_connections_refused_total{edge},reason=\"no_endpoint\"}} 4"),
         "selvedge_refusals_total{reason=\"no_such_service\"} 1".to_owned(),
         format!("selvedge_connect_seconds_count{edge}}} 1"),
