@@ -21,7 +21,9 @@ use crate::counters::Counters;
 use crate::dns::worker::Command;
 use crate::handover::{self, HandoverError, Sockets};
 use crate::metrics::{Exporter, Requests};
+use crate::routing::{Routing, SharedRouting};
 use crate::table::{SharedTable, Table};
+use crate::worker::Workers;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
@@ -34,7 +36,10 @@ pub(crate) struct Discovery {
     pub(crate) counters: Arc<Counters>,
     /// To the worker.
     pub(crate) commands: mpsc::Sender<Command>,
-    /// Numbers of probes that went through the worker.
+    /// Whom connections to services are for.
+    pub(crate) workers: Workers,
+    pub(crate) routing: SharedRouting,
+    /// Numbers of probes that went through every thread.
     pub(crate) probed: mpsc::Receiver<u64>,
     pub(crate) subscription: Subscription,
     pub(crate) exporter: Arc<Exporter>,
@@ -160,19 +165,34 @@ impl Discovery {
                     let view = self.subscription.view();
                     let table = view.map(|view| Arc::new(Table::build(view)));
                     self.table.store(table);
+                    self.reroute();
                     Ok(Some(ToAgent::Ack(ack)))
                 }
             },
         }
     }
 
-    /// Hands the sockets to the worker, once there is something to answer from.
+    /// Puts the routing of the view in force.
+    fn reroute(&self) {
+        let before = self.routing.load_full();
+        let workers = self.workers.count();
+        let view = self.subscription.view();
+        let next = view.map(|view| Arc::new(Routing::of(view, before.as_deref(), workers)));
+        self.routing.store(next);
+    }
+
+    /// Hands the sockets to the threads that serve them, once there is something to answer from.
     async fn pass_on(&mut self, sockets: &mut Option<Sockets>) {
         if self.subscription.view().is_some()
             && let Some(sockets) = sockets.take()
         {
+            let (captured, resolver): (Sockets, Sockets) = sockets
+                .into_iter()
+                .partition(|(kind, _)| *kind == SocketKind::Captured);
+            let captured = captured.into_iter().map(|(_, socket)| socket);
+            self.workers.serve(captured.collect()).await;
             // Only a worker that has ended does not take them, and with it the process ends.
-            let _ = self.commands.send(Command::Serve(sockets)).await;
+            let _ = self.commands.send(Command::Serve(resolver)).await;
         }
     }
 }

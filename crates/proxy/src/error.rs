@@ -40,6 +40,9 @@ pub enum Error {
     /// A thread that takes datagrams has ended or hangs, which it never should.
     #[error("a thread of the resolver does not take the next socket")]
     ReceiverThread,
+    /// A thread that serves connections to services has ended, which it never should.
+    #[error("a worker of the proxy path has ended")]
+    WorkerThread,
     /// A task or thread that serves a socket panicked.
     #[error("a task of the resolver panicked")]
     Panicked,

@@ -273,7 +273,7 @@ impl Exchange<'_> {
         let (kind, reason) = match fault {
             Fault::Connect => (OutcomeKind::ConnectFailed, Reason::ConnectFailed),
             Fault::Answer(AnswerFault::Cut) => (OutcomeKind::Cut, Reason::ResponseCut),
-            Fault::Answer(AnswerFault::Malformed(_)) => {
+            Fault::Answer(AnswerFault::Malformed) => {
                 (OutcomeKind::Malformed, Reason::MalformedResponse)
             }
             Fault::TimedOut => match admission.deadline() {
@@ -349,7 +349,7 @@ impl Fault {
             Self::Response(FlowFault::Cut) => (Ending::Cut, Next::Reset),
             Self::Response(FlowFault::Malformed(_)) => (Ending::Malformed, Next::Reset),
             Self::TimedOut => (Ending::TimedOut, Next::Reset),
-            Self::Response(FlowFault::Write(_))
+            Self::Response(FlowFault::Write)
             | Self::Client(_)
             | Self::Connect
             | Self::Answer(_) => (Ending::Cancelled, Next::Reset),

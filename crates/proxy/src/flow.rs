@@ -52,7 +52,7 @@ pub(crate) enum FlowFault {
     /// Where it comes from: it is none.
     Malformed(ProtocolError),
     /// Where it goes: the connection broke.
-    Write(io::Error),
+    Write,
 }
 
 impl Flow<'_> {
@@ -60,7 +60,7 @@ impl Flow<'_> {
     pub(crate) async fn run(&mut self) -> Result<(), FlowFault> {
         loop {
             let batch = self.decode().map_err(FlowFault::Malformed)?;
-            self.pass(&batch).await.map_err(FlowFault::Write)?;
+            self.pass(&batch).await.map_err(|_| FlowFault::Write)?;
             if self.ended.get() {
                 return Ok(());
             }
@@ -126,7 +126,7 @@ impl Flow<'_> {
                     ..Batch::default()
                 };
                 self.ended.set(true);
-                self.pass(&last).await.map_err(FlowFault::Write)
+                self.pass(&last).await.map_err(|_| FlowFault::Write)
             }
             _ => Err(FlowFault::Cut),
         }

@@ -51,11 +51,14 @@ use std::thread;
 
 use arc_swap::ArcSwapOption;
 use selvedge_feed::Subscription;
-use tokio::runtime::{Builder, LocalOptions};
+use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::mpsc;
 
+use crate::clock::Clock;
 use crate::dns::datagram::{Receiver, ReceiverHandle};
 use crate::dns::worker::Queues;
+use crate::routing::SharedRouting;
+use crate::worker::{Worker, Workers};
 
 pub use error::{Error, FilterError};
 pub use origin::{Origin, OriginSource};
@@ -80,27 +83,37 @@ pub fn run(options: Options) -> Result<(), Error> {
     let counters = Arc::new(counters::Counters::default());
     let (commands, received_commands) = mpsc::channel(QUEUE);
     let (probes, probed) = mpsc::channel(QUEUE);
+    let (workers, queues) = Workers::new();
+    let setting = worker::Setting {
+        clock: Clock::start(),
+        routing: SharedRouting::default(),
+        origin: options.origin,
+        counters: counters.clone(),
+    };
     let discovery = discovery::Discovery {
         path: options.feed,
         table: table.clone(),
         counters: counters.clone(),
         commands,
+        workers: workers.clone(),
+        routing: setting.routing.clone(),
         probed,
         subscription: Subscription::new(),
         exporter: Arc::new(metrics::Exporter::new(counters.clone())),
         metrics_listener: None,
     };
-    let worker = Builder::new_current_thread()
-        .enable_all()
-        .build_local(LocalOptions::default())
-        .map_err(|source| start("worker", source))?;
+    let resolver = local_runtime("resolver")?;
     let responder = Arc::new(dns::Responder::new(table, counters, options.origin));
     let (v4, receives_v4) = receiver(&responder)?;
     let (v6, receives_v6) = receiver(&responder)?;
-    let gate = Arc::new(Barrier::new(4));
-    start_thread("feed", &gate, feed_thread(discovery)?)?;
-    start_thread("dns-udp-v4", &gate, || v4.run())?;
-    start_thread("dns-udp-v6", &gate, || v6.run())?;
+    let gate = Arc::new(Barrier::new(4 + workers.count()));
+    for (index, received) in queues.into_iter().enumerate() {
+        start_thread("worker", &gate, worker_thread(&setting, index, received)?)?;
+    }
+    let feed = feed_thread(discovery)?;
+    start_thread("feed", &gate, || feed)?;
+    start_thread("dns-udp-v4", &gate, || || v4.run())?;
+    start_thread("dns-udp-v6", &gate, || || v6.run())?;
     // The C library makes calls of its own in a new thread (rseq, robust futexes), and ends the
     // process when they fail: the filter comes after them and before anything from outside.
     gate.wait();
@@ -109,13 +122,41 @@ pub fn run(options: Options) -> Result<(), Error> {
     let queues = Queues {
         commands: received_commands,
         probed: probes,
+        workers,
     };
     let receivers = [receives_v4, receives_v6];
-    worker.block_on(dns::worker::work(responder, receivers, queues))
+    resolver.block_on(dns::worker::work(responder, receivers, queues))
 }
 
 fn receiver(responder: &Arc<dns::Responder>) -> Result<(Receiver, ReceiverHandle), Error> {
     Receiver::new(responder.clone()).map_err(|source| start("thread of datagrams", source))
+}
+
+fn local_runtime(what: &'static str) -> Result<LocalRuntime, Error> {
+    Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default())
+        .map_err(|source| start(what, source))
+}
+
+/// What a thread of the proxy path does. Its end closes its command queue, by which it is noticed.
+fn worker_thread(
+    setting: &worker::Setting,
+    index: usize,
+    commands: mpsc::Receiver<worker::Command>,
+) -> Result<impl FnOnce() -> Box<dyn FnOnce()> + Send + use<>, Error> {
+    let setting = setting.clone();
+    let mut seed = [0; 8];
+    rustix::rand::getrandom(&mut seed, rustix::rand::GetRandomFlags::empty())
+        .map_err(|source| start("worker", source.into()))?;
+    Ok(move || -> Box<dyn FnOnce()> {
+        let runtime = local_runtime("worker");
+        let worker = Worker::new(setting, index, u64::from_ne_bytes(seed));
+        Box::new(move || match runtime {
+            Ok(runtime) => runtime.block_on(worker::work(worker, commands)),
+            Err(error) => eprintln!("selvedge proxy: {error}"),
+        })
+    })
 }
 
 /// What the feed thread does. Its end closes the command queue, by which the worker notices.
@@ -127,14 +168,16 @@ fn feed_thread(discovery: discovery::Discovery) -> Result<impl FnOnce() + Send, 
     Ok(move || runtime.block_on(discovery.follow()))
 }
 
-/// Starts a thread; it passes `gate` once when it has started and once when it may go on.
-fn start_thread(
+/// Starts a thread; it passes `gate` once when it has what it works with, for which it makes calls
+/// that are forbidden later, and once when it may go on.
+fn start_thread<W: FnOnce()>(
     name: &'static str,
     gate: &Arc<Barrier>,
-    work: impl FnOnce() + Send + 'static,
+    prepare: impl FnOnce() -> W + Send + 'static,
 ) -> Result<(), Error> {
     let gate = gate.clone();
     let thread = thread::Builder::new().name(name.to_owned()).spawn(move || {
+        let work = prepare();
         gate.wait();
         gate.wait();
         work();

@@ -13,7 +13,8 @@ use crate::head;
 pub(crate) enum AnswerFault {
     /// The connection ended or broke.
     Cut,
-    Malformed(ProtocolError),
+    /// What came is no response.
+    Malformed,
     /// An interim response could not be passed on.
     ClientGone,
 }
@@ -29,7 +30,7 @@ pub(crate) async fn receive(
     interim: &mut Vec<u8>,
 ) -> Result<u16, AnswerFault> {
     loop {
-        if let Some(status) = read_head(inbox, decoder, head).map_err(AnswerFault::Malformed)? {
+        if let Some(status) = read_head(inbox, decoder, head).map_err(|_| AnswerFault::Malformed)? {
             if status == 101 || status >= 200 {
                 return Ok(status);
             }

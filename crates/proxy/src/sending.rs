@@ -63,7 +63,7 @@ impl<'s, F: Future<Output = FlowFault>> Sending<'s, F> {
                     FlowFault::Malformed(error) => {
                         return Poll::Ready(Err(ClientFault::Malformed(error)));
                     }
-                    FlowFault::Write(_) => {}
+                    FlowFault::Write => {}
                 }
             }
             work.as_mut().poll(cx).map(Ok)

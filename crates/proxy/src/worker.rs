@@ -2,22 +2,29 @@
 //! It shares with the others only what is swapped as a whole, and the gates' atomics.
 
 use std::cell::{Cell, RefCell, RefMut};
+use std::future::Future;
+use std::io;
 use std::net::Ipv4Addr;
+use std::num::NonZeroUsize;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
+use selvedge_feed::SocketKind;
 use selvedge_model::{Instant, Port, Rng};
 use selvedge_resilience::Seat;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
 
 use crate::accept::accept;
 use crate::buffer::Buffers;
 use crate::clock::Clock;
 use crate::connection;
 use crate::counters::Counters;
-use crate::error::Error;
+use crate::handover;
 use crate::origin::OriginSource;
 use crate::pool::{Destination, Pool, Upstream};
 use crate::routing::{Routing, SharedRouting};
@@ -137,49 +144,121 @@ async fn sweep(worker: Rc<Worker>) {
     worker.is_swept.set(false);
 }
 
-/// What the feed thread tells a worker.
+/// What the other threads tell a worker.
 #[derive(Debug)]
 pub(crate) enum Command {
-    /// Serve this socket, and the one before no longer.
-    Serve(std::net::TcpListener),
+    /// Serve these sockets, and the ones before no longer.
+    Serve(Vec<OwnedFd>),
     /// Are you alive?
     Probe(oneshot::Sender<()>),
 }
 
-/// Serves connections until nobody commands any more.
-pub(crate) async fn work(
-    worker: Rc<Worker>,
-    mut commands: mpsc::Receiver<Command>,
-) -> Result<(), Error> {
-    let mut serving: Option<oneshot::Sender<()>> = None;
-    while let Some(command) = commands.recv().await {
-        match command {
-            Command::Serve(listener) => {
-                let failed = |source| Error::Serve {
-                    address: "requests".to_owned(),
-                    source,
-                };
-                let listener = TcpListener::from_std(listener).map_err(failed)?;
-                let (retire, retired) = oneshot::channel();
-                tokio::task::spawn_local(listen(worker.clone(), listener, retired));
-                // Dropping it retires the socket before.
-                serving = Some(retire);
-            }
-            Command::Probe(answer) => drop(answer.send(())),
+/// All workers, as the other threads know them.
+#[derive(Clone, Debug)]
+pub(crate) struct Workers(Vec<mpsc::Sender<Command>>);
+
+/// Commands that may wait for a worker.
+const QUEUE: usize = 4;
+
+impl Workers {
+    /// Most workers there are; more sockets than this do not come.
+    const MOST: usize = SocketKind::Captured.most();
+
+    /// One worker per processor that this process may use, and the threads' ends of their queues.
+    pub(crate) fn new() -> (Self, Vec<mpsc::Receiver<Command>>) {
+        let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let queues = (0..processors.min(Self::MOST)).map(|_| mpsc::channel(QUEUE));
+        let (commands, received) = queues.unzip();
+        (Self(commands), received)
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Spreads the sockets over the workers. One that has ended takes none, and the process ends too.
+    pub(crate) async fn serve(&self, sockets: Vec<OwnedFd>) {
+        let mut shares: Vec<Vec<OwnedFd>> = self.0.iter().map(|_| Vec::new()).collect();
+        for (index, socket) in sockets.into_iter().enumerate() {
+            shares[index % self.0.len()].push(socket);
+        }
+        for (worker, share) in self.0.iter().zip(shares) {
+            let _ = worker.send(Command::Serve(share)).await;
         }
     }
-    drop(serving);
-    Ok(())
+
+    /// Waits until every worker has answered.
+    pub(crate) async fn vouch(&self) {
+        for worker in &self.0 {
+            let (answer, answered) = oneshot::channel();
+            let asked = worker.send(Command::Probe(answer)).await;
+            if asked.is_err() || answered.await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Waits until a worker has ended, which none should.
+    pub(crate) async fn end(&self) {
+        let mut ends: Vec<_> = self
+            .0
+            .iter()
+            .map(|worker| Box::pin(worker.closed()))
+            .collect();
+        std::future::poll_fn(|cx| {
+            let ended = ends.iter_mut().any(|end| end.as_mut().poll(cx).is_ready());
+            if ended {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        })
+        .await;
+    }
 }
 
-async fn listen(worker: Rc<Worker>, listener: TcpListener, retired: oneshot::Receiver<()>) {
+/// Serves connections until nobody commands any more, or a socket fails.
+pub(crate) async fn work(worker: Worker, mut commands: mpsc::Receiver<Command>) {
+    let worker = Rc::new(worker);
+    let mut serving: Vec<oneshot::Sender<()>> = Vec::new();
+    let mut listening = JoinSet::new();
+    loop {
+        tokio::select! {
+            command = commands.recv() => match command {
+                Some(Command::Serve(sockets)) => {
+                    let retired = std::mem::take(&mut serving);
+                    for socket in sockets {
+                        let (retire, retired) = oneshot::channel();
+                        listening.spawn_local(listen(worker.clone(), socket, retired));
+                        serving.push(retire);
+                    }
+                    // The new ones are there before the old ones go.
+                    drop(retired);
+                }
+                Some(Command::Probe(answer)) => drop(answer.send(())),
+                None => return,
+            },
+            Some(ended) = listening.join_next() => match ended {
+                // Retired.
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    eprintln!("selvedge proxy: cannot serve connections to services: {error}");
+                    return;
+                }
+                Err(_) => return,
+            },
+        }
+    }
+}
+
+async fn listen(
+    worker: Rc<Worker>,
+    socket: OwnedFd,
+    retired: oneshot::Receiver<()>,
+) -> io::Result<()> {
+    let listener = handover::tcp(socket)?;
     let admit = |stream: TcpStream| {
         tokio::task::spawn_local(connection::serve(worker.clone(), stream));
     };
-    let served = accept(listener, &worker.counters, retired, admit).await;
-    if let Err(error) = served {
-        eprintln!("selvedge proxy: a listener for requests has failed: {error}");
-        // A worker that accepts nothing would lose its share of all connections.
-        std::process::exit(1);
-    }
+    accept(listener, &worker.counters, retired, admit).await
 }

@@ -12,6 +12,7 @@ use crate::dns::datagram::{Pulse, ReceiverHandle};
 use crate::dns::{self, Connections, QuerySocket, Responder};
 use crate::error::Error;
 use crate::handover::{self, Sockets};
+use crate::worker::Workers;
 
 /// What the feed thread tells the worker.
 #[derive(Debug)]
@@ -25,8 +26,10 @@ pub(crate) enum Command {
 /// The worker's ends of the queues to the feed thread.
 pub(crate) struct Queues {
     pub(crate) commands: mpsc::Receiver<Command>,
-    /// Numbers of the probes that every thread of the resolver was alive for.
+    /// Numbers of the probes that every thread was alive for.
     pub(crate) probed: mpsc::Sender<u64>,
+    /// Whose ends end the process too.
+    pub(crate) workers: Workers,
 }
 
 /// Serves until something that should not end has ended.
@@ -48,21 +51,24 @@ pub(crate) async fn work(
                 Some(Command::Serve(sockets)) => listeners.replace(sockets)?,
                 Some(Command::Probe(nonce)) => {
                     let pulses = listeners.receivers.each_ref().map(ReceiverHandle::pulse);
-                    let vouching = vouch(pulses, queues.probed.clone(), nonce);
+                    let workers = queues.workers.clone();
+                    let vouching = vouch(pulses, workers, queues.probed.clone(), nonce);
                     tokio::task::spawn_local(vouching);
                 }
                 None => return Err(Error::FeedThread),
             },
             error = listeners.failure() => return Err(error),
+            () = queues.workers.end() => return Err(Error::WorkerThread),
         }
     }
 }
 
 /// Answers a probe once it is known that no thread hangs.
-async fn vouch(pulses: [Arc<Pulse>; 2], probed: mpsc::Sender<u64>, nonce: u64) {
+async fn vouch(pulses: [Arc<Pulse>; 2], workers: Workers, probed: mpsc::Sender<u64>, nonce: u64) {
     for pulse in pulses {
         pulse.felt().await;
     }
+    workers.vouch().await;
     // Unanswered probes beyond the channel's bound are of no use to anyone.
     let _ = probed.try_send(nonce);
 }
