@@ -66,7 +66,7 @@ pub struct RetryBudget {
 pub struct Ejection {
     /// Failures in a row that it takes.
     pub consecutive_failures: NonZeroU16,
-    /// How long the first ejection lasts; the n-th in a row lasts n times that.
+    /// How long the first ejection lasts; the n-th in a row lasts n times that, 10 times at most.
     pub duration: Duration,
     /// Most endpoints of a service that may be out at once, in percent; at least one may.
     pub most_percent: u8,

@@ -110,8 +110,8 @@ impl Admission {
         self.deadline
     }
 
-    /// Takes a place at an endpoint: at first, and after each verdict to retry. Two attempts may live
-    /// at once.
+    /// Takes a place at an endpoint: at first, and after each verdict to retry, then at an endpoint not
+    /// tried before if one is free. Two attempts may live at once.
     ///
     /// # Errors
     /// `NoEndpoint` where there is none that is not ejected, `RequestLimit` where all are full,
@@ -131,7 +131,8 @@ impl Admission {
         })?;
         let repeat = self.repeats.next.take();
         match repeat {
-            None => meters.requests.add(1),
+            None if self.tried.is_empty() => meters.requests.add(1),
+            None => {}
             Some(Repeat::Retry) => meters.retries.add(1),
             Some(Repeat::Move) => meters.moves.add(1),
         }
@@ -148,8 +149,9 @@ impl Admission {
         Ok(Attempt::new(&self.lane, start))
     }
 
-    /// The head of a response has come, and `attempt` goes on until its body's end. After a verdict to
-    /// retry its body is of no use: drop the attempt, or finish it.
+    /// The head of a response has come, and `attempt` goes on until its body's end: then call
+    /// [`Attempt::finish`]. After a verdict to retry the body is of no use, and the attempt may be
+    /// finished or dropped at once.
     pub fn on_answer(
         &mut self,
         now: Instant,
@@ -163,8 +165,7 @@ impl Admission {
         self.judge(now, seat, Outcome { kind, repeatable })
     }
 
-    /// An attempt has ended. Told that it was answered, without [`Self::on_answer`] before, its body is
-    /// there too.
+    /// An attempt has ended before the head of a response, or with head and body at once.
     pub fn on_outcome(
         &mut self,
         now: Instant,
@@ -177,7 +178,7 @@ impl Admission {
         self.judge(now, seat, outcome)
     }
 
-    /// Ends the request: its response, or one made in its place, has gone or been given up.
+    /// Ends the request: its response, or one made in its place, has gone to its last byte or not.
     pub fn finish(mut self, now: Instant, ending: Ending) {
         self.end(ending.fault(), Some(now));
     }

@@ -81,8 +81,8 @@ impl Attempt {
         self.deadline
     }
 
-    /// Ends the attempt after the body of its response. Without a head before, which
-    /// [`crate::Admission::on_answer`] is told of, a whole body is nothing: it counts as cancelled.
+    /// Ends the attempt with the body of its response. Where [`crate::Admission::on_answer`] was not
+    /// told of a head there is no whole body either: it counts as cancelled.
     pub fn finish(mut self, now: Instant, ending: Ending) {
         let kind = match (ending.fault(), self.stage) {
             (Some(fault), _) => fault,
@@ -94,10 +94,9 @@ impl Attempt {
 
     /// The head of the response has come.
     pub(crate) fn answer(&mut self, now: Instant, status: u16) {
-        let kind = OutcomeKind::Answered { status };
         let probe = self.probe.take();
         let upstream = self.upstream();
-        upstream.observe(now, self.endpoint, probe, kind);
+        upstream.on_head(now, self.endpoint, probe, status);
         let meters = upstream.shared.meters(self.lane.worker);
         meters.answer(status);
         if self.is_repeat && status < 500 {
@@ -110,16 +109,14 @@ impl Attempt {
         if let (OutcomeKind::Answered { status }, Stage::Sent) = (kind, self.stage) {
             self.answer(now, status);
         }
-        let is_answer = matches!(kind, OutcomeKind::Answered { .. });
         let probe = self.probe.take();
         let upstream = self.upstream();
         let meters = upstream.shared.meters(self.lane.worker);
         meters.end(kind);
-        if is_answer {
+        if matches!(kind, OutcomeKind::Answered { .. }) {
             meters.took(self.began, now);
-        } else {
-            upstream.observe(now, self.endpoint, probe, kind);
         }
+        upstream.on_end(now, self.endpoint, probe, kind);
         self.leave();
     }
 

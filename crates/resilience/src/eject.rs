@@ -49,6 +49,12 @@ pub(crate) enum Pass {
     Barred,
 }
 
+impl Pass {
+    pub(crate) fn is_open(self) -> bool {
+        self != Self::Barred
+    }
+}
+
 /// The one attempt that decides about an endpoint. Whoever has it gives it back.
 #[derive(Debug)]
 pub(crate) struct Probe(u64);
@@ -83,21 +89,23 @@ impl Breaker {
         }
     }
 
-    /// An attempt went well; a probe that does closes the circuit.
-    pub(crate) fn succeed(&self, probe: Option<Probe>) {
+    /// The probe went well.
+    pub(crate) fn close(&self, Probe(word): Probe) {
+        self.end_row();
+        self.swap(word, 0);
+    }
+
+    /// No failure any more that others would follow in a row.
+    pub(crate) fn end_row(&self) {
         if self.failures.load(Relaxed) != 0 {
             self.failures.store(0, Relaxed);
-        }
-        if let Some(Probe(word)) = probe {
-            self.swap(word, 0);
         }
     }
 
     /// An attempt failed; true where this endpoint should be ejected for it.
     pub(crate) fn fail(&self, ejection: &Ejection) -> bool {
-        let before = self.failures.fetch_add(1, Relaxed);
-        let failures = before.saturating_add(1);
-        failures >= u32::from(ejection.consecutive_failures.get()) && self.word.load(Relaxed) == 0
+        let failures = self.failures.fetch_add(1, Relaxed).saturating_add(1);
+        failures >= u32::from(ejection.consecutive_failures.get())
     }
 
     /// The probe failed: out again, and longer.

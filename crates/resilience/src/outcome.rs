@@ -36,18 +36,6 @@ pub enum OutcomeKind {
     Cancelled,
 }
 
-impl OutcomeKind {
-    /// Whether it speaks against the endpoint. Cancelling is the caller's doing, and other answers
-    /// than 5xx are about the request.
-    pub(crate) const fn is_failure(self) -> bool {
-        match self {
-            Self::Answered { status } => status >= 500,
-            Self::ConnectFailed | Self::Cut | Self::Malformed | Self::TimedOut => true,
-            Self::Stale | Self::Cancelled => false,
-        }
-    }
-}
-
 /// How a response ended whose head had come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {

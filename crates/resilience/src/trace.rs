@@ -81,7 +81,7 @@ impl TraceTable {
     pub(crate) fn begin_request(&self, key: Key) -> Option<(Slot, Change)> {
         let joined = self
             .join(key, REQUEST, |word| key.is_of(word))
-            .or_else(|| self.join(key, REQUEST, |word| word == 0));
+            .or_else(|| self.join(key, REQUEST, |word| word == 0 || key.is_of(word)));
         if joined.is_none() {
             self.full.fetch_add(1, Relaxed);
         }

@@ -78,6 +78,10 @@ impl Tried {
         self.count = self.count.saturating_add(1);
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
     fn has(&self, endpoint: usize) -> bool {
         let count = usize::from(self.count).min(self.endpoints.len());
         self.endpoints[..count].contains(&(endpoint as u32))
@@ -133,49 +137,70 @@ impl Upstream {
         tried: &Tried,
     ) -> Result<Taken, Rejection> {
         let limit = self.shared.limit();
-        let Some((one, other)) = self.draw.two(rng) else {
-            return Err(self.refuse(now, limit));
+        if let Some((one, other)) = self.draw.two(rng) {
+            let order = match lighter(self.load(other), self.load(one)) {
+                true => [other, one],
+                false => [one, other],
+            };
+            for index in order.into_iter().filter(|index| !tried.has(*index)) {
+                let taken = self.try_take(now, index, self.pass(now, index), limit);
+                if let Some(taken) = taken {
+                    return Ok(taken);
+                }
+            }
+        }
+        self.take_of_all(now, rng, limit, tried)
+    }
+
+    /// Looks at all, and prefers those that were not tried. Another thread may take what was found,
+    /// hence as many looks as there are endpoints.
+    fn take_of_all(
+        &self,
+        now: Instant,
+        rng: &mut Rng,
+        limit: u32,
+        tried: &Tried,
+    ) -> Result<Taken, Rejection> {
+        let start = rng.below(self.candidates as u32) as usize;
+        let are_ejections_void = !self.may_stay_out();
+        let pass = |index| match self.pass(now, index) {
+            Pass::Barred if are_ejections_void => Pass::Free,
+            pass => pass,
         };
-        let is_other_lighter = lighter(self.load(other), self.load(one));
-        let order = match is_other_lighter {
-            true => [other, one],
-            false => [one, other],
-        };
-        let fresh = order.into_iter().filter(|index| !tried.has(*index));
-        for index in fresh {
-            if let Some(taken) = self.try_take(now, index, limit) {
+        for _ in 0..self.candidates {
+            let all = (0..self.candidates).map(|step| (start + step) % self.candidates);
+            let open = all.filter(|index| pass(*index).is_open() && self.has_room(*index, limit));
+            let best = open.reduce(|best, next| self.better(best, next, tried));
+            let Some(best) = best else { break };
+            if let Some(taken) = self.try_take(now, best, pass(best), limit) {
                 return Ok(taken);
             }
         }
-        let start = rng.below(self.candidates as u32) as usize;
-        self.take_of_all(now, start, limit, tried)
-            .ok_or_else(|| self.refuse(now, limit))
+        let is_any_open = (0..self.candidates).any(|index| pass(index).is_open());
+        let reason = match is_any_open {
+            true => Reason::RequestLimit,
+            false => Reason::NoEndpoint,
+        };
+        Err(Rejection {
+            reason,
+            gate: Gate::Upstream,
+            limit,
+        })
     }
 
-    /// Looks at all from `start` on, and prefers those that were not tried. Another thread may take
-    /// what was found, hence as many looks as there are endpoints.
-    fn take_of_all(&self, now: Instant, start: usize, limit: u32, tried: &Tried) -> Option<Taken> {
-        for _ in 0..self.candidates {
-            let all = (0..self.candidates).map(|step| (start + step) % self.candidates);
-            let open = all.filter(|index| self.is_open(now, *index, limit));
-            let best = open.reduce(|best, next| match (tried.has(best), tried.has(next)) {
-                (true, false) => next,
-                (false, true) => best,
-                _ if lighter(self.load(next), self.load(best)) => next,
-                _ => best,
-            })?;
-            let taken = self.try_take(now, best, limit);
-            if taken.is_some() {
-                return taken;
-            }
+    fn better(&self, best: usize, next: usize, tried: &Tried) -> usize {
+        match (tried.has(best), tried.has(next)) {
+            (true, false) => next,
+            (false, true) => best,
+            _ if lighter(self.load(next), self.load(best)) => next,
+            _ => best,
         }
-        None
     }
 
-    fn try_take(&self, now: Instant, index: usize, limit: u32) -> Option<Taken> {
+    fn try_take(&self, now: Instant, index: usize, pass: Pass, limit: u32) -> Option<Taken> {
         let state = &self.endpoints[index].state;
         let breaker = &state.breaker.0;
-        let probe = match self.pass(now, index) {
+        let probe = match pass {
             Pass::Free => None,
             Pass::Probe => Some(breaker.claim(now)?),
             Pass::Barred => return None,
@@ -192,50 +217,30 @@ impl Upstream {
         None
     }
 
-    fn is_open(&self, now: Instant, index: usize, limit: u32) -> bool {
-        let in_flight = self.endpoints[index].state.in_flight.0.get();
-        in_flight < limit && self.pass(now, index) != Pass::Barred
+    fn has_room(&self, index: usize, limit: u32) -> bool {
+        self.endpoints[index].in_flight() < limit
     }
 
     fn load(&self, index: usize) -> Load {
         let endpoint = &self.endpoints[index];
         Load {
-            in_flight: endpoint.state.in_flight.0.get(),
+            in_flight: endpoint.in_flight(),
             weight: endpoint.weight,
         }
     }
 
-    fn refuse(&self, now: Instant, limit: u32) -> Rejection {
-        let serves = |index: usize| self.pass(now, index) != Pass::Barred;
-        let reason = match (0..self.candidates).any(serves) {
-            true => Reason::RequestLimit,
-            false => Reason::NoEndpoint,
-        };
-        Rejection {
-            reason,
-            gate: Gate::Upstream,
-            limit,
-        }
-    }
-
-    /// Whether an attempt may go to an endpoint. More may be out than may be where a new configuration
-    /// has fewer endpoints; those that are then serve all the same.
     fn pass(&self, now: Instant, index: usize) -> Pass {
-        if self.policy.ejection.is_none() {
-            return Pass::Free;
-        }
-        match self.endpoints[index].state.breaker.0.pass(now) {
-            Pass::Barred if !self.may_stay_out() => Pass::Free,
-            pass => pass,
+        match self.policy.ejection {
+            None => Pass::Free,
+            Some(_) => self.endpoints[index].state.breaker.0.pass(now),
         }
     }
 
-    /// Whether no more endpoints are out than may be.
+    /// Whether no more endpoints are out than may be. More can be where a new configuration has fewer
+    /// endpoints or a lower bound.
     fn may_stay_out(&self) -> bool {
-        let candidates = &self.endpoints[..self.candidates];
-        let out = candidates
-            .iter()
-            .filter(|endpoint| endpoint.state.breaker.0.is_out());
+        let candidates = self.endpoints[..self.candidates].iter();
+        let out = candidates.filter(|endpoint| endpoint.state.breaker.0.is_out());
         out.count() <= self.most_out()
     }
 
@@ -246,8 +251,18 @@ impl Upstream {
         }
     }
 
-    /// What an outcome says about an endpoint.
-    pub(crate) fn observe(
+    /// What the head of a response says about an endpoint.
+    pub(crate) fn on_head(&self, now: Instant, endpoint: usize, probe: Option<Probe>, status: u16) {
+        match (probe, status) {
+            (probe, 500..) => self.on_failure(now, endpoint, probe),
+            (Some(probe), _) => self.endpoints[endpoint].state.breaker.0.close(probe),
+            (None, _) => {}
+        }
+    }
+
+    /// What the end of an attempt says about an endpoint. A whole response ends a row of failures and
+    /// its head does not, or one that cuts all its responses would never be ejected.
+    pub(crate) fn on_end(
         &self,
         now: Instant,
         endpoint: usize,
@@ -255,19 +270,26 @@ impl Upstream {
         kind: OutcomeKind,
     ) {
         let breaker = &self.endpoints[endpoint].state.breaker.0;
+        match (kind, probe) {
+            (OutcomeKind::Answered { status: 500.. }, _) => {} // said by its head
+            (OutcomeKind::Answered { .. }, _) => breaker.end_row(),
+            (OutcomeKind::Stale | OutcomeKind::Cancelled, Some(probe)) => {
+                breaker.return_probe(probe);
+            }
+            (OutcomeKind::Stale | OutcomeKind::Cancelled, None) => {}
+            (_, probe) => self.on_failure(now, endpoint, probe),
+        }
+    }
+
+    fn on_failure(&self, now: Instant, endpoint: usize, probe: Option<Probe>) {
         let Some(law) = &self.policy.ejection else {
             return;
         };
-        match (kind, probe) {
-            (OutcomeKind::Answered { status }, probe) if status < 500 => breaker.succeed(probe),
-            (kind, Some(probe)) if kind.is_failure() => breaker.fail_probe(now, law, probe),
-            (_, Some(probe)) => breaker.return_probe(probe),
-            (kind, None) if kind.is_failure() => {
-                if breaker.fail(law) {
-                    breaker.eject(now, law, || self.may_stay_out());
-                }
-            }
-            (_, None) => {}
+        let breaker = &self.endpoints[endpoint].state.breaker.0;
+        match probe {
+            Some(probe) => breaker.fail_probe(now, law, probe),
+            None if breaker.fail(law) => breaker.eject(now, law, || self.may_stay_out()),
+            None => {}
         }
     }
 

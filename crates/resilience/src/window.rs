@@ -153,38 +153,42 @@ impl Totals {
 
     /// What came after `earlier`, a reading of the same.
     pub fn since(&self, earlier: &Self) -> Self {
+        let less = |later: u64, earlier: u64| later.saturating_sub(earlier);
         Self {
-            requests: self.requests - earlier.requests,
-            retries: self.retries - earlier.retries,
-            moves: self.moves - earlier.moves,
-            repeats_succeeded: self.repeats_succeeded - earlier.repeats_succeeded,
+            requests: less(self.requests, earlier.requests),
+            retries: less(self.retries, earlier.retries),
+            moves: less(self.moves, earlier.moves),
+            repeats_succeeded: less(self.repeats_succeeded, earlier.repeats_succeeded),
             answered: less_each(self.answered, earlier.answered),
             ended: less_each(self.ended, earlier.ended),
             withheld: less_each(self.withheld, earlier.withheld),
-            refused_no_endpoint: self.refused_no_endpoint - earlier.refused_no_endpoint,
-            refused_limit: self.refused_limit - earlier.refused_limit,
-            refused_late: self.refused_late - earlier.refused_late,
+            refused_no_endpoint: less(self.refused_no_endpoint, earlier.refused_no_endpoint),
+            refused_limit: less(self.refused_limit, earlier.refused_limit),
+            refused_late: less(self.refused_late, earlier.refused_late),
             latency_us: latency_since(&self.latency_us, &earlier.latency_us),
         }
     }
 }
 
+/// Never below 0: a count that two threads wrote at once may have gone back.
 fn less_each<const N: usize>(mut later: [u64; N], earlier: [u64; N]) -> [u64; N] {
     for (later, earlier) in later.iter_mut().zip(earlier) {
-        *later -= earlier;
+        *later = later.saturating_sub(earlier);
     }
     later
 }
 
 fn latency_since(later: &Histogram, earlier: &Histogram) -> Histogram {
-    let mut counts = [0u64; BUCKETS];
-    for (bounds, count) in later.buckets() {
-        counts[Histogram::index(*bounds.start())] += count;
+    let counts = less_each(buckets(later), buckets(earlier));
+    Histogram::from_counts(&counts, later.sum().saturating_sub(earlier.sum()))
+}
+
+fn buckets(histogram: &Histogram) -> [u64; BUCKETS] {
+    let mut counts = [0; BUCKETS];
+    for (bounds, count) in histogram.buckets() {
+        counts[Histogram::index(*bounds.start()).min(BUCKETS - 1)] += count;
     }
-    for (bounds, count) in earlier.buckets() {
-        counts[Histogram::index(*bounds.start())] -= count;
-    }
-    Histogram::from_counts(&counts, later.sum() - earlier.sum())
+    counts
 }
 
 /// What a controller sees of a window.

@@ -1,0 +1,125 @@
+//! Prints what the gate costs per request: admit, attempt, answer, finish, with one thread and with two
+//! on the same upstream and route.
+//!
+//! `cargo run --release -p selvedge-resilience --example gate_cost [REQUESTS]`; under callgrind one
+//! thread alone is told by `gate_cost REQUESTS 1`.
+#![allow(clippy::print_stdout, reason = "printing is what it is for")]
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use selvedge_model::{
+    Backend, BackendIndex, CgroupId, Ejection, Instant, Place, Port, RequestPolicy, RetryBudget,
+    Rng, RouteIndex, ServiceName, Timeouts,
+};
+use selvedge_resilience::{
+    Call, Ending, EndpointPlan, Node, NodePlan, RoutePlan, Seat, UpstreamPlan, WorkloadPlan,
+};
+
+const ROUNDS: usize = 5;
+
+fn main() {
+    let mut arguments = std::env::args().skip(1);
+    let mut next = |default| {
+        let number = arguments.next().and_then(|text| text.parse::<usize>().ok());
+        number.unwrap_or(default)
+    };
+    let (requests, most_threads) = (next(1_000_000), next(2));
+    for (source, caller) in [(None, "outside"), (Some(CgroupId(7)), "a workload")] {
+        for threads in 1..=most_threads {
+            let mut rounds: Vec<u64> = (0..ROUNDS)
+                .map(|_| measure(threads, requests, source))
+                .collect();
+            rounds.sort_unstable();
+            let (least, median) = (rounds[0], rounds[ROUNDS / 2]);
+            println!("{threads} threads, from {caller}: median {median} ns, least {least} ns");
+        }
+    }
+}
+
+/// The processor time of a request in ns: of all threads, so that what else runs does not count.
+fn measure(threads: usize, requests: usize, source: Option<CgroupId>) -> u64 {
+    let node = &Node::new(&plan(), None, threads);
+    let busy: u64 = std::thread::scope(|scope| {
+        let drive = |worker| {
+            scope.spawn(move || {
+                let before = busy_nanoseconds();
+                drive(node, worker, requests as u64, source);
+                busy_nanoseconds() - before
+            })
+        };
+        let drivers: Vec<_> = (0..threads).map(drive).collect();
+        drivers
+            .into_iter()
+            .map(|driver| driver.join().expect("a driver does not panic"))
+            .sum()
+    });
+    busy / (threads * requests) as u64
+}
+
+/// What the kernel says of this thread (proc(5), schedstat).
+fn busy_nanoseconds() -> u64 {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux");
+    let first = text.split(' ').next().and_then(|text| text.parse().ok());
+    first.expect("time on the processor comes first")
+}
+
+fn drive(node: &Node, worker: usize, requests: u64, source: Option<CgroupId>) {
+    let mut seat = Seat::new(worker, Rng::seeded(worker as u64 + 1));
+    for number in 0..requests {
+        let now = Instant::from_nanos(number * 1000);
+        let call = Call {
+            source,
+            route: RouteIndex(0),
+            destination: BackendIndex(0),
+            trace: Rng::seeded(number ^ (worker as u64) << 60).next_u64(),
+            timeouts: Timeouts::default(),
+            retry: None,
+        };
+        let mut admission = node.admit(now, &mut seat, &call).expect("no limit");
+        let mut attempt = admission.attempt(now, &mut seat).expect("low load");
+        let _ = admission.on_answer(now, &mut seat, &mut attempt, 200, false);
+        attempt.finish(now, Ending::Complete);
+        admission.finish(now, Ending::Complete);
+    }
+}
+
+fn plan() -> NodePlan {
+    let port = Port::new(80).expect("not 0");
+    let endpoint = |cgroup| EndpointPlan {
+        place: Place::Local(CgroupId(cgroup)),
+        port,
+        weight: 1,
+    };
+    let service = ServiceName {
+        namespace: "default".parse().expect("a label"),
+        name: "cart".parse().expect("a label"),
+    };
+    let policy = RequestPolicy {
+        requests_per_endpoint: NonZeroU32::new(1000),
+        retry_budget: Some(RetryBudget {
+            percent: 20,
+            per_second: 10,
+        }),
+        ejection: Some(Ejection {
+            consecutive_failures: 5.try_into().expect("not 0"),
+            duration: Duration::from_secs(30),
+            most_percent: 10,
+        }),
+        ..RequestPolicy::default()
+    };
+    NodePlan {
+        upstreams: vec![UpstreamPlan {
+            backend: Backend { service, port },
+            policy,
+            endpoints: (1..=4).map(endpoint).collect(),
+        }],
+        routes: vec![RoutePlan {
+            name: "cart".into(),
+        }],
+        workloads: vec![WorkloadPlan {
+            cgroup: CgroupId(7),
+            is_entry: false,
+        }],
+    }
+}
