@@ -161,17 +161,18 @@ fn upstream(
     }
 }
 
-/// The endpoints of an upstream, and how many of them take requests.
+/// The endpoints of an upstream, and how many of them take requests. One that is gone stays without
+/// weight while requests are in flight into it, which count should it come back.
 fn endpoints(
     plans: &[EndpointPlan],
     old: Option<&Upstream>,
     workloads: &[Local],
 ) -> (Box<[Endpoint]>, usize) {
     let old = old.map(|upstream| upstream.endpoints.iter());
-    let old: BTreeMap<_, _> = old
+    let mut old: BTreeMap<_, _> = old
         .into_iter()
         .flatten()
-        .map(|endpoint| ((endpoint.place, endpoint.port), &endpoint.state))
+        .map(|endpoint| ((endpoint.place, endpoint.port), endpoint.state.clone()))
         .collect();
     let workload = |place| {
         let cgroup = cgroup(place)?;
@@ -179,22 +180,25 @@ fn endpoints(
             .binary_search_by_key(&cgroup, |local| local.workload.cgroup())
             .ok()
     };
-    let endpoint = |plan: &EndpointPlan| Endpoint {
-        place: plan.place,
-        port: plan.port,
-        weight: plan.weight,
-        workload: workload(plan.place),
-        state: match old.get(&(plan.place, plan.port)) {
-            Some(state) => Arc::clone(state),
-            None => Arc::default(),
-        },
+    let endpoint = |((place, port), weight, state)| Endpoint {
+        place,
+        port,
+        weight,
+        workload: workload(place),
+        state,
     };
     let mut seen = BTreeSet::new();
     let mut all: Vec<Endpoint> = plans
         .iter()
-        .filter(|plan| seen.insert((plan.place, plan.port)))
-        .map(endpoint)
+        .map(|plan| ((plan.place, plan.port), plan.weight))
+        .filter(|(key, _)| seen.insert(*key))
+        .map(|(key, weight)| endpoint((key, weight, old.remove(&key).unwrap_or_default())))
         .collect();
+    old.retain(|_, state| state.in_flight.0.get() > 0);
+    all.extend(
+        old.into_iter()
+            .map(|(key, state)| endpoint((key, 0, state))),
+    );
     all.sort_by_key(|endpoint| endpoint.weight == 0);
     let candidates = all.partition_point(|endpoint| endpoint.weight > 0);
     (all.into_boxed_slice(), candidates)

@@ -1,0 +1,13 @@
+//! What the gate promises to those who send requests through it, shown from outside.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should fail")]
+
+mod balance;
+mod controller;
+mod ejection;
+mod entry;
+mod leak;
+mod limit;
+mod retry;
+mod rig;
+mod totals;
+mod trace;
