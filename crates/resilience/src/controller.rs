@@ -2,6 +2,7 @@
 
 use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
+use core::mem;
 
 use selvedge_model::{Backend, Instant, RequestPolicy};
 
@@ -72,7 +73,7 @@ impl Controllers {
     /// Shows each controller what came since the last call, and has the gates do what it decides.
     /// What the node has no more is forgotten.
     pub fn on_window(&mut self, now: Instant, node: &Node) {
-        let mut before = core::mem::take(&mut self.upstreams);
+        let mut before = mem::take(&mut self.upstreams);
         for upstream in &node.tables.upstreams {
             let backend = &upstream.shared.backend;
             let controller = Controller::of_upstream(&upstream.policy);
@@ -82,7 +83,7 @@ impl Controllers {
             upstream.shared.apply(settings);
             self.upstreams.insert(backend.clone(), steered);
         }
-        let mut before = core::mem::take(&mut self.entries);
+        let mut before = mem::take(&mut self.entries);
         for entry in &node.tables.entries {
             let controller = Controller::of_entry();
             let mut steered = Steered::after(before.remove(entry.name()), controller, now);
@@ -108,13 +109,43 @@ impl Steered {
     }
 
     fn on_window(&mut self, now: Instant, totals: Totals, in_flight: u32) -> Settings {
-        let window = WindowSummary {
-            began: self.began,
-            totals: totals.since(&self.seen),
-            in_flight,
-        };
-        self.began = now;
-        self.seen = totals;
+        let window = self.close(now, totals, in_flight);
         self.controller.on_window(now, &window)
+    }
+
+    /// Ends a window, and begins the next.
+    fn close(&mut self, now: Instant, totals: Totals, in_flight: u32) -> WindowSummary {
+        let began = mem::replace(&mut self.began, now);
+        let before = mem::replace(&mut self.seen, totals);
+        WindowSummary {
+            began,
+            totals: self.seen.since(&before),
+            in_flight,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What one window holds is in no other.
+    #[test]
+    fn windows_lie_side_by_side() {
+        let at = Instant::from_nanos;
+        let mut steered = Steered::after(None, Controller::of_entry(), at(1));
+        for (number, requests, due) in [(2, 5, 5), (3, 5, 0), (4, 12, 7)] {
+            let totals = Totals {
+                requests,
+                ..Totals::default()
+            };
+            let window = steered.close(at(number), totals, 1);
+            assert_eq!(
+                (window.began, window.totals.requests),
+                (at(number - 1), due)
+            );
+            // A new configuration in between changes nothing.
+            steered = Steered::after(Some(steered), Controller::of_entry(), at(99));
+        }
     }
 }

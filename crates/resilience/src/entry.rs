@@ -87,3 +87,26 @@ impl Entry {
         totals
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// No law sets it yet, so that it is shown here.
+    #[test]
+    fn the_limit_is_of_all_workers_together() {
+        let entry = Entry::new("cart".into(), 2);
+        entry.apply(Settings { limit: 3 });
+        for worker in [0, 1, 0] {
+            entry.enter(worker).unwrap();
+        }
+        for worker in [0, 1] {
+            let refused = entry.enter(worker).unwrap_err();
+            assert_eq!((refused.gate, refused.limit), (Gate::Entry, 3));
+        }
+        assert_eq!(entry.in_flight(), 3, "who is refused is not counted");
+        entry.leave(0);
+        entry.enter(1).unwrap();
+        assert!(entry.enter(1).is_err());
+    }
+}

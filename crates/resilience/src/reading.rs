@@ -9,6 +9,7 @@ use crate::eject::Circuit;
 use crate::entry::Entry;
 use crate::node::Node;
 use crate::tables::{Local, Tables};
+use crate::trace::CAPACITY;
 use crate::upstream::{Endpoint, Upstream};
 use crate::window::Totals;
 
@@ -21,8 +22,12 @@ pub struct NodeReading {
     pub routes: Vec<RouteReading>,
     /// By cgroup.
     pub workloads: Vec<WorkloadReading>,
-    /// Requests into workloads that found no room in the table which joins them with calls, since the
-    /// beginning: their workloads' own requests are estimated.
+    /// Slots in use of the table that joins requests into workloads with the calls made for them.
+    pub trace_slots_used: usize,
+    /// Slots that it has.
+    pub trace_slots: usize,
+    /// Requests into workloads that found no room in it, since the beginning: what their workloads work
+    /// on themselves is estimated.
     pub unjoined_requests: u64,
 }
 
@@ -102,6 +107,8 @@ impl Node {
                 .collect(),
             routes: tables.entries.iter().map(|it| route(it)).collect(),
             workloads: workloads(tables),
+            trace_slots_used: tables.traces.used(),
+            trace_slots: CAPACITY,
             unjoined_requests: tables.traces.full(),
         }
     }

@@ -14,6 +14,9 @@ const SLOTS: usize = 8;
 /// Lines: 16,384 slots in 128 KiB. At 5,000 requests in flight one of some 1,000 finds its line full.
 const LINES: usize = 2048;
 
+/// Slots in all.
+pub(crate) const CAPACITY: usize = LINES * SLOTS;
+
 const COUNT_BITS: u32 = 16;
 const COUNT_MOST: u64 = (1 << COUNT_BITS) - 1;
 const REQUEST: u64 = 1 << COUNT_BITS;
@@ -75,6 +78,12 @@ impl TraceTable {
     /// Requests that were not joined since their line was full.
     pub(crate) fn full(&self) -> u64 {
         self.full.load(Relaxed)
+    }
+
+    /// Slots in use.
+    pub(crate) fn used(&self) -> usize {
+        let slots = self.lines.iter().flat_map(|line| &line.0);
+        slots.filter(|slot| slot.load(Relaxed) != 0).count()
     }
 
     /// Counts a request that goes into the workload. None where there is no room.

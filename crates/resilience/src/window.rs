@@ -127,8 +127,8 @@ pub struct Totals {
     pub repeats_succeeded: u64,
     /// Heads of responses by the first figure of their status, 1 to 5.
     pub answered: [u64; 5],
-    ended: [u64; ENDS],
-    withheld: [u64; Withheld::ALL.len()],
+    pub(crate) ended: [u64; ENDS],
+    pub(crate) withheld: [u64; Withheld::ALL.len()],
     /// Refused since no endpoint was there that is not ejected.
     pub refused_no_endpoint: u64,
     /// Refused since there were as many requests in flight as may be.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use selvedge_model::{Port, Reason};
 use selvedge_resilience::{Circuit, Ending, OutcomeKind};
 
-use crate::rig::{ERROR, OK, Rig, ejecting, port};
+use crate::rig::{ERROR, OK, Rig, ejecting, limited, port};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -104,6 +104,57 @@ fn one_probe_at_a_time_decides() {
     assert_eq!(circuit(&rig, bad), Circuit::Closed);
     ask_bad(&mut rig, bad, ERROR, 2);
     assert_eq!(circuit(&rig, bad), Circuit::Closed, "it begins anew");
+}
+
+/// The head of its response decides: the row begins anew while the body is still on its way.
+#[test]
+fn a_probe_decides_with_its_head() {
+    let bad = port(1);
+    let mut rig = Rig::new(&[1, 1], ejecting(50));
+    ask_bad(&mut rig, bad, ERROR, 3);
+    rig.wait(10 * SECOND);
+    let mut held: Vec<_> = (0..50).map(|_| rig.send()).collect();
+    let probe = held.iter_mut().find(|(_, attempt)| attempt.port() == bad);
+    let (admission, attempt) = probe.unwrap();
+    let _ = admission.on_answer(rig.now, &mut rig.seat, attempt, 200, false);
+    assert_eq!(circuit(&rig, bad), Circuit::Closed);
+    ask_bad(&mut rig, bad, ERROR, 2);
+    assert_eq!(circuit(&rig, bad), Circuit::Closed);
+    ask_bad(&mut rig, bad, ERROR, 1);
+    assert!(matches!(circuit(&rig, bad), Circuit::Open { .. }));
+}
+
+#[test]
+fn while_all_are_probed_there_is_no_endpoint() {
+    let mut rig = Rig::new(&[1, 1], ejecting(100));
+    for bad in [1, 2] {
+        ask_bad(&mut rig, port(bad), ERROR, 3);
+    }
+    rig.wait(10 * SECOND);
+    let _probes = [rig.send(), rig.send()];
+    let refused = rig.admit().attempt(rig.now, &mut rig.seat).unwrap_err();
+    assert_eq!(refused.reason, Reason::NoEndpoint);
+}
+
+/// An endpoint may be full when its probe is due.
+#[test]
+fn a_probe_without_room_is_not_lost() {
+    let bad = port(1);
+    let mut policy = ejecting(50);
+    policy.requests_per_endpoint = limited(4).requests_per_endpoint;
+    let mut rig = Rig::new(&[1, 1], policy.clone());
+    let held: Vec<_> = (0..2).map(|_| rig.send()).collect();
+    assert!(held.iter().any(|(_, attempt)| attempt.port() == bad));
+    ask_bad(&mut rig, bad, ERROR, 3);
+    rig.wait(10 * SECOND);
+    policy.requests_per_endpoint = limited(1).requests_per_endpoint;
+    rig.plan.upstreams[0].policy = policy;
+    rig.reconfigure();
+    for _ in 0..20 {
+        assert!(rig.admit().attempt(rig.now, &mut rig.seat).is_err());
+    }
+    drop(held);
+    ask_bad(&mut rig, bad, OK, 1);
 }
 
 #[test]

@@ -233,6 +233,7 @@ fn check_clean(node: &Node, attempts: u64) {
         );
         assert_eq!(counts, (0, 0, 0), "{workload:?}");
     }
+    assert_eq!(reading.trace_slots_used, 0);
     let ended: u64 = reading.upstreams.iter().map(|it| ended(&it.totals)).sum();
     assert_eq!(ended, attempts);
     check_all_serve(node, later);

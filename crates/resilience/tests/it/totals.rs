@@ -23,7 +23,7 @@ fn a_window_is_the_difference_of_two_readings() {
     attempt.finish(rig.now, Ending::Complete);
     admission.finish(rig.now, Ending::Complete);
     let window = rig.totals().since(&before);
-    assert_eq!(window.requests, 3);
+    assert_eq!((window.requests, window.repeats_succeeded), (3, 0));
     assert_eq!(window.answered, [0, 1, 0, 0, 1]);
     assert_eq!(
         (window.ended(OK), window.ended(OutcomeKind::Cancelled)),

@@ -103,7 +103,9 @@ fn a_call_may_outlive_its_request() {
     admission.finish(rig.now, Ending::Complete);
     let _next = request(&mut rig, 8);
     assert_eq!((server(&rig).waiting, server(&rig).own()), (0, 1));
-    drop(child);
+    let late = make_call(&mut rig, 7);
+    assert_eq!(server(&rig).unjoined_calls, 1, "its request is no more");
+    drop((child, late));
     assert_eq!((server(&rig).waiting, server(&rig).own()), (0, 1));
 }
 
@@ -127,6 +129,8 @@ fn a_full_table_is_counted_and_let_go() {
         (empty.in_flight, empty.waiting, empty.unjoined_calls),
         (0, 0, 0)
     );
+    let reading = rig.node.reading(rig.now);
+    assert_eq!((reading.trace_slots_used, reading.trace_slots), (0, 16_384));
     let _held = request(&mut rig, 1);
     let _call = make_call(&mut rig, 1);
     assert_eq!(server(&rig).waiting, 1, "there is room again");
