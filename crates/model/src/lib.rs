@@ -12,6 +12,7 @@ extern crate alloc;
 
 mod diagnostic;
 mod histogram;
+pub mod http_text;
 mod instant;
 mod name;
 mod observation;

@@ -12,7 +12,7 @@ pub struct RequestPolicy {
     pub timeouts: Timeouts,
     /// Which failed requests are sent again, where their route does not say.
     pub retry: Option<RetryPolicy>,
-    /// How many retries there may be beside first attempts.
+    /// How many retries there may be beside first attempts; `None` is [`RetryBudget::default`].
     pub retry_budget: Option<RetryBudget>,
     /// Most requests that are in flight into one endpoint at once, of all callers of this node together.
     pub requests_per_endpoint: Option<NonZeroU32>,
@@ -43,13 +43,38 @@ pub struct RetryPolicy {
 }
 
 /// Exponential back-off with full jitter: before retry n a random time from 0 up to
-/// `base` x 2^(n-1), `most` at most (M. Brooker, "Exponential Backoff And Jitter", 2015).
+/// `base` x 2^(n-1), `most` at most (M. Brooker, "Exponential Backoff And Jitter", 2015), but never
+/// less than `least`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backoff {
+    /// Shortest wait before any. A HTTPRoute's `backoff` is one (GEP-1731): nothing is sent again
+    /// before it has passed.
+    pub least: Duration,
     /// Longest wait before the first retry.
     pub base: Duration,
     /// Longest wait before any.
     pub most: Duration,
+}
+
+impl Backoff {
+    /// How many times `base` the longest wait is where nobody says, as in Envoy.
+    pub const MOST_BY_BASE: u32 = 10;
+
+    /// Waits from 0 up to `base` at first, and to ten times that in the end.
+    pub fn of_base(base: Duration) -> Self {
+        Self {
+            least: Duration::ZERO,
+            base,
+            most: base.saturating_mul(Self::MOST_BY_BASE),
+        }
+    }
+}
+
+impl Default for Backoff {
+    /// That of a base of 25 ms, as in Envoy.
+    fn default() -> Self {
+        Self::of_base(Duration::from_millis(25))
+    }
 }
 
 /// How many retries there may be: a share of what is sent first, and a few per second.
@@ -59,6 +84,17 @@ pub struct RetryBudget {
     pub percent: u16,
     /// Retries per second that there may be however few first attempts there are.
     pub per_second: u16,
+}
+
+impl Default for RetryBudget {
+    /// What Linkerd and Finagle have: a fifth more load at most, and enough for services that are
+    /// called rarely.
+    fn default() -> Self {
+        Self {
+            percent: 20,
+            per_second: 10,
+        }
+    }
 }
 
 /// When an endpoint is taken out, and for how long.

@@ -34,7 +34,14 @@ pub struct HttpRoute {
     pub rules: Vec<HttpRule>,
 }
 
-/// A TCPRoute (`gateway.networking.k8s.io/v1alpha2`).
+impl HttpRoute {
+    /// Most rules of a route, as Gateway API has it.
+    pub const MAX_RULES: usize = 16;
+    /// Most matches of all rules of a route.
+    pub const MAX_MATCHES: usize = 128;
+}
+
+/// A TCPRoute (`gateway.networking.k8s.io/v1`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TcpRoute {
     /// Its name.
@@ -54,9 +61,16 @@ pub struct RouteParent {
     pub port: Option<Port>,
 }
 
+impl RouteParent {
+    /// Most of one route.
+    pub const MAX: usize = 32;
+}
+
 /// One rule of a HTTPRoute.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpRule {
+    /// Its name, unique in the route. Not all digits: it would read as a rule's number.
+    pub name: Option<Label>,
     /// The requests it is about are those of any of these.
     pub matches: Vec<HttpMatch>,
     /// What is done to them.
@@ -72,6 +86,11 @@ pub struct HttpRule {
     pub retry: Option<RetryPolicy>,
 }
 
+impl HttpRule {
+    /// Most matches of a rule, as Gateway API has it.
+    pub const MAX_MATCHES: usize = 64;
+}
+
 /// Requests of a kind: those for which everything here holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpMatch {
@@ -83,6 +102,11 @@ pub struct HttpMatch {
     pub query: Vec<ValueMatch>,
     /// The method, as it is sent.
     pub method: Option<String>,
+}
+
+impl HttpMatch {
+    /// Most fields, and most parameters, of one match, as Gateway API has it.
+    pub const MAX_VALUES: usize = 16;
 }
 
 /// Which paths.
@@ -124,6 +148,13 @@ pub struct WeightedBackend {
     pub weight: u32,
 }
 
+impl WeightedBackend {
+    /// Most backends of one rule, as Gateway API has it.
+    pub const MAX: usize = 16;
+    /// Largest weight.
+    pub const MAX_WEIGHT: u32 = 1_000_000;
+}
+
 /// A port of a service.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Backend {
@@ -163,6 +194,16 @@ pub struct FieldChanges {
     pub remove: Vec<String>,
 }
 
+impl FieldChanges {
+    /// Most fields set, added, or removed, as Gateway API has it.
+    pub const MAX: usize = 16;
+
+    /// Whether nothing is changed.
+    pub fn is_empty(&self) -> bool {
+        self.set.is_empty() && self.add.is_empty() && self.remove.is_empty()
+    }
+}
+
 /// What a rule does beside changing fields.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HttpAction {
@@ -183,8 +224,13 @@ pub struct Redirect {
     pub path: Option<PathChange>,
     /// Port.
     pub port: Option<Port>,
-    /// 301 or 302, or another of the 3xx that Gateway API allows.
+    /// One of [`Redirect::STATUSES`].
     pub status: u16,
+}
+
+impl Redirect {
+    /// Statuses that it may answer with.
+    pub const STATUSES: [u16; 5] = [301, 302, 303, 307, 308];
 }
 
 /// Another host or path that a request is sent on with.
@@ -201,6 +247,7 @@ pub struct Rewrite {
 pub enum PathChange {
     /// This one.
     Full(String),
-    /// This one in the place of the prefix that was matched.
+    /// This one in the place of the prefix that was matched. Without a slash at its end, so that it
+    /// is empty for `/`; where nothing is left of the whole path, that is `/`.
     Prefix(String),
 }

@@ -74,6 +74,20 @@ impl AppProtocol {
             "grpc" | "h2c" | "http2" | "kubernetes.io/h2c" | "kubernetes.io/grpc"
         )
     }
+
+    /// Whether no HTTP/1.1 request can be seen in it: it is another protocol, or encrypted.
+    pub fn hides_requests(&self) -> bool {
+        let is_other = matches!(
+            self.0.as_str(),
+            "tcp" | "tls" | "ssl" | "https" | "kubernetes.io/wss"
+        );
+        is_other || self.multiplexes()
+    }
+
+    /// Whether HTTP/1.1 requests are all there is in it.
+    pub fn is_http1(&self) -> bool {
+        matches!(self.0.as_str(), "http" | "kubernetes.io/ws")
+    }
 }
 
 /// A port that callers of a service connect to.

@@ -152,13 +152,13 @@ impl<'a> Builder<'a> {
         }
         let policy = Policy::of(service);
         let made = Made {
-            name: format!("HTTPRoute/{}/{}/{place}", route.namespace, route.name),
+            name: http_rule_name(route, place, rule),
             filters: rule.filters.clone(),
             timeouts: Timeouts {
                 request: timeout(rule.request_timeout, policy.timeouts.request),
                 attempt: timeout(rule.backend_request_timeout, policy.timeouts.attempt),
             },
-            retry: rule.retry.as_ref().or(policy.retry).cloned(),
+            retry: retry(rule.retry.as_ref(), policy.retry),
             shares: self.shares(&rule.backends),
         };
         let made = self.add_rule(made);
@@ -251,11 +251,28 @@ fn timeout(route: Option<Duration>, policy: Option<Duration>) -> Option<Duration
     }
 }
 
+/// What a route says of retries counts as a whole, but for one thing that Gateway API has no field
+/// for: that requests may be repeated though their method does not say so, which is a property of
+/// the service.
+fn retry(route: Option<&RetryPolicy>, policy: Option<&RetryPolicy>) -> Option<RetryPolicy> {
+    let mut retry = route.or(policy)?.clone();
+    retry.non_idempotent |= policy.is_some_and(|policy| policy.non_idempotent);
+    Some(retry)
+}
+
+fn http_rule_name(route: &RouteName, place: usize, rule: &HttpRule) -> String {
+    let RouteName { namespace, name } = route;
+    match &rule.name {
+        Some(own) => format!("HTTPRoute/{namespace}/{name}/{own}"),
+        None => format!("HTTPRoute/{namespace}/{name}/{place}"),
+    }
+}
+
 /// What `appProtocol` says.
 fn said(port: &ServicePort) -> Spoken {
-    match port.app_protocol.as_ref().map(|spoken| spoken.0.as_str()) {
-        Some("http") => Spoken::Http,
-        Some("tcp") => Spoken::Tcp,
+    match &port.app_protocol {
+        Some(spoken) if spoken.is_http1() => Spoken::Http,
+        Some(spoken) if spoken.hides_requests() => Spoken::Tcp,
         _ => Spoken::Detect,
     }
 }

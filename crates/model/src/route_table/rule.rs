@@ -11,7 +11,8 @@ use crate::{BackendIndex, HttpFilters, RetryPolicy, RouteIndex, Timeouts};
 pub struct Rule {
     /// Its place in [`crate::RouteTable::rules`].
     pub index: RouteIndex,
-    /// Its name in metrics and logs: `HTTPRoute/default/cart-canary/0`, counted as in the document,
+    /// Its name in metrics and logs: `HTTPRoute/default/cart-canary/0`, with the rule's own name
+    /// where it has one and its number, from 0, elsewhere;
     /// `TCPRoute/default/cart`, or `Service/default/cart/80` for all that no route is attached to.
     pub name: String,
     /// What is done to requests and responses.

@@ -79,6 +79,7 @@ pub(crate) fn backend(service: &str, number: u16, weight: u32) -> WeightedBacken
 
 pub(crate) fn rule(matches: Vec<HttpMatch>) -> HttpRule {
     HttpRule {
+        name: None,
         matches,
         filters: HttpFilters::default(),
         backends: vec![backend("cart", 80, 1)],
