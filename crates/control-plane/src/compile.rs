@@ -8,6 +8,7 @@
 mod condition;
 mod endpoints;
 mod policies;
+mod routes;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,12 +19,13 @@ use selvedge_model::{
 
 use crate::address::VirtualRange;
 use crate::document::{
-    CgroupRef, Document, EndpointSlice, Kind, Publish, ServiceSpec, ServiceSpecPort, Spec,
-    WorkloadPlace, WorkloadSpec,
+    CgroupRef, Document, EndpointSlice, HttpRouteSpec, Kind, Publish, ServiceSpec, ServiceSpecPort,
+    Spec, TcpRouteSpec, WorkloadPlace, WorkloadSpec,
 };
 use condition::Findings;
 pub use condition::{Condition, ConditionReason};
 use policies::Policies;
+use routes::Routes;
 
 /// What a compilation needs to know beside the documents.
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +55,7 @@ pub fn compile<'a>(
     let mut findings = Findings::default();
     let set = Set::index(documents, &facts, &mut findings);
     let policies = Policies::merge(&set, &mut findings);
+    let routes = Routes::read(&set, &mut findings);
     let mut snapshot = Snapshot::empty();
     snapshot.generation = facts.generation;
     snapshot.virtual_range = facts.virtual_range.parts();
@@ -74,7 +77,8 @@ pub fn compile<'a>(
             findings.error(document, "spec.clusterIP", message);
         }
         let policy = policies.of(name);
-        let ports = endpoints::ports(&set, name, policy, &mut findings);
+        let mut ports = endpoints::ports(&set, name, policy, &mut findings);
+        routes.set_ways(name, policy, &mut ports);
         let service = Service {
             name: name.clone(),
             address,
@@ -83,14 +87,17 @@ pub fn compile<'a>(
             ports,
             connection_limit: policy.connection_limit,
             detailed_counters: policy.detailed_counters.unwrap_or(false),
-            requests: None,
+            requests: policy.about_requests(),
         };
         note_multiplexing(document, &service, &mut findings);
         snapshot.services.insert(name.clone(), service);
     }
     Policies::note_unused_weights(&set, &mut findings);
+    Policies::note_unseen_requests(&set, &mut findings);
     refuse_shared_publications(&set, &mut findings);
     snapshot.workloads = workloads(&set, &policies);
+    snapshot.http_routes = routes.http;
+    snapshot.tcp_routes = routes.tcp;
     findings.into_result(snapshot)
 }
 
@@ -100,6 +107,8 @@ struct Set<'a> {
     workloads: BTreeMap<ServiceName, Vec<Instance<'a>>>,
     slices: BTreeMap<ServiceName, Vec<(&'a Document, &'a EndpointSlice)>>,
     policies: Vec<&'a Document>,
+    http_routes: Vec<(&'a Document, &'a HttpRouteSpec)>,
+    tcp_routes: Vec<(&'a Document, &'a TcpRouteSpec)>,
 }
 
 /// A Workload and where it was found.
@@ -120,6 +129,8 @@ impl<'a> Set<'a> {
             workloads: BTreeMap::new(),
             slices: BTreeMap::new(),
             policies: Vec::new(),
+            http_routes: Vec::new(),
+            tcp_routes: Vec::new(),
         };
         let mut owners = BTreeMap::new();
         for document in documents {
@@ -147,6 +158,8 @@ impl<'a> Set<'a> {
                         .push((document, spec));
                 }
                 Spec::TrafficPolicy(_) => set.policies.push(document),
+                Spec::HttpRoute(spec) => set.http_routes.push((document, spec)),
+                Spec::TcpRoute(spec) => set.tcp_routes.push((document, spec)),
                 Spec::RunPermission(_) => {}
             }
         }

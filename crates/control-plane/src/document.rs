@@ -6,24 +6,32 @@
 //! read and written, then `compile.rs`.
 
 mod cursor;
+mod duration;
 mod endpoint_slice;
 mod fields;
+mod http_route;
 mod key;
 mod metadata;
 mod nearest;
+mod requests;
+mod route_refs;
 mod run_permission;
 mod service;
+mod tcp_route;
 mod text;
 mod traffic_policy;
 mod workload;
 
-use selvedge_model::{Diagnostic, Origin};
+use selvedge_model::{Diagnostic, Label, Origin};
 
 pub use endpoint_slice::{EndpointSlice, SliceEndpoint, SlicePort};
+pub use http_route::HttpRouteSpec;
 pub use key::{Kind, ObjectKey};
 pub use metadata::Metadata;
+pub use route_refs::ParentRef;
 pub use run_permission::{RunPermission, RunRule, RunScope, Subject};
 pub use service::{ServiceSpec, ServiceSpecPort, TargetPort};
+pub use tcp_route::TcpRouteSpec;
 pub use traffic_policy::{PolicyTarget, TrafficPolicy, Weight};
 pub use workload::{CgroupRef, Publish, ResolverSpec, WorkloadPlace, WorkloadPort, WorkloadSpec};
 
@@ -87,7 +95,7 @@ impl Document {
             "kind": self.key.kind.word(),
             "metadata": self.metadata.to_json(&self.key),
         });
-        match self.spec.to_json() {
+        match self.spec.to_json(&self.key) {
             // A slice has no `spec`: its fields stand beside `metadata`.
             serde_json::Value::Object(fields) if self.key.kind == Kind::EndpointSlice => {
                 for (name, field) in fields {
@@ -117,18 +125,24 @@ pub enum Spec {
     EndpointSlice(EndpointSlice),
     /// An instance of a service.
     Workload(WorkloadSpec),
-    /// How connections to services are spread and limited.
+    /// Which requests to services go where.
+    HttpRoute(HttpRouteSpec),
+    /// Where connections to services go.
+    TcpRoute(TcpRouteSpec),
+    /// How connections and requests to services are spread and limited.
     TrafficPolicy(TrafficPolicy),
     /// Who may run programs as which services.
     RunPermission(RunPermission),
 }
 
 impl Spec {
-    fn to_json(&self) -> serde_json::Value {
+    fn to_json(&self, key: &ObjectKey) -> serde_json::Value {
         match self {
             Self::Service(spec) => spec.to_json(),
             Self::EndpointSlice(spec) => spec.to_json(),
             Self::Workload(spec) => spec.to_json(),
+            Self::HttpRoute(spec) => spec.to_json(&key.namespace_or_default()),
+            Self::TcpRoute(spec) => spec.to_json(&key.namespace_or_default()),
             Self::TrafficPolicy(spec) => spec.to_json(),
             Self::RunPermission(spec) => spec.to_json(),
         }
@@ -212,7 +226,8 @@ fn read_kind(fields: &Fields<'_>) -> Option<ReadKind> {
             .error(format!("unknown kind `{word}`; {hint}"));
         return None;
     };
-    if api_version != kind.api_version() {
+    let is_earlier = kind.earlier_api_versions().contains(&api_version.as_str());
+    if api_version != kind.api_version() && !is_earlier {
         let want = kind.api_version();
         let message = format!("expected {want:?} for kind {kind}, found {api_version:?}");
         fields.field("apiVersion")?.error(message);
@@ -283,11 +298,19 @@ fn read_one(cursor: &Cursor<'_>, file: &str, kind: Kind) -> Option<Document> {
         OBJECT_FIELDS
     };
     let fields = cursor.fields(known)?;
+    let namespace = named.as_ref().map(ObjectKey::namespace_or_default);
+    let namespace = namespace.unwrap_or_else(Label::default_namespace);
     let metadata = fields.required("metadata", |cursor| metadata::read(cursor, kind));
     let spec = match kind {
         Kind::Service => fields.required("spec", service::read).map(Spec::Service),
         Kind::EndpointSlice => endpoint_slice::read(&fields).map(Spec::EndpointSlice),
         Kind::Workload => fields.required("spec", workload::read).map(Spec::Workload),
+        Kind::HttpRoute => fields
+            .required("spec", |cursor| http_route::read(cursor, &namespace))
+            .map(Spec::HttpRoute),
+        Kind::TcpRoute => fields
+            .required("spec", |cursor| tcp_route::read(cursor, &namespace))
+            .map(Spec::TcpRoute),
         Kind::TrafficPolicy => fields
             .required("spec", traffic_policy::read)
             .map(Spec::TrafficPolicy),

@@ -3,13 +3,15 @@
 //! Read from what is known already; nothing is asked of the proxy. Read next: `wire.rs` for the
 //! report's fields.
 
+mod routed;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::time::Instant;
 
 use selvedge_model::{
     CgroupId, Diagnostic, Endpoint, FeatureState, KernelStatus, Listening, Observation, Place,
-    Port, Protocol, Service, ServicePort, Snapshot, Workload,
+    Port, Protocol, Service, ServicePort, Snapshot, Way, Workload,
 };
 
 use crate::api::Api;
@@ -21,6 +23,7 @@ use crate::wire::{
     ProcessReport, ProxyReport, ServicePortReport, ServiceReport, StatusReport, Warning,
     WorkloadReport,
 };
+use routed::Routed;
 
 /// The report at this moment.
 pub(crate) fn report(api: &Api) -> StatusReport {
@@ -35,6 +38,7 @@ pub(crate) fn report(api: &Api) -> StatusReport {
         what: hint.what,
         next: hint.next,
     }));
+    let routed = Routed::of(&view);
     let services = view.snapshot.services.values();
     let workloads = view.snapshot.workloads.values();
     StatusReport {
@@ -48,7 +52,10 @@ pub(crate) fn report(api: &Api) -> StatusReport {
         configuration: configuration_report(&view),
         kernel: kernel_report(kernel),
         services: services
-            .map(|it| service_report(it, &view.snapshot, &liveness))
+            .map(|it| ServiceReport {
+                proxied_by: routed.objects(&it.name),
+                ..service_report(it, &view.snapshot, &liveness)
+            })
             .collect(),
         workloads: workloads.map(|it| workload_report(it, &liveness)).collect(),
         refused: observed.as_ref().map(refused).unwrap_or_default(),
@@ -188,6 +195,7 @@ fn service_report(service: &Service, snapshot: &Snapshot, liveness: &Liveness) -
         ports: ports.collect(),
         published: tcp.chain(udp).collect(),
         connection_limit: service.connection_limit,
+        proxied_by: Vec::new(),
     }
 }
 
@@ -204,7 +212,16 @@ fn port_report(port: &ServicePort, snapshot: &Snapshot, liveness: &Liveness) -> 
             .app_protocol
             .as_ref()
             .map(|protocol| protocol.0.clone()),
+        way: way(port.way).to_owned(),
         endpoints: endpoints.collect(),
+    }
+}
+
+fn way(way: Way) -> &'static str {
+    match way {
+        Way::Direct => "direct",
+        Way::ProxyOrDirect => "proxy, direct while that is away",
+        Way::ProxyOnly => "proxy",
     }
 }
 

@@ -337,6 +337,9 @@ pub struct ServiceReport {
     pub published: Vec<String>,
     /// Most connections open at once.
     pub connection_limit: Option<u32>,
+    /// The objects for which its connections come through the proxy, as `HTTPRoute cart.default`.
+    #[serde(default)]
+    pub proxied_by: Vec<String>,
 }
 
 /// A port of a service.
@@ -351,6 +354,9 @@ pub struct ServicePortReport {
     pub protocol: String,
     /// What is spoken on it.
     pub app_protocol: Option<String>,
+    /// How connections get there: `direct`, `proxy`, or `proxy, direct while that is away`.
+    #[serde(default)]
+    pub way: String,
     /// Who answers.
     pub endpoints: Vec<EndpointReport>,
 }

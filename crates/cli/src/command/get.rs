@@ -8,12 +8,12 @@ use selvedge_control_plane::wire::ObjectList;
 use serde_json::{Value, json};
 
 use crate::client;
-use crate::output::{OutputArgs, Table};
+use crate::output::{OutputArgs, Table, count};
 
 /// Arguments of `selvedge get`.
 #[derive(Args, Debug)]
 pub(crate) struct GetArgs {
-    /// Kind of object, as service, workload, trafficpolicy; all kinds without it.
+    /// Kind of object, as service, workload, httproute, trafficpolicy; all kinds without it.
     kind: Option<String>,
     /// Name of one object.
     #[arg(requires = "kind")]
@@ -111,8 +111,13 @@ fn says(item: &Value) -> String {
                 place.map(text).unwrap_or_default()
             )
         }
+        Some("HTTPRoute" | "TCPRoute") => {
+            let rules = spec["rules"].as_array().map_or(0, Vec::len);
+            let parents = list(&spec["parentRefs"], |parent| text(&parent["name"]));
+            format!("{parents}: {}", count(rules, "rule"))
+        }
         Some("TrafficPolicy") => {
-            let said = ["balancing", "limits", "counters", "resolver"];
+            let said = SAID_BY_POLICIES;
             let said = said.into_iter().filter(|field| !spec[*field].is_null());
             let targets = list(&spec["targetRefs"], |target| text(&target["name"]));
             format!("{targets}: {}", said.collect::<Vec<_>>().join(", "))
@@ -132,6 +137,17 @@ fn says(item: &Value) -> String {
     says
 }
 
+/// What a TrafficPolicy may say something about.
+const SAID_BY_POLICIES: [&str; 8] = [
+    "balancing",
+    "limits",
+    "timeouts",
+    "retry",
+    "retryBudget",
+    "ejection",
+    "counters",
+    "resolver",
+];
 const SERVICE_LABEL: &str = "kubernetes.io/service-name";
 /// Items shown of a list; the rest is counted.
 const SHOWN: usize = 4;
@@ -169,6 +185,10 @@ mod tests {
         assert_eq!(table(&[service]), want);
         let workload = json!({"kind": "Workload", "spec": {"service": "a", "cgroup": "/x"}});
         assert_eq!(says(&workload), "a at /x");
+        let route = json!({"kind": "HTTPRoute", "spec": {
+            "parentRefs": [{"name": "a"}, {"name": "b"}], "rules": [{}],
+        }});
+        assert_eq!(says(&route), "a, b: 1 rule");
         let slice = json!({"kind": "EndpointSlice", "endpoints": (0..6).map(|n| {
             json!({"addresses": [format!("10.0.0.{n}")]})
         }).collect::<Vec<_>>()});

@@ -237,7 +237,22 @@ fn notes(text: &mut String, services: &[ServiceReport]) {
         if let Some(limit) = service.connection_limit {
             let _ = writeln!(text, "  {} takes at most {limit} connections", service.name);
         }
+        if !service.proxied_by.is_empty() {
+            let objects = first_few(&service.proxied_by);
+            let _ = writeln!(text, "  {} goes through the proxy: {objects}", service.name);
+        }
     }
+}
+
+/// Some of the objects; the rest is counted.
+fn first_few(objects: &[String]) -> String {
+    const SHOWN: usize = 4;
+    let shown = objects.iter().take(SHOWN).map(String::as_str);
+    let mut shown = shown.collect::<Vec<_>>().join(", ");
+    if objects.len() > SHOWN {
+        let _ = write!(shown, " and {} more", objects.len() - SHOWN);
+    }
+    shown
 }
 
 fn workloads(text: &mut String, report: &StatusReport) {
@@ -319,6 +334,7 @@ mod tests {
             namespace: "default".to_owned(),
             address: Some([127, 96, 0, 1].into()),
             ports: vec![port],
+            proxied_by: (0..6).map(|n| format!("HTTPRoute r-{n}.default")).collect(),
             ..ServiceReport::default()
         };
         let mut report = StatusReport {
@@ -340,6 +356,8 @@ services
   cart.default  127.96.0.1  80/TCP  cart-0.default:8080  listening
                                     cart-1.default:8080  listening  really on 61000
                                     10.0.0.1:8080        not ready
+  cart goes through the proxy: HTTPRoute r-0.default, HTTPRoute r-1.default, \
+HTTPRoute r-2.default, HTTPRoute r-3.default and 2 more
 ";
         assert!(text.contains(services), "{text}");
         assert!(text.contains("absent proxy so far: 4\n"), "{text}");

@@ -29,6 +29,8 @@ pub enum ConditionReason {
     WeightUnused,
     /// Its connections live long and carry many requests, but are balanced one by one.
     BalancedPerConnection,
+    /// What it says about requests means nothing on a port whose protocol hides them.
+    RequestsUnseen,
 }
 
 impl ConditionReason {
@@ -37,10 +39,15 @@ impl ConditionReason {
         match self {
             Self::ServiceMissing => "apply a Service of that name, or delete this object",
             Self::CgroupAbsent => "start what runs there; it is found when it appears",
-            Self::PortMissing => "give the port that name where it is listed, or use its number",
+            Self::PortMissing => {
+                "compare it with the ports that the Service lists, by name and number"
+            }
             Self::WeightUnused => "compare the name with `selvedge get workload`",
             Self::BalancedPerConnection => {
                 "clients that reconnect now and then, or have several connections, even it out"
+            }
+            Self::RequestsUnseen => {
+                "offer HTTP/1.1 on the port and say `appProtocol: http`, or leave it at that"
             }
         }
     }
@@ -53,6 +60,7 @@ impl ConditionReason {
             Self::PortMissing => "PortMissing",
             Self::WeightUnused => "WeightUnused",
             Self::BalancedPerConnection => "BalancedPerConnection",
+            Self::RequestsUnseen => "RequestsUnseen",
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use selvedge_model::{Label, ServiceName};
+use selvedge_model::{AppProtocol, Label, Protocol, RequestPolicy, ServiceName, Timeouts};
 
 use super::{ConditionReason, Findings, Set, beside};
 use crate::document::{Document, PolicyTarget, Spec, TrafficPolicy, WorkloadPlace};
@@ -19,6 +19,7 @@ pub(super) struct Policy {
     pub(super) connection_limit: Option<u32>,
     pub(super) detailed_counters: Option<bool>,
     pub(super) shadow_search: Option<bool>,
+    requests: RequestPolicy,
 }
 
 /// What is said about a service that no policy names.
@@ -28,6 +29,16 @@ const SILENT: &Policy = &Policy {
     connection_limit: None,
     detailed_counters: None,
     shadow_search: None,
+    requests: RequestPolicy {
+        timeouts: Timeouts {
+            request: None,
+            attempt: None,
+        },
+        retry: None,
+        retry_budget: None,
+        requests_per_endpoint: None,
+        ejection: None,
+    },
 };
 
 /// The weight of an endpoint that no policy names.
@@ -80,17 +91,58 @@ impl Policies {
         }
     }
 
+    /// Says of which ports a policy's words about requests mean nothing.
+    pub(super) fn note_unseen_requests(set: &Set<'_>, findings: &mut Findings) {
+        for document in &set.policies {
+            let Spec::TrafficPolicy(policy) = &document.spec else {
+                continue;
+            };
+            if policy.requests == RequestPolicy::default() {
+                continue;
+            }
+            for (index, target) in policy.targets.iter().enumerate() {
+                let service = beside(document, target);
+                let spec = set.services.get(&service).map(|(_, spec)| spec);
+                let ports = spec.into_iter().flat_map(|spec| &spec.ports);
+                for port in ports.filter(|port| port.protocol == Protocol::Tcp) {
+                    let spoken = port.app_protocol.as_ref();
+                    let Some(spoken) = spoken.filter(|spoken| spoken.hides_requests()) else {
+                        continue;
+                    };
+                    let message = format!(
+                        "port {} of service {service} speaks {}: no requests are seen there, and \
+                         what is said about them does not hold for it",
+                        port.port, spoken.0
+                    );
+                    let path = format!("spec.targetRefs[{index}].name");
+                    let reason = ConditionReason::RequestsUnseen;
+                    findings.condition(document, reason, &path, message);
+                }
+            }
+        }
+    }
+
     pub(super) fn of(&self, service: &ServiceName) -> &Policy {
         self.0.get(service).unwrap_or(SILENT)
     }
 }
 
 fn fields_said(policy: &TrafficPolicy) -> impl Iterator<Item = &'static str> {
+    let requests = &policy.requests;
     let said = [
         (policy.weights.is_some(), "spec.balancing.weights"),
         (policy.connection_limit.is_some(), "spec.limits.connections"),
         (policy.detailed_counters.is_some(), "spec.counters"),
         (policy.shadow_search.is_some(), "spec.resolver.shadowSearch"),
+        (requests.timeouts.request.is_some(), "spec.timeouts.request"),
+        (requests.timeouts.attempt.is_some(), "spec.timeouts.attempt"),
+        (requests.retry.is_some(), "spec.retry"),
+        (requests.retry_budget.is_some(), "spec.retryBudget"),
+        (
+            requests.requests_per_endpoint.is_some(),
+            "spec.limits.requestsPerEndpoint",
+        ),
+        (requests.ejection.is_some(), "spec.ejection"),
     ];
     said.into_iter()
         .filter_map(|(is_said, path)| is_said.then_some(path))
@@ -145,6 +197,28 @@ impl Policy {
         self.connection_limit = policy.connection_limit.or(self.connection_limit);
         self.detailed_counters = policy.detailed_counters.or(self.detailed_counters);
         self.shadow_search = policy.shadow_search.or(self.shadow_search);
+        self.add_requests(&policy.requests);
+    }
+
+    fn add_requests(&mut self, said: &RequestPolicy) {
+        let own = &mut self.requests;
+        own.timeouts.request = said.timeouts.request.or(own.timeouts.request);
+        own.timeouts.attempt = said.timeouts.attempt.or(own.timeouts.attempt);
+        own.retry = said.retry.clone().or(own.retry.take());
+        own.retry_budget = said.retry_budget.or(own.retry_budget);
+        own.requests_per_endpoint = said.requests_per_endpoint.or(own.requests_per_endpoint);
+        own.ejection = said.ejection.or(own.ejection);
+    }
+
+    /// What is said about requests, if anything is.
+    pub(super) fn about_requests(&self) -> Option<RequestPolicy> {
+        (self.requests != RequestPolicy::default()).then(|| self.requests.clone())
+    }
+
+    /// Whether something is said about requests, and this protocol lets them be seen.
+    pub(super) fn is_about(&self, spoken: Option<&AppProtocol>) -> bool {
+        let is_seen = spoken.is_none_or(|spoken| !spoken.hides_requests());
+        is_seen && self.requests != RequestPolicy::default()
     }
 
     pub(super) fn weight_of_workload(&self, name: &str) -> Option<u16> {

@@ -13,6 +13,10 @@ pub enum Kind {
     EndpointSlice,
     /// `selvedge.dev/v1alpha1/Workload`.
     Workload,
+    /// `gateway.networking.k8s.io/v1/HTTPRoute`.
+    HttpRoute,
+    /// `gateway.networking.k8s.io/v1/TCPRoute`.
+    TcpRoute,
     /// `selvedge.dev/v1alpha1/TrafficPolicy`.
     TrafficPolicy,
     /// `selvedge.dev/v1alpha1/RunPermission`.
@@ -21,10 +25,12 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, in the order they are listed.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::Service,
         Self::EndpointSlice,
         Self::Workload,
+        Self::HttpRoute,
+        Self::TcpRoute,
         Self::TrafficPolicy,
         Self::RunPermission,
     ];
@@ -35,17 +41,29 @@ impl Kind {
             Self::Service => "Service",
             Self::EndpointSlice => "EndpointSlice",
             Self::Workload => "Workload",
+            Self::HttpRoute => "HTTPRoute",
+            Self::TcpRoute => "TCPRoute",
             Self::TrafficPolicy => "TrafficPolicy",
             Self::RunPermission => "RunPermission",
         }
     }
 
-    /// The text in a document's `apiVersion`.
+    /// The text in a document's `apiVersion`, as it is written.
     pub const fn api_version(self) -> &'static str {
         match self {
             Self::Service => "v1",
             Self::EndpointSlice => "discovery.k8s.io/v1",
+            Self::HttpRoute | Self::TcpRoute => "gateway.networking.k8s.io/v1",
             Self::Workload | Self::TrafficPolicy | Self::RunPermission => "selvedge.dev/v1alpha1",
+        }
+    }
+
+    /// Earlier texts of `apiVersion` that mean the same and are read too.
+    pub const fn earlier_api_versions(self) -> &'static [&'static str] {
+        match self {
+            Self::HttpRoute => &["gateway.networking.k8s.io/v1beta1"],
+            Self::TcpRoute => &["gateway.networking.k8s.io/v1alpha2"],
+            _ => &[],
         }
     }
 

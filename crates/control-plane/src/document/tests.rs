@@ -1,6 +1,8 @@
 //! Claims: every error of a set is found at once, with its place; what is written reads back the
 //! same; what Kubernetes writes is taken where its meaning can be kept and refused with a reason
 //! where not.
+mod routes;
+
 use selvedge_model::Label;
 
 use super::*;
@@ -247,9 +249,64 @@ metadata: {name: cart, namespace: shop}
 spec:
   targetRefs: [{group: '', kind: Service, name: cart}]
   balancing: {weights: [{workload: cart-0, weight: 3}, {address: 10.9.9.9, weight: 0}]}
-  limits: {connections: 16}
+  limits: {connections: 16, requestsPerEndpoint: 8}
   counters: Detailed
   resolver: {shadowSearch: false}
+  timeouts: {request: 10s, attempt: 2s500ms}
+  retry: {attempts: 2, statuses: [502, 503], backoff: {base: 10ms, most: 1s}, nonIdempotent: true}
+  retryBudget: {percent: 30, perSecond: 5}
+  ejection: {consecutiveFailures: 3, duration: 1m, mostPercent: 50}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: cart-canary, namespace: shop}
+spec:
+  parentRefs:
+  - {group: '', kind: Service, name: cart, port: 80}
+  - {kind: Service, namespace: other, name: till, sectionName: http}
+  rules:
+  - name: canary
+    matches:
+    - path: {type: Exact, value: /a}
+      headers:
+      - {name: X-Canary, value: yes please}
+      - {name: agent, type: RegularExpression, value: 'curl/.*'}
+      queryParams: [{name: q, value: a%20b}, {name: r, type: RegularExpression, value: '[0-9]+'}]
+      method: GET
+    - path: {type: RegularExpression, value: '/b/[0-9]+'}
+    filters:
+    - type: RequestHeaderModifier
+      requestHeaderModifier:
+        set: [{name: X-Way, value: canary}]
+        add: [{name: x-seen, value: 'a, b'}]
+        remove: [X-Old]
+    - type: ResponseHeaderModifier
+      responseHeaderModifier: {remove: [server]}
+    - type: URLRewrite
+      urlRewrite: {hostname: cart.example, path: {type: ReplaceFullPath, replaceFullPath: /new}}
+    backendRefs:
+    - {group: '', kind: Service, name: cart-v2, port: 80, weight: 1}
+    - {name: cart, namespace: other, port: 81, weight: 9}
+    timeouts: {request: 0s, backendRequest: 1h30m}
+    retry: {codes: [500, 503], attempts: 3, backoff: 100ms}
+  - matches: [{path: {value: /old/}}]
+    filters:
+    - type: RequestRedirect
+      requestRedirect:
+        scheme: https
+        hostname: cart.example
+        path: {type: ReplacePrefixMatch, replacePrefixMatch: /}
+        port: 8443
+        statusCode: 308
+  - backendRefs: [{name: cart, port: 80}]
+    retry: {}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: TCPRoute
+metadata: {name: cart-tcp, namespace: shop}
+spec:
+  parentRefs: [{kind: Service, name: cart, sectionName: db}]
+  rules: [{name: all, backendRefs: [{name: cart-v2, port: 5432}, {name: cart, port: 1, weight: 0}]}]
 ---
 apiVersion: selvedge.dev/v1alpha1
 kind: RunPermission
@@ -264,7 +321,7 @@ spec:
 #[test]
 fn what_is_written_reads_back_the_same() {
     let parsed = read(EVERYTHING).unwrap();
-    assert_eq!(parsed.documents.len(), 7);
+    assert_eq!(parsed.documents.len(), 9);
     for document in &parsed.documents {
         let again = from_json("store", document.to_json()).unwrap();
         assert!(

@@ -1,16 +1,19 @@
-//! `selvedge.dev/v1alpha1/TrafficPolicy`: how connections to services are spread and limited.
+//! `selvedge.dev/v1alpha1/TrafficPolicy`: how connections and requests to services are spread,
+//! limited and tried again.
 //!
 //! A policy says nothing of what it leaves out. Two policies may meet in one service as long as they
-//! do not say the same thing twice; `compile` judges that.
+//! do not say the same thing twice; `compile` judges that. What is about requests is read in
+//! `document/requests.rs`.
 
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 
-use selvedge_model::Label;
+use selvedge_model::{Label, RequestPolicy};
 use serde_json::json;
 
 use super::cursor::Cursor;
 use super::fields::Fields;
-use super::without_nulls;
+use super::{requests, without_nulls};
 
 /// Largest weight of an endpoint.
 const MAX_WEIGHT: u16 = 1000;
@@ -28,6 +31,8 @@ pub struct TrafficPolicy {
     pub detailed_counters: Option<bool>,
     /// Whether, for workloads of the targets, a mesh name with a search suffix is NXDOMAIN.
     pub shadow_search: Option<bool>,
+    /// How requests to the targets are treated.
+    pub requests: RequestPolicy,
 }
 
 /// The share of one endpoint.
@@ -49,8 +54,9 @@ pub enum PolicyTarget {
 }
 
 pub(super) fn read(cursor: &Cursor<'_>) -> Option<TrafficPolicy> {
-    let known = &["targetRefs", "balancing", "limits", "counters", "resolver"];
-    let fields = cursor.fields(known)?;
+    let own = ["targetRefs", "balancing", "limits", "counters", "resolver"];
+    let known: Vec<_> = own.into_iter().chain(requests::FIELDS).collect();
+    let fields = cursor.fields(&known)?;
     let targets = fields.required("targetRefs", |cursor| {
         let targets = cursor.list(read_target)?;
         if targets.is_empty() {
@@ -61,9 +67,7 @@ pub(super) fn read(cursor: &Cursor<'_>) -> Option<TrafficPolicy> {
     let weights = block(&fields, "balancing", "weights", |cursor| {
         cursor.list(read_weight)
     });
-    let limit = block(&fields, "limits", "connections", |cursor| {
-        cursor.integer(1..=u32::MAX)
-    });
+    let limits = fields.optional("limits", read_limits);
     let words = [("Basic", false), ("Detailed", true)];
     let counters = fields.optional("counters", |cursor| {
         cursor.mark();
@@ -72,13 +76,29 @@ pub(super) fn read(cursor: &Cursor<'_>) -> Option<TrafficPolicy> {
     let shadow = block(&fields, "resolver", "shadowSearch", |cursor| {
         cursor.boolean()
     });
+    let (connections, per_endpoint) = limits.map(Option::unwrap_or_default).unzip();
+    let requests = requests::read(&fields, per_endpoint.flatten());
     Some(TrafficPolicy {
         targets: targets?,
         weights: weights?,
-        connection_limit: limit?,
+        connection_limit: connections?,
         detailed_counters: counters?,
         shadow_search: shadow?,
+        requests: requests?,
     })
+}
+
+/// Reads the limit of connections and that of requests into one endpoint.
+fn read_limits(cursor: &Cursor<'_>) -> Option<(Option<u32>, Option<NonZeroU32>)> {
+    let fields = cursor.fields(&["connections", "requestsPerEndpoint"])?;
+    let read = |name| {
+        fields.optional(name, |cursor: &Cursor<'_>| {
+            cursor.mark();
+            cursor.integer(1..=u32::MAX)
+        })
+    };
+    let (connections, per_endpoint) = (read("connections"), read("requestsPerEndpoint"));
+    Some((connections?, per_endpoint?.and_then(NonZeroU32::new)))
 }
 
 /// Reads the only field of an optional block.
@@ -145,14 +165,23 @@ impl TrafficPolicy {
         let weights = self.weights.as_ref().map(
             |weights| json!({"weights": weights.iter().map(Weight::to_json).collect::<Vec<_>>()}),
         );
+        let limits = without_nulls(json!({
+            "connections": self.connection_limit,
+            "requestsPerEndpoint": self.requests.requests_per_endpoint,
+        }));
+        let is_limited = limits.as_object().is_some_and(|limits| !limits.is_empty());
         let counters = |detailed| if detailed { "Detailed" } else { "Basic" };
-        without_nulls(json!({
+        let mut written = json!({
             "targetRefs": self.targets.iter().map(target).collect::<Vec<_>>(),
             "balancing": weights,
-            "limits": self.connection_limit.map(|limit| json!({"connections": limit})),
+            "limits": is_limited.then_some(limits),
             "counters": self.detailed_counters.map(counters),
             "resolver": self.shadow_search.map(|shadow| json!({"shadowSearch": shadow})),
-        }))
+        });
+        for (name, said) in requests::to_json(&self.requests) {
+            written[name] = said.into();
+        }
+        without_nulls(written)
     }
 }
 
