@@ -12,6 +12,11 @@ pub(crate) fn process_cpu_ns() -> u64 {
     read_ns(ClockId::ProcessCPUTime)
 }
 
+/// A seed where none was given: another one each time.
+pub fn fresh_seed() -> u64 {
+    monotonic_ns()
+}
+
 fn read_ns(clock: ClockId) -> u64 {
     let time = clock_gettime(clock);
     // Neither clock is ever negative.

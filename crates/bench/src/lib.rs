@@ -12,9 +12,11 @@ mod cgroup;
 mod clock;
 mod crew;
 mod interrupt;
+mod load;
 mod measure;
 mod mesh;
 mod options;
+mod poll;
 mod process;
 mod program_time;
 mod protocol;
@@ -22,10 +24,17 @@ mod provenance;
 mod random;
 mod report;
 mod rivals;
+mod serve;
 mod spread;
+mod stream;
 mod worker;
 
+pub use clock::fresh_seed;
 pub use interrupt::Interrupted;
+pub use load::{
+    Arrivals, Latency, LoadOptions, LoadReport, MalformedTarget, Outcomes, Pace, Target, load,
+};
 pub use measure::run;
 pub use options::{BenchOptions, Measure, UnknownMeasure};
+pub use serve::{OriginOptions, OriginReport, serve};
 pub use worker::run as run_worker;

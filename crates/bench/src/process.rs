@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{CpuSet, sched_setaffinity};
+use serde::{Deserialize, Serialize};
 
 /// How often an ending process is looked at.
 const GLANCE: Duration = Duration::from_millis(2);
@@ -192,6 +193,90 @@ impl Usage {
     }
 }
 
+/// What processes use from an instant on.
+#[derive(Debug)]
+pub(crate) struct Accounts {
+    opened: Vec<Account>,
+    bill: Bill,
+}
+
+#[derive(Debug)]
+struct Account {
+    pid: u32,
+    usage: Usage,
+    ticks: Ticks,
+}
+
+/// What processes used together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Bill {
+    pub(crate) cpu_ns: u64,
+    /// The part of it outside the kernel, from 0 to 1. Counted in ticks: within some per cent of a
+    /// second's figure.
+    pub(crate) user_share: f64,
+}
+
+impl Accounts {
+    pub(crate) fn open(pids: &[u32]) -> anyhow::Result<Self> {
+        let opened = pids.iter().map(|pid| Account::read(*pid));
+        Ok(Self {
+            opened: opened.collect::<anyhow::Result<_>>()?,
+            bill: Bill::default(),
+        })
+    }
+
+    pub(crate) fn close(&mut self) -> anyhow::Result<()> {
+        let (mut cpu_ns, mut user, mut all) = (0, 0, 0);
+        for before in &self.opened {
+            let after = Account::read(before.pid)?;
+            cpu_ns += after.usage.since(&before.usage).cpu_ns;
+            user += after.ticks.user - before.ticks.user;
+            all += after.ticks.all() - before.ticks.all();
+        }
+        let user_share = user as f64 / all.max(1) as f64;
+        self.bill = Bill { cpu_ns, user_share };
+        Ok(())
+    }
+
+    pub(crate) fn bill(&self) -> Bill {
+        self.bill
+    }
+}
+
+impl Account {
+    fn read(pid: u32) -> anyhow::Result<Self> {
+        let path = format!("/proc/{pid}/stat");
+        let stat = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+        Ok(Self {
+            pid,
+            usage: Usage::read(pid)?,
+            ticks: Ticks::of(&stat).with_context(|| format!("{path} has another form"))?,
+        })
+    }
+}
+
+/// CPU time in ticks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Ticks {
+    user: u64,
+    system: u64,
+}
+
+impl Ticks {
+    /// From the text of /proc/PID/stat: its fields 14 and 15 (proc_pid_stat(5)).
+    fn of(stat: &str) -> Option<Self> {
+        let (_, rest) = stat.rsplit_once(") ")?;
+        let mut fields = rest.split_whitespace().skip(11);
+        let user = fields.next()?.parse().ok()?;
+        let system = fields.next()?.parse().ok()?;
+        Some(Self { user, system })
+    }
+
+    fn all(self) -> u64 {
+        self.user + self.system
+    }
+}
+
 /// Proportional set size in bytes: pages shared by n processes count 1/n.
 pub(crate) fn proportional_bytes(pid: u32) -> anyhow::Result<u64> {
     let path = format!("/proc/{pid}/smaps_rollup");
@@ -260,6 +345,14 @@ mod tests {
         let after = usage(&[(1, 15), (3, 4)]);
         let spent = after.since(&before);
         assert_eq!((spent.cpu_ns, spent.wake_ups), (9, 18));
+    }
+
+    #[test]
+    fn ticks_are_found_behind_whatever_name() {
+        let stat = "7 (a) b) S 1 7 7 0 -1 4194560 1 0 0 0 31 12 0 0 20 0 1 0 5";
+        let ticks = Ticks::of(stat).unwrap();
+        assert_eq!((ticks.user, ticks.system), (31, 12));
+        assert_eq!(Ticks::of("7 (a) S 1"), None);
     }
 
     #[test]

@@ -1,9 +1,12 @@
 //! `selvedge bench`: measures the mesh on this machine. The work is done in the crate `bench`.
 
+mod load;
+mod serve;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use selvedge_bench::{BenchOptions, Interrupted, Measure};
 
 /// Exit status of a bench that was broken off, as a shell gives it for SIGINT.
@@ -11,7 +14,10 @@ const INTERRUPTED: u8 = 130;
 
 /// Arguments of `selvedge bench`.
 #[derive(Args, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct BenchArgs {
+    #[command(subcommand)]
+    tool: Option<Tool>,
     /// What to measure: direct, names, replicas, restart, limit, scale, idle; all without any.
     #[arg(value_name = "MEASURE")]
     measures: Vec<Measure>,
@@ -29,8 +35,22 @@ pub(crate) struct BenchArgs {
     seed: Option<u64>,
 }
 
+/// What measures consist of, for use by hand.
+#[derive(Subcommand, Debug)]
+enum Tool {
+    /// Send HTTP/1.1 requests, in a closed loop or at a rate, and say how they were answered.
+    Load(load::LoadArgs),
+    /// Answer HTTP/1.1 requests, and record what came.
+    Serve(serve::ServeArgs),
+}
+
 /// Measures, and prints what was found. A missed bar is printed as such and is no failure.
 pub(crate) fn bench(args: &BenchArgs) -> anyhow::Result<ExitCode> {
+    match &args.tool {
+        Some(Tool::Load(args)) => return load::load(args),
+        Some(Tool::Serve(args)) => return serve::serve(args),
+        None => {}
+    }
     let options = BenchOptions {
         measures: args.measures.clone(),
         rounds: args.rounds,

@@ -2,11 +2,13 @@
 //! nothing is left behind. Its other figures are not judged here.
 
 use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
 use serde_json::Value;
+use socket2::{Domain, Socket, Type};
 
 use crate::mesh::{SELVEDGE, skip_unless};
 use crate::process::{Process, eventually};
@@ -83,6 +85,108 @@ fn every_measure_works() {
             assert!(!is_bad, "{finding}\n{printed}");
         }
     }
+}
+
+/// An origin that records, and where it listens.
+fn origin(folder: &Path, record: &str) -> (Process, String) {
+    let mut command = Command::new(SELVEDGE);
+    command.args(["bench", "serve", "-o", "json", "--record", record]);
+    let mut origin = Process::start(folder, command);
+    let line = origin.line("listening at");
+    let address = line.rsplit(' ').next().expect("a line has words");
+    (origin, address.to_owned())
+}
+
+/// Runs a load to its end; gives its report.
+fn load(target: &str, arguments: &[&str]) -> Value {
+    let mut command = Command::new(SELVEDGE);
+    command.args(["bench", "load", target, "-o", "json"]);
+    let output = command.args(arguments).output().expect("it can be started");
+    assert!(output.status.success(), "{output:?}");
+    serde_json::from_slice(&output.stdout).expect("it is JSON")
+}
+
+fn sorted_lines(path: &str) -> Vec<String> {
+    let text = fs::read_to_string(path).expect("the record is there");
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    lines.sort_unstable();
+    lines
+}
+
+/// What a load says it sent, and what the origin says it got, are the same requests one by one, in
+/// a closed loop and at a rate.
+#[test]
+fn load_and_origin_agree_on_every_request() {
+    let folder = folder();
+    let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+    let (got, closed, open) = (path("got"), path("closed"), path("open"));
+    let (mut origin, address) = origin(folder.path(), &got);
+    let target = format!("http://{address}/items?colour=red");
+    let bounds = ["--requests", "3000", "--posts", "30", "--connections", "7"];
+    let by_count = load(&target, &[&bounds[..], &["--record", &closed]].concat());
+    let bounds = ["--rate", "2000", "--warm-up", "50ms", "--duration", "200ms"];
+    let by_rate = load(&target, &[&bounds[..], &["--record", &open]].concat());
+    origin.signal(Signal::TERM);
+    let (status, printed) = origin.finish();
+    assert_eq!(status, 0, "{printed}");
+
+    let sent = |report: &Value, part: &str| {
+        let part = &report[part];
+        assert_eq!(part["errors"], serde_json::json!({}), "{report}");
+        assert_eq!(part["unsent"], 0, "{report}");
+        let requests = part["requests"].as_u64().expect("a count");
+        let answers = part["answers"]["2xx"].as_u64().unwrap_or(0);
+        assert_eq!(answers, requests, "{report}");
+        requests
+    };
+    let all = |report: &Value| sent(report, "warm_up") + sent(report, "measured");
+    assert_eq!(all(&by_count), 3000);
+    assert!(all(&by_rate) > 0);
+    let json = printed.split_once('\n').expect("the report follows").1;
+    let report: Value = serde_json::from_str(json).expect("it is JSON");
+    assert_eq!(report["requests"], all(&by_count) + all(&by_rate));
+    assert_eq!(report["malformed"], 0);
+
+    let mut outcomes = sorted_lines(&closed);
+    outcomes.extend(sorted_lines(&open));
+    let mut sent: Vec<String> = outcomes
+        .iter()
+        .map(|line| line.strip_suffix(" 200").expect("all went well").to_owned())
+        .collect();
+    sent.sort_unstable();
+    let got = sorted_lines(&got);
+    assert_eq!(sent, got);
+    assert!(got.iter().any(|line| line.starts_with("POST ")));
+    assert!(
+        got.windows(2).all(|pair| pair[0] != pair[1]),
+        "an id came twice"
+    );
+}
+
+/// A load against nothing ends in time, and says what failed.
+#[test]
+fn a_load_without_a_server_fails_with_the_cause() {
+    // Bound and not listening: nobody else can take the port meanwhile.
+    let nobody = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket can be made");
+    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    nobody.bind(&any.into()).expect("a port is free");
+    let address = nobody.local_addr().expect("it is bound").as_socket();
+    let address = address.expect("it is of IP").to_string();
+    let output = Command::new(SELVEDGE)
+        .args([
+            "bench",
+            "load",
+            &address,
+            "--duration",
+            "50ms",
+            "--warm-up",
+            "0s",
+        ])
+        .output()
+        .expect("it can be started");
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{printed}");
+    assert!(printed.contains("failed: refused"), "{printed}");
 }
 
 #[test]

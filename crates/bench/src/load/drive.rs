@@ -1,0 +1,101 @@
+//! The loop of a load: time, sockets, and the end.
+
+use std::net::SocketAddr;
+
+use anyhow::Context;
+
+use super::client::Client;
+use super::report::{LoadReport, Window};
+use super::{LoadOptions, Pace};
+use crate::clock::{monotonic_ns, process_cpu_ns};
+use crate::interrupt;
+use crate::poll::Poller;
+use crate::process::{Accounts, Bill};
+use crate::serve::{Origin, raise_descriptor_limit};
+
+/// Puts a load on its target, until it is over or SIGINT, SIGTERM or SIGHUP comes.
+///
+/// # Errors
+/// The target has no address, or a record cannot be written. Requests that fail are no error: they
+/// are in the report.
+pub fn load(options: &LoadOptions) -> anyhow::Result<LoadReport> {
+    interrupt::watch()?;
+    let target = &options.target;
+    let address = target
+        .resolve()
+        .with_context(|| format!("cannot find the host of {target}"))?;
+    let mut poller = Poller::new().context("cannot set up polling")?;
+    let (report, _) = drive(options, address, &mut poller, None, &Watched::default())?;
+    Ok(report)
+}
+
+/// Processes whose CPU time is of interest while requests count.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Watched(pub(crate) Vec<u32>);
+
+/// Puts a load on an address. An origin with the same poller is served by the same thread, so that
+/// what stands between the two has a CPU of its own where there are but two.
+pub(crate) fn drive(
+    options: &LoadOptions,
+    address: SocketAddr,
+    poller: &mut Poller,
+    mut origin: Option<&mut Origin>,
+    watched: &Watched,
+) -> anyhow::Result<(LoadReport, Bill)> {
+    raise_descriptor_limit();
+    let mut client = Client::new(options, address, monotonic_ns())?;
+    let mut window = None;
+    let mut accounts = None;
+    let mut ready = Vec::new();
+    loop {
+        let now_ns = monotonic_ns();
+        if interrupt::check().is_err() {
+            client.end(now_ns);
+        }
+        if window.is_none() && client.has_started(now_ns) {
+            accounts = Some(Accounts::open(&watched.0)?);
+            window = Some(Window::open(
+                monotonic_ns(),
+                process_cpu_ns(),
+                client.completed,
+            ));
+        }
+        if let Some(window) = window.as_mut().filter(|_| client.is_over(now_ns))
+            && window.close(now_ns, process_cpu_ns(), client.completed)
+            && let Some(accounts) = &mut accounts
+        {
+            accounts.close()?;
+        }
+        if client.is_done(now_ns) {
+            break;
+        }
+        client.on_time(now_ns, poller);
+        poller
+            .wait(Some(client.next_ns()), &mut ready)
+            .context("cannot poll")?;
+        for ready in &ready {
+            match &mut origin {
+                Some(origin) if Origin::owns(ready.token) => origin.on_ready(*ready, poller)?,
+                _ => client.on_ready(*ready, monotonic_ns(), poller),
+            }
+        }
+        client.write_record()?;
+        if let Some(origin) = &mut origin {
+            origin.answer()?;
+        }
+    }
+    client.give_up(monotonic_ns())?;
+    let bill = accounts.map(|accounts| accounts.bill()).unwrap_or_default();
+    let window = window.unwrap_or_else(|| Window::open(0, 0, 0));
+    Ok((LoadReport::of(options, &client, &window), bill))
+}
+
+impl Pace {
+    /// The word for it.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Open { .. } => "open",
+        }
+    }
+}

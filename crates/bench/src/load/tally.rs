@@ -1,0 +1,70 @@
+//! What became of the requests of one part of a run.
+
+use std::collections::BTreeMap;
+
+use super::latency::Latencies;
+
+/// Most kinds of errors told apart: they are words of ours, but for system errors nobody foresaw.
+const MOST_KINDS: usize = 64;
+
+/// Requests by their end, and how long they took.
+#[derive(Clone, Debug)]
+pub(super) struct Tally {
+    /// Requests that were due.
+    pub(super) requests: u64,
+    /// Answers by the first digit of their status.
+    pub(super) classes: [u64; 6],
+    pub(super) errors: Kinds,
+    /// Requests that were due and never sent: no connection was free, and the queue was full.
+    pub(super) unsent: u64,
+    /// From the instant at which each was due to its answer.
+    pub(super) latencies: Latencies,
+    /// From the instant at which each was sent to its answer.
+    pub(super) services: Latencies,
+    /// From the instant at which each was due to when the load saw that.
+    pub(super) lags: Latencies,
+}
+
+impl Tally {
+    pub(super) fn new() -> Self {
+        Self {
+            requests: 0,
+            classes: [0; 6],
+            errors: Kinds::default(),
+            unsent: 0,
+            latencies: Latencies::new(),
+            services: Latencies::new(),
+            lags: Latencies::new(),
+        }
+    }
+
+    /// An answer with this status, which is below 600.
+    pub(super) fn answered(&mut self, status: u16, latency_ns: u64, service_ns: u64) {
+        self.classes[usize::from(status / 100).min(5)] += 1;
+        self.latencies.record(latency_ns);
+        self.services.record(service_ns);
+    }
+}
+
+/// Counts by a word.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Kinds(BTreeMap<String, u64>);
+
+impl Kinds {
+    pub(super) fn count(&mut self, kind: &str) {
+        if let Some(count) = self.0.get_mut(kind) {
+            *count += 1;
+        } else {
+            let kind = if self.0.len() < MOST_KINDS {
+                kind
+            } else {
+                "others"
+            };
+            *self.0.entry(kind.to_owned()).or_default() += 1;
+        }
+    }
+
+    pub(super) fn counts(&self) -> &BTreeMap<String, u64> {
+        &self.0
+    }
+}
