@@ -69,6 +69,8 @@ enum Reached {
 /// What went wrong.
 enum Fault {
     Connect,
+    /// A connection that was used before was closed just then.
+    Stale,
     Answer(AnswerFault),
     /// The response broke off, or could not be passed on.
     Response(FlowFault),
@@ -188,6 +190,9 @@ impl Exchange<'_> {
             );
             match deadline.within(sending.along(receiving)).await {
                 Ok(Ok(Ok(status))) => break status,
+                Ok(Ok(Err(AnswerFault::Cut { any: false }))) if upstream.reused => {
+                    return Reached::Fault(Fault::Stale);
+                }
                 Ok(Ok(Err(fault))) => return Reached::Fault(Fault::Answer(fault)),
                 Ok(Err(fault)) => return Reached::Fault(Fault::Client(fault)),
                 // It is the endpoint that takes its time, and it may.
@@ -272,7 +277,8 @@ impl Exchange<'_> {
         let now = self.worker.clock.now();
         let (kind, reason) = match fault {
             Fault::Connect => (OutcomeKind::ConnectFailed, Reason::ConnectFailed),
-            Fault::Answer(AnswerFault::Cut) => (OutcomeKind::Cut, Reason::ResponseCut),
+            Fault::Stale => (OutcomeKind::Stale, Reason::ResponseCut),
+            Fault::Answer(AnswerFault::Cut { .. }) => (OutcomeKind::Cut, Reason::ResponseCut),
             Fault::Answer(AnswerFault::Malformed) => {
                 (OutcomeKind::Malformed, Reason::MalformedResponse)
             }
@@ -352,6 +358,7 @@ impl Fault {
             Self::Response(FlowFault::Write)
             | Self::Client(_)
             | Self::Connect
+            | Self::Stale
             | Self::Answer(_) => (Ending::Cancelled, Next::Reset),
         }
     }

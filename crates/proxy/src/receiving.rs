@@ -12,7 +12,10 @@ use crate::head;
 #[derive(Debug)]
 pub(crate) enum AnswerFault {
     /// The connection ended or broke.
-    Cut,
+    Cut {
+        /// Whether any byte had come before.
+        any: bool,
+    },
     /// What came is no response.
     Malformed,
     /// An interim response could not be passed on.
@@ -29,6 +32,7 @@ pub(crate) async fn receive(
     head: &mut Vec<u8>,
     interim: &mut Vec<u8>,
 ) -> Result<u16, AnswerFault> {
+    let mut any = false;
     loop {
         if let Some(status) = read_head(inbox, decoder, head).map_err(|_| AnswerFault::Malformed)? {
             if status == 101 || status >= 200 {
@@ -41,8 +45,8 @@ pub(crate) async fn receive(
             continue;
         }
         match inbox.fill(from).await {
-            Ok(1..) => {}
-            Ok(0) | Err(_) => return Err(AnswerFault::Cut),
+            Ok(1..) => any = true,
+            Ok(0) | Err(_) => return Err(AnswerFault::Cut { any }),
         }
     }
 }

@@ -84,7 +84,7 @@ impl Repeats {
         let pause = match (wanted, rule) {
             (Repeat::Move, _) => Duration::ZERO,
             (Repeat::Retry, Some(rule)) if self.retries < rule.attempts => {
-                jitter(rng, longest(&rule.backoff, self.retries))
+                jitter(rng, longest(&rule.backoff, self.retries)).max(rule.backoff.least)
             }
             (Repeat::Retry, _) => return deliver(Some(Withheld::AttemptsUsed)),
         };

@@ -172,6 +172,7 @@ pub(crate) fn retrying(attempts: u8) -> RetryPolicy {
         attempts,
         statuses: vec![503],
         backoff: selvedge_model::Backoff {
+            least: Duration::ZERO,
             base: Duration::from_millis(100),
             most: Duration::from_secs(1),
         },
