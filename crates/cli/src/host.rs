@@ -192,9 +192,9 @@ fn hints(root: &Path) -> Vec<Hint> {
 pub(crate) struct ProxySockets {
     node: SharedNode,
     program: PathBuf,
-    /// The resolver's, while they are open.
-    resolver: Vec<(SocketKind, OwnedFd)>,
-    /// Who may have the resolver's port when it is opened next.
+    /// Those that programs are led to, while they are open.
+    led: Vec<(SocketKind, OwnedFd)>,
+    /// Who may have their ports when they are opened next.
     beside: Beside,
     /// For metrics. Open as long as the agent lives: somebody else could take the port meanwhile, and
     /// a scraper that finds no proxy has nowhere else to go.
@@ -206,7 +206,7 @@ impl ProxySockets {
         Self {
             node,
             program: PathBuf::from("/proc/self/exe"),
-            resolver: Vec::new(),
+            led: Vec::new(),
             beside,
             metrics: metrics.map(|socket| (SocketKind::Metrics, socket)),
         }
@@ -215,17 +215,17 @@ impl ProxySockets {
 
 impl Sockets for ProxySockets {
     fn hand_over(&mut self, stream: &UnixStream) -> Result<(), selvedge_node::Error> {
-        if self.resolver.is_empty() {
+        if self.led.is_empty() {
             let mut maker = Command::new(&self.program);
             maker.arg("make-sockets");
-            self.resolver = self.node.lock().open_resolver(maker, self.beside)?;
+            self.led = self.node.lock().open_sockets(maker, self.beside)?;
             self.beside = Beside::Nobody;
         }
-        Node::hand_over(stream, self.resolver.iter().chain(&self.metrics))
+        Node::hand_over(stream, self.led.iter().chain(&self.metrics))
     }
 
     fn close(&mut self) {
-        self.resolver.clear();
+        self.led.clear();
     }
 
     fn adopt(&mut self, pid: i32) -> Result<(), selvedge_node::Error> {

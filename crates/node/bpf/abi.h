@@ -11,7 +11,7 @@
 #define SELVEDGE_ABI_H
 
 /* Version of every layout below; part of the pin path. Any change here is a new number. */
-#define SV_LAYOUT 3
+#define SV_LAYOUT 4
 
 #define SV_REASONS 16
 #define SV_HISTOGRAM_BUCKETS 64
@@ -29,7 +29,7 @@ struct sv_config {
 	__u16 private_first; /* first private port, host order */
 	__u16 private_count; /* how many there are */
 	__u16 resolver_port; /* port of the mesh's resolver, network order; 0 = none */
-	__u16 pad;
+	__u16 proxy_port;    /* port at which the proxy takes connections, network order; 0 = none */
 };
 
 struct sv_service_key {
@@ -41,6 +41,8 @@ struct sv_service_key {
 
 #define SV_SERVICE_LIMITED 1  /* it has an entry in `limits` */
 #define SV_SERVICE_DETAILED 2 /* bytes, connect time and open connections are counted */
+#define SV_SERVICE_PROXIED 4  /* through the proxy while that is there; TCP ports alone */
+#define SV_SERVICE_PROXY_ONLY 8 /* ... and refused while it is not */
 
 struct sv_service {
 	__u32 id;
@@ -91,6 +93,13 @@ struct sv_published {
 	struct sv_service_key service;
 };
 
+/*
+ * The proxy names a workload of this host by an address: this /64, which is discarded wherever it goes
+ * (RFC 6666, here 100::/64), then the workload's id in network order. `Place::upstream_address` in
+ * crates/model/src/service.rs makes it.
+ */
+#define SV_UPSTREAM_PREFIX 0x0100000000000000ULL /* upper half of the address, host order */
+
 /* --- what the programs keep ------------------------------------------------------------------ */
 
 struct sv_listener_key {
@@ -130,6 +139,7 @@ struct sv_owner {
 #define SV_ACCEPTED 8 /* `peer` is what the caller asked for, `cgroup` who it is; so too, on the
 		       * resolver's sockets, of the datagram read last */
 #define SV_DETAILED 16
+#define SV_PROXIED 32 /* as SV_RESOLVER, to where the proxy takes connections to services */
 
 /* Per socket (sk_storage). */
 struct sv_socket {
@@ -178,8 +188,9 @@ struct sv_edge_key {
 };
 
 struct sv_edge {
-	__u64 connections; /* attempts that were led to an endpoint */
+	__u64 connections; /* attempts that were led to an endpoint, or to the proxy */
 	__u64 failures;    /* of these, how many were never established */
+	__u64 bypassed;    /* of these, how many went directly because the proxy was away */
 	__u64 refused[SV_REASONS];
 };
 
@@ -209,6 +220,8 @@ enum sv_counter {
 	SV_PUBLISHED_UNSERVED, /* ... for which no replica listened */
 	SV_DETAILS_FULL,       /* events of an edge that found no room in `edge_details` */
 	SV_PUBLISHED_FULL,     /* listeners that found no room in `published_listeners` */
+	SV_UPSTREAM_UNSERVED,  /* connections of the proxy to workloads that do not listen */
+	SV_UPSTREAM_LIMITED,   /* ... refused because their service's connection limit is reached */
 	SV_COUNTERS,
 };
 

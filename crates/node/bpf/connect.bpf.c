@@ -1,12 +1,18 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * The direct path. connect() to a service's virtual address goes straight to one of its endpoints;
- * the program keeps seeing the address it asked for.
+ * The direct path, and where the proxy's begins. connect() to a service's virtual address goes straight
+ * to one of its endpoints, or to the proxy where the service says so; the program keeps seeing the
+ * address it asked for.
+ *
+ * A service that needs the proxy goes without while that is away (bpf/ours.h), or refuses, as it says.
+ * Connections led to the proxy hold no slot of their service's limit: those that the proxy makes for
+ * them do (bpf/upstream.bpf.c).
  *
  * Hooks: cgroup/connect4, connect6 (TCP, and UDP sockets that connect), getpeername4, getpeername6.
  * Returns: 1 = go on, 0 = refuse with the errno set by bpf_set_retval.
  * Absent: virtual addresses answer ECONNREFUSED, since nothing listens on them.
  */
+#include "ours.h"
 #include "route.h"
 
 static __always_inline int refuse(__u32 source, __u32 destination, __u32 reason)
@@ -14,6 +20,67 @@ static __always_inline int refuse(__u32 source, __u32 destination, __u32 reason)
 	count_refusal(source, destination, reason);
 	bpf_set_retval(-ECONNREFUSED);
 	return 0;
+}
+
+/* Whether the proxy takes the connection; if so, `to` says where. IPv6 sockets reach it v4-mapped, as
+ * they do the virtual address. */
+static __always_inline bool to_proxy(struct bpf_sock_addr *ctx, const struct sv_config *cfg,
+				     struct destination *to)
+{
+	if (!cfg->proxy_port || !ours_has(ctx, cfg->proxy_port, false))
+		return false;
+	to->address = mapped(LOOPBACK4);
+	to->port = cfg->proxy_port;
+	return true;
+}
+
+/* Finds where a connection to the service goes: gives 0, or the reason to refuse it. */
+static __always_inline __u32 to_service(struct bpf_sock_addr *ctx, const struct sv_config *cfg,
+					const struct sv_service *service, const struct request *ask,
+					struct destination *to, bool *proxied)
+{
+	struct choice choice = { .key = { .service = service->id,
+					  .port = ask->key.port,
+					  .protocol = ask->key.protocol,
+					  .version = service->version },
+				 .to = to,
+				 .ipv6_socket = ask->ipv6_socket };
+
+	if (service->flags & SV_SERVICE_PROXIED) {
+		*proxied = to_proxy(ctx, cfg, to);
+		if (*proxied)
+			return 0;
+		if (service->flags & SV_SERVICE_PROXY_ONLY)
+			return PROXY_AWAY;
+	}
+	return choose(service, &choice) ? 0 : choice.reason;
+}
+
+/* Notes that the record's socket goes to the service, and counts it; false where its connection limit is
+ * reached. */
+static __always_inline bool admit(struct sv_socket *record, const struct sv_service *service,
+				  __u8 protocol, bool proxied)
+{
+	struct sv_edge *edge;
+
+	if (proxied)
+		record->flags |= SV_PROXIED;
+	else if (service->flags & SV_SERVICE_LIMITED && protocol == IPPROTO_TCP &&
+		 !take_slot(record, service->id))
+		return false;
+	record->destination = service->id;
+	if (service->flags & SV_SERVICE_DETAILED) {
+		record->flags |= SV_DETAILED;
+		record->started_ns = bpf_ktime_get_ns();
+	}
+	record->attempt = protocol == IPPROTO_TCP;
+	edge = edge_of(record->source, service->id);
+	if (!edge)
+		return true;
+	__sync_fetch_and_add(&edge->connections, 1);
+	if (service->flags & SV_SERVICE_PROXIED && !proxied)
+		__sync_fetch_and_add(&edge->bypassed, 1);
+	return true;
 }
 
 /* Gives 1 and a filled `to` with `*led` set, 1 to go on untouched, or 0 = refused. */
@@ -24,9 +91,10 @@ static __always_inline int route(struct bpf_sock_addr *ctx, const struct request
 	struct bpf_sock *socket = ctx->sk;
 	struct sv_service *service;
 	struct sv_socket *record;
-	struct sv_edge *edge;
 	struct caller caller;
+	bool proxied = false;
 	bool virtual;
+	__u32 reason;
 
 	*led = false;
 	if (!cfg || !socket)
@@ -57,17 +125,11 @@ static __always_inline int route(struct bpf_sock_addr *ctx, const struct request
 		if (!to_own_port(&caller, ask, to))
 			return 1;
 	} else {
-		struct choice choice = { .key = { .service = service->id,
-						  .port = ask->key.port,
-						  .protocol = ask->key.protocol,
-						  .version = service->version },
-					 .to = to,
-					 .ipv6_socket = ask->ipv6_socket };
-
 		if (!at_home(cfg, kernel_socket(socket)))
 			return refuse(caller.service, service->id, NETWORK_NAMESPACE);
-		if (!choose(service, &choice))
-			return refuse(caller.service, service->id, choice.reason);
+		reason = to_service(ctx, cfg, service, ask, to, &proxied);
+		if (reason)
+			return refuse(caller.service, service->id, reason);
 	}
 
 	record = bpf_sk_storage_get(&sockets, socket, 0, BPF_SK_STORAGE_GET_F_CREATE);
@@ -83,23 +145,9 @@ static __always_inline int route(struct bpf_sock_addr *ctx, const struct request
 	record->source = caller.service;
 	record->destination = 0;
 	record->flags = SV_ROUTED;
-	if (service) {
-		if (service->flags & SV_SERVICE_LIMITED && ask->key.protocol == IPPROTO_TCP) {
-			if (!take_slot(service->id)) {
-				record->flags = 0;
-				return refuse(caller.service, service->id, CONNECTION_LIMIT);
-			}
-			record->slot = service->id;
-		}
-		record->destination = service->id;
-		if (service->flags & SV_SERVICE_DETAILED) {
-			record->flags |= SV_DETAILED;
-			record->started_ns = bpf_ktime_get_ns();
-		}
-		record->attempt = ask->key.protocol == IPPROTO_TCP;
-		edge = edge_of(caller.service, service->id);
-		if (edge)
-			__sync_fetch_and_add(&edge->connections, 1);
+	if (service && !admit(record, service, ask->key.protocol, proxied)) {
+		record->flags = 0;
+		return refuse(caller.service, service->id, CONNECTION_LIMIT);
 	}
 	*led = true;
 	return 1;

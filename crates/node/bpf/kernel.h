@@ -38,6 +38,7 @@
 #define EADDRINUSE 98
 #define EPROTONOSUPPORT 93
 #define ECONNREFUSED 111
+#define EDQUOT 122
 #define CAP_NET_BIND_SERVICE 10
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)

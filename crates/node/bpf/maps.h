@@ -50,7 +50,7 @@ struct {
 	__type(value, struct sv_socket);
 } sockets SEC(".maps");
 
-/* On the mesh's own resolver sockets, put there by the agent: a socket without it is not ours,
+/* On the proxy's listening sockets, put there by the agent: a socket without it is not ours,
  * whatever port it has. */
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);

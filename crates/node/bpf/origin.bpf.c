@@ -15,7 +15,7 @@
  *
  * Hooks: cgroup/recvmsg4, recvmsg6, getpeername4, getpeername6, getsockopt, on the proxy's cgroup
  * alone. Returns: 1 always.
- * Absent: the proxy learns of no origin and answers nobody.
+ * Absent: the proxy learns of no origin and answers nobody; no connection to a service is led to it.
  */
 #include "mesh.h"
 
@@ -51,7 +51,7 @@ static __always_inline struct sv_socket record_of(struct bpf_sock *sender)
 	struct sv_socket *record, copy = {};
 
 	record = bpf_sk_storage_get(&sockets, sender, 0, 0);
-	if (record && record->flags & SV_RESOLVER) {
+	if (record && record->flags & (SV_RESOLVER | SV_PROXIED)) {
 		copy.peer = record->peer;
 		copy.peer_port = record->peer_port;
 		copy.cgroup = record->cgroup;

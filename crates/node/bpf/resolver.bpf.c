@@ -4,50 +4,16 @@
  * program sent them while it is not: the mesh away never takes foreign names along. Queries for mesh
  * names are held back then, since an answer from elsewhere would outlive the outage in caches.
  *
- * "There" means that a socket of ours has the port: it carries a mark in `ours` that only the agent
- * can put. A stranger who binds the port of a dead mesh gets nothing.
- *
  * Hooks: cgroup/connect4, connect6, sendmsg4, sendmsg6, recvmsg4, recvmsg6 (getpeername is that of
  * connect.bpf.c), cgroup_skb/egress.
  * Returns: sock_addr hooks 1 always; egress 1 = let go, 2 = drop quietly.
  * Absent: programs resolve names as if there were no mesh.
  */
-#include "mesh.h"
+#include "ours.h"
 
 #define DNS_PORT bpf_htons(53)
 #define DNS_HEADER 12
 #define LONGEST_NAME 255
-
-static __always_inline bool marked(struct bpf_sock *socket)
-{
-	bool is_ours;
-
-	if (!socket)
-		return false;
-	is_ours = bpf_sk_storage_get(&ours, socket, 0, 0);
-	bpf_sk_release(socket);
-	return is_ours;
-}
-
-/* Whether our resolver listens on this family and protocol, in the caller's network namespace. */
-static __always_inline bool resolver_there(struct bpf_sock_addr *ctx, __u16 port, bool ipv6)
-{
-	struct bpf_sock_tuple tuple = {};
-
-	if (ipv6) {
-		tuple.ipv6.daddr[3] = LOOPBACK6;
-		tuple.ipv6.dport = port;
-		if (ctx->protocol == IPPROTO_TCP)
-			return marked(bpf_sk_lookup_tcp(ctx, &tuple, sizeof(tuple.ipv6),
-							BPF_F_CURRENT_NETNS, 0));
-		return marked(bpf_sk_lookup_udp(ctx, &tuple, sizeof(tuple.ipv6), BPF_F_CURRENT_NETNS, 0));
-	}
-	tuple.ipv4.daddr = LOOPBACK4;
-	tuple.ipv4.dport = port;
-	if (ctx->protocol == IPPROTO_TCP)
-		return marked(bpf_sk_lookup_tcp(ctx, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0));
-	return marked(bpf_sk_lookup_udp(ctx, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0));
-}
 
 /*
  * The resolver's port if this look-up is to be led there, else 0. The server that the program meant
@@ -66,7 +32,7 @@ static __always_inline __u16 lead(struct bpf_sock_addr *ctx, const struct sv_add
 	caller = caller_of(kernel_socket(socket));
 	if (!(caller.flags & SV_WORKLOAD_RESOLVER) || bpf_map_lookup_elem(&services, &key))
 		return 0;
-	if (!resolver_there(ctx, cfg->resolver_port, !is_mapped(server))) {
+	if (!ours_has(ctx, cfg->resolver_port, !is_mapped(server))) {
 		count(SV_RESOLVER_BYPASSED);
 		return 0;
 	}

@@ -169,11 +169,12 @@ static __always_inline int refuse_unserved(__u32 source, const struct sv_address
 }
 
 /*
- * Takes one of the service's connection slots, exactly: never more than the limit are held, however
- * many processors try. False when none is free. The rounds are bounded for the verifier; a caller
- * that loses all of them to others is refused as if the limit were reached, never let through.
+ * Takes one of the service's connection slots for the socket, exactly: never more than the limit are
+ * held, however many processors try. False when none is free; a service without a limit has no slots,
+ * and none is held then. The rounds are bounded for the verifier; a caller that loses all of them to
+ * others is refused as if the limit were reached, never let through.
  */
-static __always_inline bool take_slot(__u32 service)
+static __always_inline bool take_slot(struct sv_socket *record, __u32 service)
 {
 	__u32 *limit = bpf_map_lookup_elem(&limits, &service);
 	struct sv_in_flight *in;
@@ -199,6 +200,7 @@ static __always_inline bool take_slot(__u32 service)
 		if (seen == now) {
 			if (now + 1 > in->highest)
 				in->highest = now + 1;
+			record->slot = service;
 			return true;
 		}
 	}

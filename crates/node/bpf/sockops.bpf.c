@@ -2,7 +2,7 @@
 /*
  * TCP's own events: who listens, which connects succeed, when a connection ends.
  *
- * Hook: sockops. State changes are asked for only on listeners and on connections that hold a slot
+ * Hook: sockops, on the proxy's cgroup too, whose own connections hold slots. State changes are asked for only on listeners and on connections that hold a slot
  * or are counted in detail, since they cost a callback each.
  * Returns: 1 always.
  * Absent: no TCP endpoint is seen to listen, so that services have no endpoints.

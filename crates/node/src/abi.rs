@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Version of the layouts; part of the pin path.
-pub(crate) const LAYOUT: u32 = 3;
+pub(crate) const LAYOUT: u32 = 4;
 
 /// Slots for refusals per edge.
 pub(crate) const REASONS: usize = 16;
@@ -17,6 +17,8 @@ pub(crate) const HISTOGRAM_BUCKETS: usize = 64;
 
 pub(crate) const SERVICE_LIMITED: u8 = 1;
 pub(crate) const SERVICE_DETAILED: u8 = 2;
+pub(crate) const SERVICE_PROXIED: u8 = 4;
+pub(crate) const SERVICE_PROXY_ONLY: u8 = 8;
 pub(crate) const WORKLOAD_SHARED_PORTS: u32 = 1;
 pub(crate) const WORKLOAD_RESOLVER: u32 = 2;
 pub(crate) const WORKLOAD_PUBLISHED: u32 = 4;
@@ -47,7 +49,7 @@ shared! {
         private_first: u16,
         private_count: u16,
         resolver_port: u16,
-        pad: u16,
+        proxy_port: u16,
     }
     ServiceKey: 20 { address: Address, port: u16, protocol: u8, pad: u8, }
     Service: 12 { id: u32, endpoints: u32, version: u8, flags: u8, pad: u16, }
@@ -78,7 +80,7 @@ shared! {
     Owner: 16 { cgroup: u64, asked: u16, pad: [u16; 3], }
     InFlight: 8 { now: u32, highest: u32, }
     EdgeKey: 8 { source: u32, destination: u32, }
-    EdgeCounts: 144 { connections: u64, failures: u64, refused: [u64; REASONS], }
+    EdgeCounts: 152 { connections: u64, failures: u64, bypassed: u64, refused: [u64; REASONS], }
     EdgeDetail: 552 {
         opened: u64,
         closed: u64,
@@ -133,10 +135,12 @@ pub(crate) enum Counter {
     PublishedUnserved,
     DetailsFull,
     PublishedFull,
+    UpstreamUnserved,
+    UpstreamLimited,
 }
 
 impl Counter {
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 16] = [
         Self::EdgesFull,
         Self::ListenersFull,
         Self::RecordsFailed,
@@ -151,5 +155,7 @@ impl Counter {
         Self::PublishedUnserved,
         Self::DetailsFull,
         Self::PublishedFull,
+        Self::UpstreamUnserved,
+        Self::UpstreamLimited,
     ];
 }

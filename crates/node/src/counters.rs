@@ -20,6 +20,9 @@ pub(crate) fn observe(kernel: &Kernel) -> Result<model::Observation, Error> {
         (model::Reason::ResolverAway, Counter::NamesHeldBack),
         (model::Reason::PrivatePort, Counter::PrivateDropped),
         (model::Reason::Multipath, Counter::MultipathRefused),
+        // Of the proxy's own connections: whose request it was is the proxy's to count.
+        (model::Reason::NoEndpoint, Counter::UpstreamUnserved),
+        (model::Reason::ConnectionLimit, Counter::UpstreamLimited),
     ];
     Ok(model::Observation {
         age: Duration::ZERO,
@@ -61,6 +64,7 @@ fn edges(kernel: &Kernel) -> Result<BTreeMap<model::Edge, model::EdgeCounters>, 
         for part in parts {
             counters.connections += part.connections;
             counters.failures += part.failures;
+            counters.bypassed += part.bypassed;
             let counted = model::Reason::ALL
                 .iter()
                 .filter(|it| it.is_counted_by_kernel());

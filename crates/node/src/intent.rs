@@ -69,7 +69,7 @@ impl Intent {
                 service_key(service, port.port, port.protocol),
                 ServiceIntent {
                     id: service.id(),
-                    flags,
+                    flags: flags | way_flags(port),
                     endpoints: alias_table(&port.endpoints),
                 },
             );
@@ -139,6 +139,15 @@ impl Intent {
                 }
             }
         }
+    }
+}
+
+/// Of a datagram there is nothing that the proxy could understand.
+fn way_flags(port: &model::ServicePort) -> u8 {
+    match (port.protocol, port.way) {
+        (model::Protocol::Udp, _) | (_, model::Way::Direct) => 0,
+        (_, model::Way::ProxyOrDirect) => abi::SERVICE_PROXIED,
+        (_, model::Way::ProxyOnly) => abi::SERVICE_PROXIED | abi::SERVICE_PROXY_ONLY,
     }
 }
 
@@ -288,6 +297,29 @@ mod tests {
         unready.ready = false;
         assert_eq!(alias_table(&[endpoint(0), unready]), []);
         assert_eq!(alias_table(&[endpoint(0), endpoint(3)]).len(), 1);
+    }
+
+    #[test]
+    fn streams_go_through_the_proxy_as_their_service_says_and_datagrams_never() {
+        use model::{Protocol, Way};
+        let led = |protocol, way| {
+            way_flags(&model::ServicePort {
+                name: None,
+                port: model::Port::MIN,
+                protocol,
+                app_protocol: None,
+                endpoints: Vec::new(),
+                way,
+            })
+        };
+        let or_direct = abi::SERVICE_PROXIED;
+        let only = abi::SERVICE_PROXIED | abi::SERVICE_PROXY_ONLY;
+        let ways = [Way::Direct, Way::ProxyOrDirect, Way::ProxyOnly];
+        assert_eq!(
+            ways.map(|way| led(Protocol::Tcp, way)),
+            [0, or_direct, only]
+        );
+        assert_eq!(ways.map(|way| led(Protocol::Udp, way)), [0; 3]);
     }
 
     #[test]

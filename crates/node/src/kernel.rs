@@ -158,16 +158,29 @@ impl Kernel {
                     said,
                 });
             }
-            let state = FeatureState::Missing {
-                reason: format!("{}; {said}", feature.without),
-            };
             let name = feature.name;
-            self.status
-                .iter_mut()
-                .filter(|it| it.name == name)
-                .for_each(|it| it.state = state.clone());
+            self.lack(name, &said);
         }
         Ok(())
+    }
+
+    /// Takes note that a feature does not work, for this reason.
+    pub(crate) fn lack(&mut self, name: &str, reason: &str) {
+        let feature = FEATURES.iter().find(|it| it.name == name);
+        let without = feature.map_or("", |feature| feature.without);
+        let state = FeatureState::Missing {
+            reason: format!("{without}; {reason}"),
+        };
+        self.status
+            .iter_mut()
+            .filter(|it| it.name == name)
+            .for_each(|it| it.state = state.clone());
+    }
+
+    /// Whether the feature works.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        let mut status = self.status.iter();
+        status.any(|it| it.name == name && it.state == FeatureState::Active)
     }
 
     /// Detaches what was attached under the name `place`.

@@ -27,7 +27,7 @@ use crate::error::Error;
 use crate::intent::Intent;
 use crate::kernel::{Kernel, info, remove_tree};
 use crate::neighbour;
-use crate::object::Scope;
+use crate::object::{ORIGIN, Scope, UPSTREAM};
 use crate::sockets::{self, Beside};
 use crate::watch::{Events, Watches};
 
@@ -219,31 +219,53 @@ impl Node {
         Ok(joins_more)
     }
 
-    /// Opens the resolver's sockets through `maker`, a command that calls [`crate::make_sockets`]
-    /// on its standard input, and leads look-ups of workloads to them. The port of an earlier agent
-    /// is kept where it can be had.
-    pub fn open_resolver(
+    /// Opens the proxy's sockets through `maker`, a command that calls [`crate::make_sockets`] on its
+    /// standard input, and leads look-ups of workloads to them, and connections to services that need
+    /// the proxy. The ports of an earlier agent are kept where they can be had.
+    pub fn open_sockets(
         &mut self,
         mut maker: Command,
         beside: Beside,
     ) -> Result<Vec<(SocketKind, OwnedFd)>, Error> {
-        let failed = || Error::system("start the maker of the resolver's sockets");
+        let failed = || Error::system("start the maker of the proxy's sockets");
         let (near, far) = UnixStream::pair().map_err(failed())?;
         let mut child = maker.stdin(OwnedFd::from(far)).spawn().map_err(failed())?;
         drop(maker);
         let placed = cgroup::place(child.id() as i32, &self.tree.proxy_folder());
-        let preferred = u16::from_be(self.config.resolver_port);
-        let made = placed.and_then(|()| {
-            sockets::ask_for_sockets(near, self.options.private_ports, preferred, beside)
-        });
+        let (first, count) = self.options.private_ports;
+        let request = sockets::Request {
+            first,
+            count,
+            resolver_port: u16::from_be(self.config.resolver_port),
+            proxy_port: u16::from_be(self.config.proxy_port),
+            shared: u16::from(beside == Beside::LivingProxy),
+        };
+        let made = placed.and_then(|()| sockets::ask_for_sockets(near, request));
         child.wait().map_err(failed())?;
         let made = made?;
-        for (_, socket) in &made.sockets {
+        self.lead_to(&made)?;
+        Ok(made)
+    }
+
+    /// Marks the sockets as ours, has them listen and tells the programs their ports, in this order: no
+    /// program is to take one for a stranger's.
+    fn lead_to(&mut self, sockets: &[(SocketKind, OwnedFd)]) -> Result<(), Error> {
+        for (_, socket) in sockets {
             update(&self.kernel, "ours", &socket.as_raw_fd(), &1u32)?;
         }
-        self.config.resolver_port = made.port.to_be();
-        update(&self.kernel, "config", &0u32, &self.config)?;
-        Ok(made.sockets)
+        sockets::listen(sockets).map_err(Error::system("listen on the proxy's sockets"))?;
+        let mut proxy_port = sockets::port_of(sockets, &[SocketKind::Captured]);
+        if proxy_port == 0 {
+            let reason = "this kernel has no IPv6 sockets, by which the proxy names workloads";
+            self.kernel.lack(UPSTREAM, reason);
+        }
+        // It could not take further what is led to it.
+        if !self.kernel.has(UPSTREAM) || !self.kernel.has(ORIGIN) {
+            proxy_port = 0;
+        }
+        self.config.proxy_port = proxy_port.to_be();
+        self.config.resolver_port = sockets::port_of(sockets, &SocketKind::RESOLVER).to_be();
+        update(&self.kernel, "config", &0u32, &self.config)
     }
 
     /// Hands sockets over `stream`, as the proxy expects it.
@@ -408,7 +430,7 @@ fn configuration(options: &Options) -> Result<abi::Config, Error> {
         private_first: options.private_ports.0,
         private_count: options.private_ports.1,
         resolver_port: 0,
-        pad: 0,
+        proxy_port: 0,
     })
 }
 

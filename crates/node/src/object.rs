@@ -44,6 +44,11 @@ macro_rules! object {
     }};
 }
 
+/// Tells the proxy whom it serves.
+pub(crate) const ORIGIN: &str = "origin";
+/// Leads the proxy's own connections to workloads.
+pub(crate) const UPSTREAM: &str = "upstream";
+
 /// Every feature, in the order in which their programs are to run at a shared hook: name look-ups
 /// are led before services are.
 pub(crate) static FEATURES: &[Feature] = &[
@@ -71,7 +76,7 @@ pub(crate) static FEATURES: &[Feature] = &[
     Feature {
         name: "sockops",
         object: object!("sockops"),
-        scopes: &[Scope::Workloads, Scope::Joined],
+        scopes: &[Scope::Workloads, Scope::Joined, Scope::Proxy],
         essential: true,
         without: "no endpoint is seen to listen",
     },
@@ -90,11 +95,18 @@ pub(crate) static FEATURES: &[Feature] = &[
         without: "programs that use multipath TCP see private ports and replaced addresses",
     },
     Feature {
-        name: "origin",
+        name: ORIGIN,
         object: object!("origin"),
         scopes: &[Scope::Proxy],
         essential: false,
         without: "the proxy does not learn whom it serves, and answers nobody",
+    },
+    Feature {
+        name: UPSTREAM,
+        object: object!("upstream"),
+        scopes: &[Scope::Proxy],
+        essential: false,
+        without: "the proxy reaches no workload; services that need it go without, or refuse where a rule would not be kept",
     },
     Feature {
         name: "inbound",

@@ -1,22 +1,24 @@
 //! The proxy's listening sockets, and handing sockets to another process.
 //!
-//! A socket belongs to the cgroup it was made in, for good, and kernel programs look at that. So
-//! the resolver's are made by a short-lived child in the proxy's cgroup ([`make_sockets`]), which
-//! sends them to the agent; that for metrics ([`open_metrics`]) the agent makes itself. It keeps them
-//! all and hands copies to the proxy.
+//! A socket belongs to the cgroup it was made in, for good, and kernel programs look at that. So those
+//! that programs are led to, the resolver's and those for connections to services, are made by a
+//! short-lived child in the proxy's cgroup ([`make_sockets`]), which sends them to the agent; that for
+//! metrics ([`open_metrics`]) the agent makes itself. It keeps them all and hands copies to the proxy.
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::thread::available_parallelism;
 
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 use selvedge_feed::{SocketKind, SocketList};
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::error::Error;
 
@@ -30,11 +32,23 @@ pub enum Beside {
     LivingProxy,
 }
 
-/// The resolver's sockets, all on one port.
-#[derive(Debug)]
-pub(crate) struct ResolverSockets {
-    pub(crate) port: u16,
-    pub(crate) sockets: Vec<(SocketKind, OwnedFd)>,
+/// Sockets and what they are for.
+pub(crate) type Opened = Vec<(SocketKind, OwnedFd)>;
+
+/// What the agent asks of the maker of sockets.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(crate) struct Request {
+    /// First of the ports that may be taken.
+    pub(crate) first: u16,
+    /// How many these are.
+    pub(crate) count: u16,
+    /// The resolver's port with an earlier agent; 0 where there was none.
+    pub(crate) resolver_port: u16,
+    /// The port for connections to services with an earlier agent; 0 where there was none.
+    pub(crate) proxy_port: u16,
+    /// 1 where a living proxy may have these two, else 0.
+    pub(crate) shared: u16,
 }
 
 const MOST: usize = SocketList::MAX_SOCKETS;
@@ -66,7 +80,7 @@ pub(crate) fn hand_over<'a>(
 }
 
 /// The other side of [`hand_over`].
-fn take_over(stream: impl AsFd) -> io::Result<Vec<(SocketKind, OwnedFd)>> {
+fn take_over(stream: impl AsFd) -> io::Result<Opened> {
     let malformed = || io::Error::from(io::ErrorKind::InvalidData);
     let mut message = [0; SocketList::MAX_BYTES];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
@@ -88,32 +102,44 @@ fn take_over(stream: impl AsFd) -> io::Result<Vec<(SocketKind, OwnedFd)>> {
     Ok(list.kinds().iter().copied().zip(descriptors).collect())
 }
 
-/// Runs in a child: waits on `stream` for the ports to try, makes the sockets on the first that is
+/// Runs in a child: waits on `stream` for the ports to try, makes the sockets on the first that are
 /// free and sends them back.
 pub fn make_sockets(mut stream: UnixStream) -> io::Result<()> {
-    let mut request = [0; 8];
+    let mut request = [0; size_of::<Request>()];
     stream.read_exact(&mut request)?;
-    let [first, count, preferred, shared] =
-        [0, 2, 4, 6].map(|at| u16::from_ne_bytes([request[at], request[at + 1]]));
-    if shared != 0
-        && let Ok(sockets) = open_all(preferred, Beside::LivingProxy)
-    {
-        return hand_over(&stream, &sockets);
-    }
-    let last = first.saturating_add(count);
-    let preferred = (preferred != 0).then_some(preferred);
-    // From the end of the range: replicas take their ports from its start.
-    for port in preferred.into_iter().chain((first..last).rev()) {
-        match open_all(port, Beside::Nobody) {
-            Ok(sockets) => return hand_over(&stream, &sockets),
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Err(io::ErrorKind::AddrInUse.into())
+    let request: Request = zerocopy::transmute!(request);
+    let mut sockets = request.open_on(request.resolver_port, open_resolver)?;
+    sockets.extend(request.open_on(request.proxy_port, open_captured)?);
+    hand_over(&stream, &sockets)
 }
 
-fn open_all(port: u16, beside: Beside) -> io::Result<Vec<(SocketKind, OwnedFd)>> {
+impl Request {
+    /// Opens sockets on the port of an earlier agent where it can be had, else on another.
+    fn open_on(
+        &self,
+        preferred: u16,
+        open: fn(u16, Beside) -> io::Result<Opened>,
+    ) -> io::Result<Opened> {
+        let preferred = (preferred != 0).then_some(preferred);
+        if self.shared != 0
+            && let Some(port) = preferred
+            && let Ok(sockets) = open(port, Beside::LivingProxy)
+        {
+            return Ok(sockets);
+        }
+        let range = self.first..self.first.saturating_add(self.count);
+        // From the end of the range: replicas take their ports from its start.
+        for port in preferred.into_iter().chain(range.rev()) {
+            match open(port, Beside::Nobody) {
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+                other => return other,
+            }
+        }
+        Err(io::ErrorKind::AddrInUse.into())
+    }
+}
+
+fn open_resolver(port: u16, beside: Beside) -> io::Result<Opened> {
     let mut sockets = Vec::new();
     for kind in SocketKind::RESOLVER {
         match open_of(kind, port, beside) {
@@ -126,16 +152,60 @@ fn open_all(port: u16, beside: Beside) -> io::Result<Vec<(SocketKind, OwnedFd)>>
     Ok(sockets)
 }
 
+/// One for each thread that the proxy has processors for.
+fn open_captured(port: u16, beside: Beside) -> io::Result<Opened> {
+    let kind = SocketKind::Captured;
+    // The proxy's own connections to workloads need such sockets: `Place::upstream_address`.
+    if Socket::new(Domain::IPV6, Type::STREAM, None).is_err_and(|error| is_no_ipv6(&error)) {
+        return Ok(Vec::new());
+    }
+    let threads = available_parallelism().map_or(1, usize::from);
+    let open = |nth| {
+        // The first has the port for all.
+        let beside = if nth == 0 {
+            beside
+        } else {
+            Beside::LivingProxy
+        };
+        Ok((kind, open_of(kind, port, beside)?.into()))
+    };
+    (0..threads.min(kind.most())).map(open).collect()
+}
+
+/// What is told apart from a stranger's socket by a mark must not be found before it has that: beside
+/// a living proxy it listens only once the agent [says so](listen). Otherwise nobody is led there yet,
+/// and the port is ours only once something listens.
 fn open_of(kind: SocketKind, port: u16, beside: Beside) -> io::Result<Socket> {
     let address = address(kind, port);
-    if kind != SocketKind::DnsUdpV4 {
-        return open(address, transport(kind), beside);
-    }
     // So that its senders' addresses have room for who they are; see `bpf/origin.bpf.c`.
     let mapped = SocketAddr::new(Ipv4Addr::LOCALHOST.to_ipv6_mapped().into(), port);
-    match open(mapped, transport(kind), beside) {
-        Err(error) if is_no_ipv6(&error) => open(address, transport(kind), beside),
-        other => other,
+    let socket = match kind {
+        SocketKind::DnsUdpV4 => match open(mapped, transport(kind), beside) {
+            Err(error) if is_no_ipv6(&error) => open(address, transport(kind), beside),
+            other => other,
+        },
+        _ => open(address, transport(kind), beside),
+    }?;
+    if transport(kind).0 == Type::STREAM && beside == Beside::Nobody {
+        socket.listen(backlog(kind))?;
+    }
+    Ok(socket)
+}
+
+/// Has connections come to those that take any.
+pub(crate) fn listen(sockets: &[(SocketKind, OwnedFd)]) -> io::Result<()> {
+    let mut streams = sockets
+        .iter()
+        .filter(|(kind, _)| transport(*kind).0 == Type::STREAM);
+    streams.try_for_each(|(kind, socket)| SockRef::from(socket).listen(backlog(*kind)))
+}
+
+/// Connections that may wait to be accepted. Beyond it a SYN is dropped, which the kernel counts
+/// (`TcpExtListenOverflows`) and the caller's repeats.
+fn backlog(kind: SocketKind) -> i32 {
+    match kind {
+        SocketKind::Captured => 4096,
+        _ => 1024,
     }
 }
 
@@ -167,7 +237,9 @@ fn transport(kind: SocketKind) -> (Type, Protocol) {
 
 /// Opens the listening socket for metrics at `address`. The error is what the kernel said of it.
 pub fn open_metrics(address: SocketAddr, beside: Beside) -> io::Result<OwnedFd> {
-    Ok(open(address, transport(SocketKind::Metrics), beside)?.into())
+    let socket = open(address, transport(SocketKind::Metrics), beside)?;
+    socket.listen(backlog(SocketKind::Metrics))?;
+    Ok(socket.into())
 }
 
 fn open(
@@ -191,54 +263,98 @@ fn open(
     // Set after the bind, this lets only later sockets in beside ours: those of a restarted agent.
     // The kernel lets only the same user, root, open them.
     socket.set_reuse_port(true)?;
-    if transport == Type::STREAM {
-        socket.listen(1024)?;
-    }
     Ok(socket)
 }
 
 /// The agent's side: asks the child at the other end of `stream` for sockets.
-pub(crate) fn ask_for_sockets(
-    mut stream: UnixStream,
-    (first, count): (u16, u16),
-    preferred: u16,
-    beside: Beside,
-) -> Result<ResolverSockets, Error> {
-    let failed = || Error::system("open the resolver's sockets");
-    let shared = u16::from(beside == Beside::LivingProxy);
-    let request: Vec<u8> = [first, count, preferred, shared]
-        .iter()
-        .flat_map(|n| n.to_ne_bytes())
-        .collect();
-    stream.write_all(&request).map_err(failed())?;
-    let sockets = take_over(&stream).map_err(failed())?;
-    let (_, any) = sockets
-        .first()
-        .ok_or_else(|| failed()(io::ErrorKind::AddrInUse.into()))?;
-    let any = socket2::SockRef::from(any).local_addr().map_err(failed())?;
-    let port = any.as_socket().map_or(0, |address| address.port());
-    Ok(ResolverSockets { port, sockets })
+pub(crate) fn ask_for_sockets(mut stream: UnixStream, request: Request) -> Result<Opened, Error> {
+    let failed = || Error::system("open the proxy's sockets");
+    stream.write_all(request.as_bytes()).map_err(failed())?;
+    take_over(&stream).map_err(failed())
+}
+
+/// The port that the sockets of these kinds share; 0 where there is none.
+pub(crate) fn port_of(sockets: &[(SocketKind, OwnedFd)], kinds: &[SocketKind]) -> u16 {
+    let found = sockets.iter().find(|(kind, _)| kinds.contains(kind));
+    let address = found.and_then(|(_, socket)| SockRef::from(socket).local_addr().ok());
+    let address = address.and_then(|address| address.as_socket());
+    address.map_or(0, |address| address.port())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn sockets_arrive_as_what_they_are() {
+    const FRESH: Request = Request {
+        first: 61_900,
+        count: 100,
+        resolver_port: 0,
+        proxy_port: 0,
+        shared: 0,
+    };
+
+    fn made(request: Request) -> Opened {
         let (near, far) = UnixStream::pair().unwrap();
         let maker = std::thread::spawn(|| make_sockets(far).unwrap());
-        let made = ask_for_sockets(near, (61_900, 100), 0, Beside::Nobody).unwrap();
+        let made = ask_for_sockets(near, request).unwrap();
         maker.join().unwrap();
-        assert!((61_900..62_000).contains(&made.port));
-        for (kind, socket) in &made.sockets {
-            let socket = socket2::SockRef::from(socket);
+        made
+    }
+
+    fn ports(sockets: &Opened) -> [u16; 2] {
+        let resolver = port_of(sockets, &SocketKind::RESOLVER);
+        [resolver, port_of(sockets, &[SocketKind::Captured])]
+    }
+
+    fn is_listening(socket: &OwnedFd) -> bool {
+        rustix::net::sockopt::socket_acceptconn(socket).unwrap()
+    }
+
+    #[test]
+    fn sockets_arrive_as_what_they_are() {
+        let made = made(FRESH);
+        let [resolver, proxy] = ports(&made);
+        assert!((61_900..62_000).contains(&resolver) && (61_900..62_000).contains(&proxy));
+        assert_ne!(resolver, proxy);
+        for (kind, socket) in &made {
+            let socket = SockRef::from(socket);
             let address = socket.local_addr().unwrap().as_socket().unwrap();
-            assert_eq!(address.port(), made.port);
+            let is_captured = *kind == SocketKind::Captured;
+            assert_eq!(address.port(), if is_captured { proxy } else { resolver });
             assert_eq!(address.ip().to_canonical().is_ipv6(), is_ipv6(*kind));
             assert_eq!(socket.r#type().unwrap(), transport(*kind).0);
         }
-        assert!(made.sockets.len() >= 2);
+        let captured = made
+            .iter()
+            .filter(|(kind, _)| *kind == SocketKind::Captured);
+        let threads = available_parallelism().map_or(1, usize::from);
+        assert_eq!(captured.count(), threads.min(16));
+    }
+
+    /// A socket that has no mark yet would be taken for a stranger's.
+    #[test]
+    fn beside_a_living_proxy_nothing_listens_before_the_agent_says_so() {
+        let first = made(FRESH);
+        listen(&first).unwrap();
+        let [resolver_port, proxy_port] = ports(&first);
+        let again = made(Request {
+            resolver_port,
+            proxy_port,
+            shared: 1,
+            ..FRESH
+        });
+        assert_eq!(ports(&again), ports(&first));
+        let streams = || {
+            again
+                .iter()
+                .filter(|(kind, _)| transport(*kind).0 == Type::STREAM)
+        };
+        assert!(streams().all(|(_, socket)| !is_listening(socket)));
+        listen(&again).unwrap();
+        assert!(streams().all(|(_, socket)| is_listening(socket)));
+        let elsewhere = made(FRESH);
+        let [one, other] = ports(&elsewhere);
+        assert!(![one, other].contains(&resolver_port) && ![one, other].contains(&proxy_port));
     }
 
     /// As across a restart of the agent: the proxy serves on meanwhile, so the port is never free.

@@ -1,9 +1,12 @@
 //! Keeping the proxy alive, and its sockets served or closed.
 //!
 //! The agent owns the listening sockets and hands copies to the proxy, never the other way. While
-//! the proxy restarts, what arrives waits in the sockets; when it stays away for longer than
-//! [`PATIENCE`] the sockets are closed, and the kernel programs let look-ups go where programs sent
-//! them. A restarted agent finds the living proxy by its reconnecting, and hands it new sockets.
+//! the proxy restarts, what arrives waits in the sockets, look-ups and connections to services alike;
+//! when it stays away for longer than [`PATIENCE`] the sockets are closed, which resets the connections
+//! that wait there. Then the kernel programs let look-ups go where programs sent them, and connections
+//! to an endpoint directly, or refuse them where a rule would not be kept. Without an agent the sockets
+//! end with the proxy, and all that at once. A restarted agent finds the living proxy by its
+//! reconnecting, and hands it new sockets.
 
 use std::fs;
 use std::io;
@@ -66,7 +69,8 @@ pub struct Link {
 pub trait Sockets {
     /// Opens the sockets if they are closed, and hands copies over `stream`.
     fn hand_over(&mut self, stream: &UnixStream) -> Result<(), Error>;
-    /// Closes the agent's copies of the resolver's, so that the kernel's fallbacks take over.
+    /// Closes the agent's copies of those that programs are led to, so that the kernel's fallbacks take
+    /// over.
     fn close(&mut self);
     /// Moves the proxy's process into its cgroup.
     fn adopt(&mut self, pid: i32) -> Result<(), Error>;
@@ -95,7 +99,7 @@ pub async fn supervise(
         };
         let connected = timeout(patience, accept(&listener, &options, expected)).await;
         let Ok(stream) = connected else {
-            report("the proxy does not answer; look-ups go where programs send them until it does");
+            report("the proxy does not answer; the kernel path goes on without it until it does");
             end(expected);
             sockets.close();
             pause = (pause * 2).clamp(Duration::from_millis(100), LONGEST_PAUSE);

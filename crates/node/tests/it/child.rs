@@ -18,7 +18,7 @@ use crate::testbed::patience;
 /// Set to `1` in children.
 pub(crate) const ENVIRONMENT: &str = "SELVEDGE_TEST_CHILD";
 
-/// Set beside it in the child that makes the resolver's sockets, to a [host](Host).
+/// Set beside it in the child that makes the proxy's sockets, to a [host](Host).
 pub(crate) const MAKER: &str = "SELVEDGE_TEST_MAKER";
 
 /// What a maker of sockets seems to run on.
@@ -99,6 +99,7 @@ fn code(error: &io::Error) -> String {
         Some(98) => "EADDRINUSE".into(),
         Some(101) => "ENETUNREACH".into(),
         Some(111) => "ECONNREFUSED".into(),
+        Some(122) => "EDQUOT".into(),
         Some(other) => other.to_string(),
         None => error.to_string(),
     }
@@ -122,6 +123,14 @@ impl Program {
             }
             ["bind", name, address, ref options @ ..] => {
                 let socket = bound(address.parse().unwrap(), options)?;
+                let answer = own(&socket)?.to_string();
+                self.sockets.insert(name.into(), socket);
+                Ok(answer)
+            }
+            // What connects is never accepted.
+            ["listen", name, address] => {
+                let socket = bound(address.parse().unwrap(), &[])?;
+                socket.listen(16)?;
                 let answer = own(&socket)?.to_string();
                 self.sockets.insert(name.into(), socket);
                 Ok(answer)

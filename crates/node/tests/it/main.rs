@@ -14,5 +14,6 @@ mod inbound;
 mod joined;
 mod placement;
 mod ports;
+mod proxied;
 mod resolver;
 mod testbed;

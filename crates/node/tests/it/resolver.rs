@@ -46,7 +46,7 @@ fn a_datagram_of_a_stranger_says_nothing_of_itself() {
     let Some(mut bed) = Testbed::new("a stranger's datagram") else {
         return;
     };
-    let ours = udp4(bed.node().open_resolver(maker(), Beside::Nobody).unwrap());
+    let ours = udp4(bed.node().open_sockets(maker(), Beside::Nobody).unwrap());
     let mut stranger = Program::outside();
     let port = ours.local_addr().unwrap().port();
     stranger.tell(&format!("post web 127.0.0.1:{port}"));
@@ -62,7 +62,7 @@ fn who_asks_servers_of_both_families_from_one_socket_is_known_over_ipv4_too() {
     };
     bed.service("web", 80, Protocol::Tcp);
     let mut program = bed.program("web", "web-0");
-    let sockets = bed.node().open_resolver(maker(), Beside::Nobody).unwrap();
+    let sockets = bed.node().open_sockets(maker(), Beside::Nobody).unwrap();
     let (v4, _others): (Vec<_>, Vec<_>) = sockets
         .into_iter()
         .partition(|(kind, _)| *kind == SocketKind::DnsUdpV4);
@@ -90,7 +90,7 @@ fn without_ipv6_the_socket_is_asked_who_sent_what_was_read_last() {
     let server = server(&bed);
     let mut program = bed.program("web", "web-0");
     let maker = maker_on(Host::WithoutIpv6);
-    let ours = udp4(bed.node().open_resolver(maker, Beside::Nobody).unwrap());
+    let ours = udp4(bed.node().open_sockets(maker, Beside::Nobody).unwrap());
     let port = ours.local_addr().unwrap().port();
     let answering = ours.try_clone().unwrap();
     let answer = std::thread::spawn(move || {
@@ -132,7 +132,7 @@ fn look_ups_are_led_while_our_resolver_is_there_and_only_then() {
     // No resolver yet.
     assert_eq!(program.tell(&format!("send {server}")), by_elsewhere);
 
-    let ours = udp4(bed.node().open_resolver(maker(), Beside::Nobody).unwrap());
+    let ours = udp4(bed.node().open_sockets(maker(), Beside::Nobody).unwrap());
     let port = ours.local_addr().unwrap().port();
     for how in ["send", "sendto"] {
         let answering = ours.try_clone().unwrap();
@@ -185,7 +185,7 @@ fn programs_outside_the_mesh_are_left_alone() {
     let server = server(&bed);
     let mut elsewhere = Program::outside();
     elsewhere.tell(&format!("answer a {server}"));
-    let _ours = bed.node().open_resolver(maker(), Beside::Nobody).unwrap();
+    let _ours = bed.node().open_sockets(maker(), Beside::Nobody).unwrap();
     let mut other = Program::outside();
     let answer = other.tell(&format!("send {server}"));
     assert_eq!(answer, format!("{} {server} | {server}", elsewhere.pid()));
@@ -201,13 +201,13 @@ fn two_meshes_on_a_host_do_not_share_a_resolver() {
     one.lose_agent();
     one.options.private_ports = other.options.private_ports;
     one.start_agent();
-    let first = udp4(one.node().open_resolver(maker(), Beside::Nobody).unwrap());
-    let second = udp4(other.node().open_resolver(maker(), Beside::Nobody).unwrap());
+    let first = udp4(one.node().open_sockets(maker(), Beside::Nobody).unwrap());
+    let second = udp4(other.node().open_sockets(maker(), Beside::Nobody).unwrap());
     assert_ne!(first.local_addr().unwrap(), second.local_addr().unwrap());
     // A restarted agent has its predecessor's port, beside the proxy that still holds it.
     let again = udp4(
         one.node()
-            .open_resolver(maker(), Beside::LivingProxy)
+            .open_sockets(maker(), Beside::LivingProxy)
             .unwrap(),
     );
     assert_eq!(first.local_addr().unwrap(), again.local_addr().unwrap());

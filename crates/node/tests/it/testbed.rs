@@ -320,7 +320,7 @@ pub(crate) fn eventually(mut holds: impl FnMut() -> bool) -> bool {
     false
 }
 
-/// The command that makes the resolver's sockets.
+/// The command that makes the proxy's sockets.
 pub(crate) fn maker() -> Command {
     maker_on(Host::Usual)
 }
