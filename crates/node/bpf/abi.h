@@ -140,6 +140,7 @@ struct sv_owner {
 		       * resolver's sockets, of the datagram read last */
 #define SV_DETAILED 16
 #define SV_PROXIED 32 /* as SV_RESOLVER, to where the proxy takes connections to services */
+#define SV_TOLD 64    /* ... and the proxy has accepted it, and knows whose it is */
 
 /* Per socket (sk_storage). */
 struct sv_socket {
@@ -175,6 +176,21 @@ struct sv_datagram {
 	__u16 port;
 	__u16 asked;
 	__u32 pad;
+};
+
+/* Who made a connection to the proxy that was closed before the proxy accepted it. */
+struct sv_departed_key {
+	__u32 address4; /* of the caller's end, network order */
+	__u16 port;     /* network order */
+	__u16 pad;
+};
+
+struct sv_departed {
+	struct sv_address peer; /* these three as in struct sv_socket */
+	__u64 cgroup;
+	__u32 next; /* sequence number that the caller expected next */
+	__u16 peer_port;
+	__u16 pad;
 };
 
 struct sv_in_flight {

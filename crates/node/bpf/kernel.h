@@ -27,7 +27,9 @@
 #define SO_REUSEPORT 15
 #define SOL_IPV6 41
 #define SO_ORIGINAL_DST 80
+#define TCP_ESTABLISHED 1
 #define TCP_LISTEN 10
+#define TCP_FIN_WAIT1 4
 #define TCP_FIN_WAIT2 5
 #define TCP_CLOSE 7
 #define TCP_LAST_ACK 9
@@ -69,11 +71,25 @@ typedef struct {
 	struct net *net;
 } possible_net_t;
 
+struct sock_address {
+	__u32 word[4];
+};
+
 struct sock_common {
+	union {
+		struct {
+			__u32 skc_daddr;
+			__u32 skc_rcv_saddr;
+		};
+	};
+	__u16 skc_num;
+	unsigned short skc_family;
+	volatile unsigned char skc_state;
 	unsigned char skc_reuse : 4;
 	unsigned char skc_reuseport : 1;
 	unsigned char skc_ipv6only : 1;
 	possible_net_t skc_net;
+	struct sock_address skc_v6_rcv_saddr;
 	unsigned long skc_flags;
 };
 

@@ -35,6 +35,7 @@ MAP(listeners, BPF_MAP_TYPE_HASH, struct sv_listener_key, struct sv_listener, 65
 MAP(owners, BPF_MAP_TYPE_HASH, struct sv_owner_key, struct sv_owner, 65536, ON_DEMAND);
 MAP(in_flight, BPF_MAP_TYPE_HASH, __u32, struct sv_in_flight, 65536, ON_DEMAND);
 MAP(datagrams, BPF_MAP_TYPE_LRU_HASH, struct sv_datagram_key, struct sv_datagram, 16384, 0);
+MAP(departed, BPF_MAP_TYPE_LRU_HASH, struct sv_departed_key, struct sv_departed, 4096, 0);
 MAP(next_private, BPF_MAP_TYPE_ARRAY, __u32, __u32, 1, 0);
 
 /* Counters. */

@@ -5,7 +5,7 @@
  * The caller's own socket knows both, and is on this host: it is found by its addresses and its
  * record copied. Of a connection that is done as it is accepted, since the kernel asks for the
  * peer's name then; of a datagram as it is read. So only who is served by the proxy pays for being
- * known to it.
+ * known to it. A caller of a service that has hung up before has left word in `departed`.
  *
  * A datagram over IPv4 on an IPv6 socket brings the answer along, in its sender's address, where there
  * is room for it. Others are asked for with getsockopt(SOL_IPV6, 80), the option that netfilter calls
@@ -45,8 +45,8 @@ static __always_inline int fill(struct bpf_sockopt *ctx, const struct sv_address
 	return 1;
 }
 
-/* What the sender's socket says, if it was led to the proxy; gives the socket back. */
-static __always_inline struct sv_socket record_of(struct bpf_sock *sender)
+/* What the sender's socket says, if it was led to the proxy; puts `flags` on it and gives it back. */
+static __always_inline struct sv_socket record_of(struct bpf_sock *sender, __u32 flags)
 {
 	struct sv_socket *record, copy = {};
 
@@ -56,6 +56,7 @@ static __always_inline struct sv_socket record_of(struct bpf_sock *sender)
 		copy.peer_port = record->peer_port;
 		copy.cgroup = record->cgroup;
 		copy.flags = SV_ACCEPTED;
+		record->flags |= flags;
 	}
 	bpf_sk_release(sender);
 	return copy;
@@ -83,7 +84,7 @@ static __always_inline int note_sender(struct bpf_sock_addr *ctx, struct bpf_soc
 	struct sv_socket copy = {};
 
 	if (sender)
-		copy = record_of(sender);
+		copy = record_of(sender, 0);
 	if (ctx->sk)
 		keep(ctx->sk, &copy);
 	return 1;
@@ -124,7 +125,7 @@ static __always_inline int tell_sender(struct bpf_sock_addr *ctx, __u16 resolver
 	tuple.ipv4.dport = ctx->user_port;
 	sender = bpf_sk_lookup_udp(ctx, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0);
 	if (sender)
-		copy = record_of(sender);
+		copy = record_of(sender, 0);
 	if (copy.flags && is_mapped(&copy.peer)) {
 		ctx->user_ip6[0] = copy.cgroup;
 		ctx->user_ip6[1] = copy.cgroup >> 32;
@@ -206,18 +207,35 @@ static __always_inline bool is_unknown(struct bpf_sock_addr *ctx)
  * be accepted. It is this one's if it expects the byte that this end sends next: the acceptor has
  * sent nothing yet, and the kernel chooses where its numbers start (RFC 6528).
  */
-static __always_inline int note_caller(struct bpf_sock_addr *ctx, struct bpf_sock *caller)
+static __always_inline bool note_caller(struct bpf_sock_addr *ctx, struct bpf_sock *caller)
 {
 	struct sv_socket copy;
 	bool same;
 
 	if (!caller)
-		return 1;
+		return false;
 	same = ctx->sk && next_to_receive(caller) == next_to_send(ctx->sk);
-	copy = record_of(caller);
-	if (same && copy.flags)
-		keep(ctx->sk, &copy);
-	return 1;
+	copy = record_of(caller, same ? SV_TOLD : 0);
+	if (!same || !copy.flags)
+		return false;
+	keep(ctx->sk, &copy);
+	return true;
+}
+
+/* A caller that has hung up has left word (bpf/ports.bpf.c), which is told from others' in the same way. */
+static __always_inline void note_departed(struct bpf_sock_addr *ctx)
+{
+	struct sv_departed_key key = { .address4 = ctx->user_ip4, .port = ctx->user_port };
+	struct sv_departed *word = bpf_map_lookup_elem(&departed, &key);
+	struct sv_socket copy = { .flags = SV_ACCEPTED };
+
+	if (!word || !ctx->sk || word->next != next_to_send(ctx->sk))
+		return;
+	copy.peer = word->peer;
+	copy.peer_port = word->peer_port;
+	copy.cgroup = word->cgroup;
+	keep(ctx->sk, &copy);
+	bpf_map_delete_elem(&departed, &key);
 }
 
 SEC("cgroup/getpeername4")
@@ -231,8 +249,9 @@ int sv_origin_accept4(struct bpf_sock_addr *ctx)
 	tuple.ipv4.sport = bpf_htons(ctx->sk->src_port);
 	tuple.ipv4.daddr = ctx->user_ip4;
 	tuple.ipv4.dport = ctx->user_port;
-	return note_caller(ctx, bpf_sk_lookup_tcp(ctx, &tuple, sizeof(tuple.ipv4),
-						  BPF_F_CURRENT_NETNS, 0));
+	if (!note_caller(ctx, bpf_sk_lookup_tcp(ctx, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0)))
+		note_departed(ctx);
+	return 1;
 }
 
 SEC("cgroup/getpeername6")
@@ -252,8 +271,8 @@ int sv_origin_accept6(struct bpf_sock_addr *ctx)
 	tuple.ipv6.daddr[2] = ctx->user_ip6[2];
 	tuple.ipv6.daddr[3] = ctx->user_ip6[3];
 	tuple.ipv6.dport = ctx->user_port;
-	return note_caller(ctx, bpf_sk_lookup_tcp(ctx, &tuple, sizeof(tuple.ipv6),
-						  BPF_F_CURRENT_NETNS, 0));
+	note_caller(ctx, bpf_sk_lookup_tcp(ctx, &tuple, sizeof(tuple.ipv6), BPF_F_CURRENT_NETNS, 0));
+	return 1;
 }
 
 SEC("cgroup/getsockopt")

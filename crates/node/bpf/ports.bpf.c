@@ -360,6 +360,29 @@ int sv_getsockname6(struct bpf_sock_addr *ctx)
 	return 1;
 }
 
+/*
+ * The kernel drops the socket of a caller that has hung up while the other end has not, and keeps its
+ * addresses alone. The proxy, which may not have accepted the connection yet, is still to learn whose
+ * it was (bpf/origin.bpf.c), and gets what was sent.
+ */
+static __always_inline void leave_word(const struct sv_socket *record, struct sock *sk)
+{
+	__u8 state = BPF_CORE_READ(sk, __sk_common.skc_state);
+	struct sv_departed_key key = {};
+	struct sv_departed word = {};
+
+	if (state != TCP_ESTABLISHED && state != TCP_FIN_WAIT1 && state != TCP_FIN_WAIT2)
+		return;
+	/* The connection is over IPv4, whichever the socket's family. */
+	key.address4 = BPF_CORE_READ(sk, __sk_common.skc_rcv_saddr);
+	key.port = bpf_htons(BPF_CORE_READ(sk, __sk_common.skc_num));
+	word.peer = record->peer;
+	word.peer_port = record->peer_port;
+	word.cgroup = record->cgroup;
+	word.next = BPF_CORE_READ((struct tcp_sock *)sk, rcv_nxt);
+	bpf_map_update_elem(&departed, &key, &word, BPF_ANY);
+}
+
 /* The last reference to a socket is closed, by the program or by its death. */
 SEC("cgroup/sock_release")
 int sv_sock_release(struct bpf_sock *ctx)
@@ -370,6 +393,8 @@ int sv_sock_release(struct bpf_sock *ctx)
 
 	if (!record)
 		return 1;
+	if (record->flags & SV_PROXIED && !(record->flags & SV_TOLD))
+		leave_word(record, kernel_socket(ctx));
 	settle_attempt(record);
 	/* Once a SYN has left, the connection may outlive its socket: the state callback sees the end. */
 	if (!(record->flags & SV_SYN))

@@ -17,25 +17,6 @@ struct bpf_iter_meta {
 	struct seq_file *seq;
 };
 
-struct sock_address {
-	__u32 word[4];
-};
-
-/* Of struct sock_common, beside what kernel.h has. */
-struct sock_common___bound {
-	union {
-		struct {
-			__u32 skc_daddr;
-			__u32 skc_rcv_saddr;
-		};
-	};
-	__u16 skc_num;
-	unsigned short skc_family;
-	volatile unsigned char skc_state;
-	struct sock_address skc_v6_rcv_saddr;
-};
-
-struct tcp_sock;
 struct udp_sock;
 
 #pragma clang attribute pop
@@ -55,7 +36,7 @@ struct bpf_iter__udp {
 
 static __always_inline void seed(void *socket, __u8 protocol)
 {
-	struct sock_common___bound *common = socket;
+	struct sock_common *common = socket;
 	struct sock *sk = socket;
 	const struct sv_config *cfg = configuration();
 	struct sv_listener_key key = { .protocol = protocol };
@@ -102,7 +83,7 @@ static __always_inline void seed(void *socket, __u8 protocol)
 static __always_inline void keep_at_hand(struct tcp_sock *socket)
 {
 	struct sv_listener_key key = { .protocol = IPPROTO_TCP };
-	struct sock_common___bound *common = (void *)socket;
+	struct sock_common *common = (void *)socket;
 	struct sv_socket *record = bpf_sk_storage_get(&sockets, socket, 0, 0);
 	struct sv_workload *workload;
 
@@ -122,10 +103,9 @@ SEC("iter/tcp")
 int sv_seed_tcp(struct bpf_iter__tcp *ctx)
 {
 	struct sock_common *common = ctx->sk_common;
-	struct sock_common___bound *bound = (void *)common;
 	struct tcp_sock *socket;
 
-	if (!common || BPF_CORE_READ(bound, skc_state) != TCP_LISTEN)
+	if (!common || BPF_CORE_READ(common, skc_state) != TCP_LISTEN)
 		return 0;
 	socket = bpf_skc_to_tcp_sock(common);
 	if (!socket)
@@ -139,7 +119,7 @@ SEC("iter/udp")
 int sv_seed_udp(struct bpf_iter__udp *ctx)
 {
 	struct udp_sock *socket = ctx->udp_sk;
-	struct sock_common___bound *bound = (void *)socket;
+	struct sock_common *bound = (void *)socket;
 
 	/* A connected socket, a client's as a rule, serves nobody else. */
 	if (socket && !BPF_CORE_READ(bound, skc_daddr))

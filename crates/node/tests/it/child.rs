@@ -154,6 +154,11 @@ impl Program {
             ["heard"] => Ok(self.heard.load(Ordering::SeqCst).to_string()),
             ["connect", name, address] => self.connect(name, address.parse().unwrap()),
             ["begin", name, address] => self.begin(name, address.parse().unwrap()),
+            // Says something and hangs up.
+            ["leave", address, word] => {
+                TcpStream::connect(address)?.write_all(word.as_bytes())?;
+                Ok("left".into())
+            }
             ["close", name] => {
                 self.sockets.remove(name);
                 Ok("closed".into())

@@ -1,6 +1,7 @@
 //! Connections to services that need the proxy are led there while it is there; the proxy learns whose
 //! they are and reaches workloads wherever these listen.
 
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
@@ -55,6 +56,15 @@ impl Proxy {
         self.listeners[0].local_addr().unwrap()
     }
 
+    /// Accepts one connection.
+    fn accept(&self) -> TcpStream {
+        self.wait_for_one();
+        let mut accepted = self.listeners.iter().map(TcpListener::accept);
+        let (stream, _) = accepted.find_map(Result::ok).unwrap();
+        stream.set_nonblocking(false).unwrap();
+        stream
+    }
+
     /// Waits until a connection waits to be accepted.
     fn wait_for_one(&self) {
         let listeners = self.listeners.iter();
@@ -77,16 +87,22 @@ impl Drop for Proxy {
     }
 }
 
-/// `<original destination> <source workload>`, or `nobody`; then echoes.
-fn greet(mut stream: TcpStream) {
-    let origin = SockRef::from(&stream).original_dst_v6();
-    let greeting = match origin.ok().and_then(|it| it.as_socket_ipv6()) {
+/// `<original destination> <source workload>`, or `nobody`.
+fn origin(stream: &TcpStream) -> String {
+    let origin = SockRef::from(stream).original_dst_v6();
+    match origin.ok().and_then(|it| it.as_socket_ipv6()) {
         Some(origin) => {
             let asked = SocketAddr::new(origin.ip().to_canonical(), origin.port());
-            format!("{asked} {}", workload(origin.flowinfo(), origin.scope_id()))
+            let workload = u64::from(origin.flowinfo()) | u64::from(origin.scope_id()) << 32;
+            format!("{asked} {workload}")
         }
         None => "nobody".to_owned(),
-    };
+    }
+}
+
+/// Tells the caller its origin, then echoes.
+fn greet(mut stream: TcpStream) {
+    let greeting = origin(&stream);
     if writeln!(stream, "{greeting}").is_err() {
         return;
     }
@@ -96,10 +112,6 @@ fn greet(mut stream: TcpStream) {
             return;
         }
     }
-}
-
-fn workload(lower: u32, upper: u32) -> u64 {
-    u64::from(lower) | u64::from(upper) << 32
 }
 
 /// A service that is served directly or through the proxy, its server and its caller.
@@ -267,6 +279,48 @@ fn a_connection_waits_for_the_next_proxy_while_the_agent_has_the_sockets() {
         proxy.serve();
         assert_eq!(asking.join().unwrap(), want);
     });
+}
+
+/// Callers of this network that have hung up, of which the kernel has the addresses alone.
+fn callers_that_left() -> usize {
+    /// FIN-WAIT-2, in the table's figures (net/tcp_states.h).
+    const FIN_WAIT2: &str = "05";
+    let table = fs::read_to_string("/proc/thread-self/net/tcp").unwrap();
+    let states = table
+        .lines()
+        .filter_map(|line| line.split_whitespace().nth(3));
+    states.filter(|state| *state == FIN_WAIT2).count()
+}
+
+/// A program that sends a line and ends, as loggers do, may be gone before it is its turn.
+#[test]
+fn what_a_caller_has_sent_is_its_own_after_it_has_left() {
+    let Some(mut bed) = Testbed::new("callers that have left") else {
+        return;
+    };
+    let mut scene = Scene::new(&mut bed, Way::ProxyOnly, 18120);
+    let mut other = bed.program("caller", "caller-1");
+    let proxy = Proxy::open(&mut bed, Beside::Nobody);
+    let mut want = Vec::new();
+    for program in [&mut scene.caller, &mut other] {
+        let word = program.cgroup.0.to_string();
+        let leave = format!("leave {}:80 {word}", scene.web);
+        assert_eq!(program.tell(&leave), "left");
+        want.push(format!("{}:80 {word}", scene.web));
+    }
+    assert!(eventually(|| callers_that_left() == 2));
+    let mut heard = Vec::new();
+    for _ in 0..2 {
+        let mut stream = proxy.accept();
+        let origin = origin(&stream);
+        let mut word = String::new();
+        stream.read_to_string(&mut word).unwrap();
+        assert!(origin.ends_with(&format!(" {word}")), "{origin}: {word}");
+        heard.push(origin);
+    }
+    heard.sort();
+    want.sort();
+    assert_eq!(heard, want);
 }
 
 #[test]
