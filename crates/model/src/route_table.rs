@@ -121,6 +121,7 @@ pub enum Selected<'t> {
         /// for `/` and where the path was matched in another way.
         prefix_bytes: usize,
     },
-    /// HTTPRoutes are attached and no rule of them matches: 404, as Gateway API has it.
+    /// HTTPRoutes are attached and no rule of them matches: 404, as Gateway API has it. So it is where
+    /// a route should be attached and none is here, because it could not be taken.
     NoRoute,
 }

@@ -99,17 +99,12 @@ impl<'a> Builder<'a> {
             service: service.name.clone(),
             port: port.port,
         });
+        // Only routes make a port `ProxyOnly`. One that was refused must not open the way to all.
+        let lacks_its_route = port.way == Way::ProxyOnly && http.is_empty() && tcp.is_none();
         let default = match tcp.filter(|_| http.is_empty()) {
-            Some(route) => {
-                let shares = self.shares(&route.backends);
-                let name = format!("TCPRoute/{}/{}", route.name.namespace, route.name.name);
-                self.plain_rule(service, name, shares)
-            }
-            None => {
-                let ServiceName { namespace, name } = &service.name;
-                let name = format!("Service/{namespace}/{name}/{}", port.port);
-                self.plain_rule(service, name, Shares::all_to(own))
-            }
+            Some(route) => self.tcp_rule(service, route),
+            None if lacks_its_route => self.own_rule(service, port, Shares::default()),
+            None => self.own_rule(service, port, Shares::all_to(own)),
         };
         let listener = Listener {
             service: service.name.clone(),
@@ -120,7 +115,7 @@ impl<'a> Builder<'a> {
                 (true, None) => said(port),
             },
             default,
-            matches: (!http.is_empty()).then(|| self.matches(service, http)),
+            matches: (!http.is_empty() || lacks_its_route).then(|| self.matches(service, http)),
         };
         let at: (Ipv4Addr, Port) = (service.address, port.port);
         self.table.listeners.insert(at, listener);
@@ -164,6 +159,18 @@ impl<'a> Builder<'a> {
         let made = self.add_rule(made);
         self.http_rules.insert(key, Arc::clone(&made));
         made
+    }
+
+    fn tcp_rule(&mut self, service: &Service, route: &TcpRoute) -> Arc<Rule> {
+        let RouteName { namespace, name } = &route.name;
+        let shares = self.shares(&route.backends);
+        self.plain_rule(service, format!("TCPRoute/{namespace}/{name}"), shares)
+    }
+
+    fn own_rule(&mut self, service: &Service, port: &ServicePort, shares: Shares) -> Arc<Rule> {
+        let ServiceName { namespace, name } = &service.name;
+        let name = format!("Service/{namespace}/{name}/{}", port.port);
+        self.plain_rule(service, name, shares)
     }
 
     fn plain_rule(&mut self, service: &Service, name: String, shares: Shares) -> Arc<Rule> {

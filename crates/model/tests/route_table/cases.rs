@@ -171,3 +171,18 @@ fn policies_fill_in_what_routes_leave_out() {
         assert_eq!(rule.timeouts.request, want, "{path}");
     }
 }
+
+#[test]
+fn a_route_that_could_not_be_taken_opens_no_way() {
+    let table = RouteTable::of(&snapshot(Vec::new()));
+    let request = Request::new("GET /");
+    let lacking = table.listener(CART, port(80)).unwrap();
+    assert!(matches!(lacking.select(&request.head()), Selected::NoRoute));
+    assert_eq!(lacking.connection_rule().pick(7), None);
+    let open = table.listener(CART, port(81)).unwrap();
+    let Selected::Rule { rule, .. } = open.select(&request.head()) else {
+        panic!("a port without routes leads to its service");
+    };
+    assert_eq!(rule.name, "Service/default/cart/81");
+    assert!(rule.pick(7).is_some());
+}

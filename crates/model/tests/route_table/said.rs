@@ -26,8 +26,9 @@ pub(crate) fn route_name(namespace: &str, name: &str) -> RouteName {
     }
 }
 
+/// Has port 80 of the way given, and port 81, which no route makes go through the proxy only.
 pub(crate) fn service(name: &str, address: Ipv4Addr, way: Way) -> Service {
-    let port = |number| ServicePort {
+    let port = |number, way| ServicePort {
         name: None,
         port: port(number),
         protocol: Protocol::Tcp,
@@ -38,7 +39,7 @@ pub(crate) fn service(name: &str, address: Ipv4Addr, way: Way) -> Service {
     Service {
         name: name.parse().unwrap(),
         address,
-        ports: vec![port(80), port(81)],
+        ports: vec![port(80, way), port(81, way.min(Way::ProxyOrDirect))],
         published: Vec::new(),
         published_udp: Vec::new(),
         connection_limit: None,
