@@ -3,14 +3,17 @@
 //! The way out cannot fail. The way in checks everything, one resource at a time, and says in words
 //! what is wrong with it.
 
+mod requests;
+mod routes;
+
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use core::time::Duration;
 
 use selvedge_model::{
-    AppProtocol, CgroupId, DnsSettings, Endpoint, Label, NameError, Place, Port, PortMode,
-    Protocol, Service, ServiceName, ServicePort, Way, Workload, WorkloadName,
+    AppProtocol, CgroupId, DnsSettings, Endpoint, Label, NameError, PatternError, Place, Port,
+    PortMode, Protocol, Service, ServiceName, ServicePort, Way, Workload, WorkloadName,
 };
 
 use crate::settings::{Ipv6Answer, Settings};
@@ -49,6 +52,20 @@ pub(crate) enum Defect {
     Domain(String),
     #[error("a prefix of {0} bits is longer than an address")]
     Prefix(u32),
+    #[error("way number {0} is not known")]
+    Way(u32),
+    #[error("{0}")]
+    Pattern(#[from] PatternError),
+    #[error("the {what} {text:?} cannot be taken")]
+    Text { what: &'static str, text: String },
+    #[error("{0} is missing")]
+    Missing(&'static str),
+    #[error("{count} {what} are more than {bound}")]
+    TooMany {
+        what: &'static str,
+        count: usize,
+        bound: usize,
+    },
     #[error("{what} of {value} is out of range")]
     Range { what: &'static str, value: u32 },
 }
@@ -94,6 +111,7 @@ impl From<&Service> for wire::Service {
                 .iter()
                 .map(|port| port.get().into())
                 .collect(),
+            requests: service.requests.as_ref().map(Into::into),
         }
     }
 }
@@ -116,7 +134,7 @@ impl TryFrom<wire::Service> for Service {
             published: collect(wire.published, published)?,
             connection_limit: wire.connection_limit,
             detailed_counters: wire.detailed_counters,
-            requests: None,
+            requests: wire.requests.map(TryInto::try_into).transpose()?,
             published_udp: collect(wire.published_udp, port)?,
         })
     }
@@ -144,6 +162,11 @@ impl From<&ServicePort> for wire::ServicePort {
             protocol: port.protocol.number().into(),
             app_protocol: port.app_protocol.as_ref().map(|app| app.0.clone()),
             endpoints: port.endpoints.iter().map(Into::into).collect(),
+            way: match port.way {
+                Way::Direct => 0,
+                Way::ProxyOrDirect => 1,
+                Way::ProxyOnly => 2,
+            },
         }
     }
 }
@@ -162,7 +185,12 @@ impl TryFrom<wire::ServicePort> for ServicePort {
             protocol,
             app_protocol: wire.app_protocol.map(AppProtocol),
             endpoints: collect(wire.endpoints, Endpoint::try_from)?,
-            way: Way::Direct,
+            way: match wire.way {
+                0 => Way::Direct,
+                1 => Way::ProxyOrDirect,
+                2 => Way::ProxyOnly,
+                other => return Err(Defect::Way(other)),
+            },
         })
     }
 }
@@ -328,6 +356,18 @@ fn port(number: u32) -> Result<Port, Defect> {
         .ok()
         .and_then(Port::new)
         .ok_or(Defect::Port(number))
+}
+
+/// A number that fits into fewer bits than it travels in.
+fn small<T: TryFrom<u32>>(what: &'static str, value: u32) -> Result<T, Defect> {
+    T::try_from(value).map_err(|_| Defect::Range { what, value })
+}
+
+fn at_most(what: &'static str, count: usize, bound: usize) -> Result<(), Defect> {
+    if count > bound {
+        return Err(Defect::TooMany { what, count, bound });
+    }
+    Ok(())
 }
 
 fn octets(address: IpAddr) -> Vec<u8> {

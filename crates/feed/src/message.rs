@@ -1,5 +1,6 @@
 //! Messages as closed types, and the bounds on what the other side may put into them.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -55,7 +56,7 @@ impl ToProxy {
 
 /// One part of a change, not yet looked into: a [`crate::Subscription`] does that.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Update(pub(crate) wire::Update);
+pub struct Update(pub(crate) Box<wire::Update>);
 
 /// What the proxy tells the agent, who treats it as hostile.
 #[derive(Clone, Debug, PartialEq, Eq)]

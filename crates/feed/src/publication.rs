@@ -1,5 +1,6 @@
 //! The control plane's side: says what to send to one proxy, in which order.
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::format;
 use alloc::string::String;
@@ -176,8 +177,28 @@ impl Parts {
                 self.touched.insert(name);
             }
         }
+        self.add_routes(base, next);
         if let Some(base) = base {
             self.add_removals(base, next);
+        }
+    }
+
+    fn add_routes(&mut self, base: Option<&Snapshot>, next: &Snapshot) {
+        for (name, route) in &next.http_routes {
+            if base.and_then(|base| base.http_routes.get(name)) != Some(route) {
+                let route = wire::routes::HttpRoute::from(route);
+                let bytes = route.encoded_len();
+                self.part_for(bytes).http_routes.push(route);
+                self.touched.insert(format!("HTTPRoute {name}"));
+            }
+        }
+        for (name, route) in &next.tcp_routes {
+            if base.and_then(|base| base.tcp_routes.get(name)) != Some(route) {
+                let route = wire::routes::TcpRoute::from(route);
+                let bytes = route.encoded_len();
+                self.part_for(bytes).tcp_routes.push(route);
+                self.touched.insert(format!("TCPRoute {name}"));
+            }
         }
     }
 
@@ -198,6 +219,26 @@ impl Parts {
                 self.touched.insert(format!("Workload {}", workload.name));
             }
         }
+        self.add_removed_routes(base, next);
+    }
+
+    fn add_removed_routes(&mut self, base: &Snapshot, next: &Snapshot) {
+        for name in base.http_routes.keys() {
+            if !next.http_routes.contains_key(name) {
+                let removed = wire::Name::from(name);
+                let bytes = removed.encoded_len();
+                self.part_for(bytes).removed_http_routes.push(removed);
+                self.touched.insert(format!("HTTPRoute {name}"));
+            }
+        }
+        for name in base.tcp_routes.keys() {
+            if !next.tcp_routes.contains_key(name) {
+                let removed = wire::Name::from(name);
+                let bytes = removed.encoded_len();
+                self.part_for(bytes).removed_tcp_routes.push(removed);
+                self.touched.insert(format!("TCPRoute {name}"));
+            }
+        }
     }
 
     fn touch_service(&mut self, name: &ServiceName) {
@@ -208,7 +249,7 @@ impl Parts {
     fn part_for(&mut self, bytes: usize) -> &mut wire::Update {
         if self.open_bytes > 0 && self.open_bytes + bytes > PART_BYTES {
             let full = core::mem::replace(&mut self.open, self.empty.clone());
-            self.full.push_back(Update(full));
+            self.full.push_back(Update(Box::new(full)));
             self.open_bytes = 0;
         }
         self.open_bytes += bytes;
@@ -217,7 +258,7 @@ impl Parts {
 
     fn finish(mut self) -> (VecDeque<Update>, BTreeSet<String>) {
         self.open.last = true;
-        self.full.push_back(Update(self.open));
+        self.full.push_back(Update(Box::new(self.open)));
         (self.full, self.touched)
     }
 }

@@ -1,22 +1,28 @@
 //! The proxy's side: applies updates and says what to answer.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+mod changes;
+
+use alloc::collections::BTreeMap;
 use alloc::format;
-use alloc::string::ToString;
+use alloc::string::{String, ToString};
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::net::Ipv4Addr;
 
-use selvedge_model::{CgroupId, Generation, Service, ServiceName, Snapshot, Workload};
+use selvedge_model::{
+    CgroupId, Generation, HttpRoute, RouteName, Service, ServiceName, Snapshot, TcpRoute, Workload,
+};
 
 use crate::convert::{self, Defect};
 use crate::message::{Ack, Update};
 use crate::settings::Settings;
 use crate::wire;
+use changes::Changes;
 
 /// What is in force at the proxy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct View {
-    /// Services and workloads. A workload's service may be missing where it was refused.
+    /// Services, workloads and routes. What they name may be missing where it was refused.
     pub snapshot: Snapshot,
     /// How to behave.
     pub settings: Settings,
@@ -46,13 +52,10 @@ pub enum Progress {
 struct Staged {
     base: Option<Generation>,
     generation: Generation,
-    services: BTreeMap<ServiceName, Service>,
-    workloads: BTreeMap<CgroupId, Workload>,
-    /// Named by the update, but not to be taken: whatever is there stays.
-    kept_services: BTreeSet<ServiceName>,
-    kept_workloads: BTreeSet<CgroupId>,
-    removed_services: BTreeSet<ServiceName>,
-    removed_workloads: BTreeSet<CgroupId>,
+    services: Changes<ServiceName, Service>,
+    workloads: Changes<CgroupId, Workload>,
+    http_routes: Changes<RouteName, HttpRoute>,
+    tcp_routes: Changes<RouteName, TcpRoute>,
     ack: Ack,
 }
 
@@ -122,12 +125,10 @@ impl Staged {
         Self {
             base,
             generation,
-            services: BTreeMap::new(),
-            workloads: BTreeMap::new(),
-            kept_services: BTreeSet::new(),
-            kept_workloads: BTreeSet::new(),
-            removed_services: BTreeSet::new(),
-            removed_workloads: BTreeSet::new(),
+            services: Changes::default(),
+            workloads: Changes::default(),
+            http_routes: Changes::default(),
+            tcp_routes: Changes::default(),
             ack: Ack {
                 generation,
                 ..Ack::default()
@@ -136,74 +137,54 @@ impl Staged {
     }
 
     fn len(&self) -> usize {
-        self.services.len()
-            + self.workloads.len()
-            + self.kept_services.len()
-            + self.kept_workloads.len()
-            + self.removed_services.len()
-            + self.removed_workloads.len()
+        let things = self.services.len() + self.workloads.len();
+        things + self.http_routes.len() + self.tcp_routes.len()
     }
 
     fn take_part(&mut self, part: &mut wire::Update) {
         for service in part.services.drain(..) {
-            self.take_service(service);
+            let resource = resource("Service", &service.name);
+            let name = ServiceName::try_from(service.name.clone()).ok();
+            take(&mut self.services, &mut self.ack, resource, name, service);
         }
         for workload in part.workloads.drain(..) {
-            self.take_workload(workload);
+            let resource = resource("Workload", &workload.name);
+            let cgroup = Some(CgroupId(workload.cgroup));
+            take(
+                &mut self.workloads,
+                &mut self.ack,
+                resource,
+                cgroup,
+                workload,
+            );
         }
-        // A name that is none cannot be that of anything here.
-        let names = part.removed_services.drain(..);
-        let names = names.filter_map(|name| ServiceName::try_from(name).ok());
-        self.removed_services.extend(names);
+        for route in part.http_routes.drain(..) {
+            let resource = resource("HTTPRoute", &route.name);
+            let name = RouteName::try_from(route.name.clone()).ok();
+            take(&mut self.http_routes, &mut self.ack, resource, name, route);
+        }
+        for route in part.tcp_routes.drain(..) {
+            let resource = resource("TCPRoute", &route.name);
+            let name = RouteName::try_from(route.name.clone()).ok();
+            take(&mut self.tcp_routes, &mut self.ack, resource, name, route);
+        }
+        self.services.remove(names(&mut part.removed_services));
         let cgroups = part.removed_workloads.drain(..);
-        self.removed_workloads.extend(cgroups.map(CgroupId));
-    }
-
-    fn take_service(&mut self, wire: wire::Service) {
-        let resource = format!("Service {}.{}", wire.name.name, wire.name.namespace);
-        let name = ServiceName::try_from(wire.name.clone());
-        match Service::try_from(wire) {
-            Ok(service) => {
-                self.services.insert(service.name.clone(), service);
-            }
-            Err(defect) => {
-                self.kept_services.extend(name);
-                self.ack.refuse(resource, defect.to_string());
-            }
-        }
-    }
-
-    fn take_workload(&mut self, wire: wire::Workload) {
-        let resource = format!("Workload {}.{}", wire.name.name, wire.name.namespace);
-        let cgroup = CgroupId(wire.cgroup);
-        match Workload::try_from(wire) {
-            Ok(workload) => {
-                self.workloads.insert(cgroup, workload);
-            }
-            Err(defect) => {
-                self.kept_workloads.insert(cgroup);
-                self.ack.refuse(resource, defect.to_string());
-            }
-        }
+        self.workloads.remove(cgroups.map(CgroupId));
+        self.http_routes
+            .remove(names(&mut part.removed_http_routes));
+        self.tcp_routes.remove(names(&mut part.removed_tcp_routes));
     }
 
     /// Builds the new snapshot on what was there before.
     fn complete(mut self, range: (Ipv4Addr, u8), before: Option<&View>) -> (Snapshot, Ack) {
         let mut next = before.map_or_else(Snapshot::empty, |view| view.snapshot.clone());
-        if self.base.is_none() {
-            next.services
-                .retain(|name, _| self.kept_services.contains(name));
-            next.workloads
-                .retain(|cgroup, _| self.kept_workloads.contains(cgroup));
-        }
-        for name in &self.removed_services {
-            next.services.remove(name);
-        }
-        for cgroup in &self.removed_workloads {
-            next.workloads.remove(cgroup);
-        }
+        let is_everything = self.base.is_none();
+        self.services.clear(is_everything, &mut next.services);
         self.merge_services(&mut next.services);
-        next.workloads.append(&mut self.workloads);
+        self.workloads.apply(is_everything, &mut next.workloads);
+        self.http_routes.apply(is_everything, &mut next.http_routes);
+        self.tcp_routes.apply(is_everything, &mut next.tcp_routes);
         next.generation = self.generation;
         next.virtual_range = range;
         (next, self.ack)
@@ -214,12 +195,12 @@ impl Staged {
     fn merge_services(&mut self, services: &mut BTreeMap<ServiceName, Service>) {
         let staying = services
             .values()
-            .filter(|service| !self.services.contains_key(&service.name));
+            .filter(|service| !self.services.taken.contains_key(&service.name));
         let mut holders: BTreeMap<Ipv4Addr, ServiceName> = staying
             .map(|service| (service.address, service.name.clone()))
             .collect();
         let mut refused = BTreeMap::new();
-        for (name, service) in core::mem::take(&mut self.services) {
+        for (name, service) in core::mem::take(&mut self.services.taken) {
             if let Some(holder) = holders.get(&service.address) {
                 refused.insert(
                     name,
@@ -241,6 +222,33 @@ impl Staged {
             if old.is_some_and(|address| holders.get(&address).is_some_and(|h| *h != name)) {
                 services.remove(&name);
             }
+        }
+    }
+}
+
+fn resource(kind: &str, name: &wire::Name) -> String {
+    format!("{kind} {}.{}", name.name, name.namespace)
+}
+
+/// A name that is none cannot be that of anything here.
+fn names<N: TryFrom<wire::Name>>(wire: &mut Vec<wire::Name>) -> impl Iterator<Item = N> {
+    wire.drain(..).filter_map(|name| N::try_from(name).ok())
+}
+
+/// Takes a resource, or refuses it by name.
+fn take<K: Ord, W, R: TryFrom<W, Error = Defect>>(
+    changes: &mut Changes<K, R>,
+    ack: &mut Ack,
+    resource: String,
+    key: Option<K>,
+    wire: W,
+) {
+    match (R::try_from(wire), key) {
+        (Ok(taken), Some(key)) => changes.take(key, taken),
+        (Ok(_), None) => ack.refuse(resource, "it has no name".to_string()),
+        (Err(defect), key) => {
+            key.into_iter().for_each(|key| changes.keep(key));
+            ack.refuse(resource, defect.to_string());
         }
     }
 }

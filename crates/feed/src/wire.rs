@@ -1,6 +1,9 @@
 //! The protobuf twins of what travels. Tags are never reused; what cannot be wrong is elsewhere:
 //! `convert` makes model types of these, `message` closed ones.
 
+pub(crate) mod routes;
+
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -12,8 +15,8 @@ pub(crate) struct ToProxy {
 
 #[derive(Clone, PartialEq, prost::Oneof)]
 pub(crate) enum ToProxyBody {
-    #[prost(message, tag = "1")]
-    Update(Update),
+    #[prost(message, boxed, tag = "1")]
+    Update(Box<Update>),
     #[prost(fixed64, tag = "2")]
     Probe(u64),
     #[prost(message, tag = "3")]
@@ -52,6 +55,14 @@ pub(crate) struct Update {
     pub(crate) removed_services: Vec<Name>,
     #[prost(uint64, repeated, tag = "10")]
     pub(crate) removed_workloads: Vec<u64>,
+    #[prost(message, repeated, tag = "11")]
+    pub(crate) http_routes: Vec<routes::HttpRoute>,
+    #[prost(message, repeated, tag = "12")]
+    pub(crate) tcp_routes: Vec<routes::TcpRoute>,
+    #[prost(message, repeated, tag = "13")]
+    pub(crate) removed_http_routes: Vec<Name>,
+    #[prost(message, repeated, tag = "14")]
+    pub(crate) removed_tcp_routes: Vec<Name>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -92,6 +103,8 @@ pub(crate) struct Service {
     pub(crate) detailed_counters: bool,
     #[prost(uint32, repeated, tag = "7")]
     pub(crate) published_udp: Vec<u32>,
+    #[prost(message, optional, tag = "8")]
+    pub(crate) requests: Option<routes::RequestPolicy>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -106,6 +119,9 @@ pub(crate) struct ServicePort {
     pub(crate) app_protocol: Option<String>,
     #[prost(message, repeated, tag = "5")]
     pub(crate) endpoints: Vec<Endpoint>,
+    /// 0 is direct, 1 through the proxy or direct, 2 through the proxy only.
+    #[prost(uint32, tag = "6")]
+    pub(crate) way: u32,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

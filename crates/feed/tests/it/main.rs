@@ -3,4 +3,5 @@
 
 mod corpus;
 mod properties;
+mod routes;
 mod script;

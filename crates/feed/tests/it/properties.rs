@@ -17,6 +17,8 @@ use selvedge_model::{
     Protocol, Service, ServiceName, ServicePort, Snapshot, Workload, WorkloadName,
 };
 
+use crate::routes;
+
 fn label() -> impl Strategy<Value = Label> {
     "[a-d]".prop_map(|text| Label::new(&text).unwrap())
 }
@@ -45,16 +47,17 @@ fn endpoint() -> impl Strategy<Value = Endpoint> {
 fn service_ports() -> impl Strategy<Value = Vec<ServicePort>> {
     let protocol = prop_oneof![Just(Protocol::Tcp), Just(Protocol::Udp)];
     let app = option::of("[a-z0-9/.]{0,8}".prop_map(AppProtocol));
-    let rest = (port(), protocol, app, vec(endpoint(), 0..4));
+    let rest = (port(), protocol, app, vec(endpoint(), 0..4), routes::way());
     btree_map("[a-d]", rest, 0..4).prop_map(|ports| {
-        let port = |(name, (port, protocol, app_protocol, endpoints)): (String, _)| ServicePort {
-            name: Some(Label::new(&name).unwrap()),
-            port,
-            protocol,
-            app_protocol,
-            endpoints,
-            way: selvedge_model::Way::Direct,
-        };
+        let port =
+            |(name, (port, protocol, app_protocol, endpoints, way)): (String, _)| ServicePort {
+                name: Some(Label::new(&name).unwrap()),
+                port,
+                protocol,
+                app_protocol,
+                endpoints,
+                way,
+            };
         ports.into_iter().map(port).collect()
     })
 }
@@ -66,24 +69,27 @@ fn services() -> impl Strategy<Value = BTreeMap<ServiceName, Service>> {
         (vec((port(), port()), 0..3), vec(port(), 0..3)),
         option::of(any::<u32>()),
         any::<bool>(),
+        option::of(routes::request_policy()),
     );
     (btree_map(service_name(), rest, 0..8), any::<u8>()).prop_map(|(services, first)| {
-        let service = |(index, (name, (ports, (published, published_udp), limit, detailed)))| {
-            let name: ServiceName = name;
-            let offset = (usize::from(first) + index) % 256;
-            let address = Ipv4Addr::new(127, 96, 0, 0).to_bits() + u32::try_from(offset).unwrap();
-            let service = Service {
-                name: name.clone(),
-                address: Ipv4Addr::from_bits(address),
-                ports,
-                published,
-                published_udp,
-                connection_limit: limit,
-                detailed_counters: detailed,
-                requests: None,
+        let service =
+            |(index, (name, (ports, (published, published_udp), limit, detailed, requests)))| {
+                let name: ServiceName = name;
+                let offset = (usize::from(first) + index) % 256;
+                let address =
+                    Ipv4Addr::new(127, 96, 0, 0).to_bits() + u32::try_from(offset).unwrap();
+                let service = Service {
+                    name: name.clone(),
+                    address: Ipv4Addr::from_bits(address),
+                    ports,
+                    published,
+                    published_udp,
+                    connection_limit: limit,
+                    detailed_counters: detailed,
+                    requests,
+                };
+                (name, service)
             };
-            (name, service)
-        };
         services.into_iter().enumerate().map(service).collect()
     })
 }
@@ -120,15 +126,18 @@ fn workload() -> impl Strategy<Value = Workload> {
 }
 
 fn snapshots() -> impl Strategy<Value = Vec<Arc<Snapshot>>> {
-    vec((services(), vec(workload(), 0..6)), 1..6).prop_map(|all| {
-        let snapshot = |(index, (services, workloads)): (usize, (_, Vec<Workload>))| {
+    let routes = (routes::http_routes(), routes::tcp_routes());
+    vec((services(), vec(workload(), 0..6), routes), 1..6).prop_map(|all| {
+        let snapshot = |(index, (services, workloads, routes)): (usize, (_, Vec<Workload>, _))| {
+            let (http_routes, tcp_routes) = routes;
             let workloads = workloads.into_iter().map(|w| (w.cgroup, w));
             Arc::new(Snapshot {
                 generation: Generation(u64::try_from(index).unwrap() + 1),
                 virtual_range: (Ipv4Addr::new(127, 96, 0, 0), 12),
                 services,
                 workloads: workloads.collect(),
-                ..Snapshot::empty()
+                http_routes,
+                tcp_routes,
             })
         };
         all.into_iter().enumerate().map(snapshot).collect()

@@ -43,7 +43,10 @@ fn update_in(frame: &[u8]) -> Update {
 }
 
 /// Moves all frames that are due from one side to the other; the last acknowledgement.
-fn deliver(publication: &mut Publication, subscription: &mut Subscription) -> Option<Ack> {
+pub(crate) fn deliver(
+    publication: &mut Publication,
+    subscription: &mut Subscription,
+) -> Option<Ack> {
     let mut last = None;
     while let Some(frame) = publication.poll_transmit() {
         if let Progress::Complete(ack) = subscription.on_update(update_in(&frame)).unwrap() {
