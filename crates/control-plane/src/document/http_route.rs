@@ -24,6 +24,10 @@ use super::route_refs::{
 };
 use super::without_nulls;
 
+/// Longest route as it is stored, in bytes: about what a Kubernetes API server keeps of an object, and
+/// far below what the feed carries in one message.
+const MAX_BYTES: usize = 1 << 20;
+
 /// What a HTTPRoute says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpRouteSpec {
@@ -48,10 +52,17 @@ pub(super) fn read(cursor: &Cursor<'_>, namespace: &Label) -> Option<HttpRouteSp
         check_rules(cursor, &rules)?;
         Some(rules)
     });
-    Some(HttpRouteSpec {
+    let route = HttpRouteSpec {
         parents: parents?,
         rules: rules?,
-    })
+    };
+    let bytes = route.to_json(namespace).to_string().len();
+    if bytes > MAX_BYTES {
+        let message = format!("a route takes at most {MAX_BYTES} bytes, this one {bytes}");
+        cursor.error(message);
+        return None;
+    }
+    Some(route)
 }
 
 /// What only all rules together show.

@@ -240,6 +240,14 @@ fn matches_that_could_not_hold_are_refused() {
     let many = vec!["{}"; 65].join(", ");
     let many = route(&format!("matches: [{many}]"));
     refused([(many, "spec.rules[0].matches", "at most 64")]);
+    let header = |n| format!("{{name: a{n}, value: {}}}", "b".repeat(4096));
+    let headers: Vec<_> = (0..16).map(header).collect();
+    let large = vec![format!("{{headers: [{}]}}", headers.join(", ")); 17].join(", ");
+    refused([(
+        route(&format!("matches: [{large}]")),
+        "spec",
+        "1048576 bytes",
+    )]);
 }
 
 #[test]
