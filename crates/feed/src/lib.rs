@@ -39,7 +39,7 @@ pub use subscription::{Progress, Subscription, UpdateError, View};
 
 /// Version of what is spoken on the feed socket, in the [`SocketList`] and in [`ToAgent::Hello`]. What
 /// a socket of the list brings is part of it: 2 since that for IPv4 says who sent a datagram, 3 since
-/// connections to services may come.
+/// connections to services may come, and updates hold routes, request policies and ways.
 pub const VERSION: u8 = 3;
 
 /// Longest message the agent sends, in bytes. Updates are cut into parts far below it.

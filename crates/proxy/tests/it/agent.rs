@@ -29,6 +29,8 @@ pub(crate) struct Sockets {
     pub(crate) tcp: TcpListener,
     pub(crate) tcp6: TcpListener,
     pub(crate) metrics: Option<TcpListener>,
+    /// Where the kernel would lead connections to services.
+    pub(crate) captured: TcpListener,
 }
 
 impl Sockets {
@@ -45,7 +47,7 @@ impl Sockets {
     fn with_udp_at(udp: IpAddr) -> Self {
         let any = |ip: IpAddr| SocketAddr::new(ip, 0);
         let (v4, v6) = (Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into());
-        Self::at(any(udp), any(v6), any(v4), any(v6), any(v4))
+        Self::at(any(udp), any(v6), any(v4), any(v6), any(v4), any(v4))
     }
 
     /// New ones beside these, at the same addresses.
@@ -56,6 +58,7 @@ impl Sockets {
             self.tcp.local_addr().unwrap(),
             self.tcp6.local_addr().unwrap(),
             self.metrics(),
+            self.captured.local_addr().unwrap(),
         )
     }
 
@@ -70,6 +73,7 @@ impl Sockets {
         tcp: SocketAddr,
         tcp6: SocketAddr,
         metrics: SocketAddr,
+        captured: SocketAddr,
     ) -> Self {
         let open = |address: SocketAddr, kind| {
             let socket = Socket::new(Domain::for_address(address), kind, None).unwrap();
@@ -91,6 +95,7 @@ impl Sockets {
             tcp: open(tcp, Type::STREAM).into(),
             tcp6: open(tcp6, Type::STREAM).into(),
             metrics: Some(open(metrics, Type::STREAM).into()),
+            captured: open(captured, Type::STREAM).into(),
         }
     }
 
@@ -101,9 +106,13 @@ impl Sockets {
             self.tcp.as_fd(),
             self.tcp6.as_fd(),
         ];
+        let mut kinds = SocketKind::RESOLVER.to_vec();
+        descriptors.push(self.captured.as_fd());
+        kinds.push(SocketKind::Captured);
         descriptors.extend(self.metrics.as_ref().map(AsFd::as_fd));
-        let list = SocketList::new(SocketKind::ALL.into_iter().take(descriptors.len()));
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(5))];
+        kinds.extend(self.metrics.as_ref().map(|_| SocketKind::Metrics));
+        let list = SocketList::new(kinds);
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(6))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
         assert!(ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)));
         let bytes = list.encode();

@@ -8,5 +8,8 @@ mod dialect;
 mod lifetime;
 mod malformed;
 mod metrics;
+mod origin;
+mod path;
+mod requests;
 mod resolver;
 mod upstream;
