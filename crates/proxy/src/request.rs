@@ -195,14 +195,10 @@ async fn answer(
     scratch: &mut Scratch,
     reply: &Reply,
 ) -> Next {
-    let request = scratch.request();
-    let is_read = !scratch.head.is_empty()
-        && (scratch.ended.get() || scratch.requests.framing() == Framing::Empty);
-    let after = match is_read && request.keeps_connection() {
-        true => After::Keep,
-        false => After::Close,
+    let (after, with_body) = match scratch.head.is_empty() {
+        true => (After::Close, true),
+        false => bounds(scratch),
     };
-    let with_body = head::method(&request) != b"HEAD";
     let mut out = std::mem::take(&mut scratch.to_client);
     out.clear();
     reply.write(&mut out, after, with_body);
@@ -214,4 +210,15 @@ async fn answer(
         Ok(Ok(())) => after.into(),
         _ => Next::Reset,
     }
+}
+
+/// What becomes of the connection behind an answer of ours, and whether that has a body.
+fn bounds(scratch: &Scratch) -> (After, bool) {
+    let request = scratch.request();
+    let is_read = scratch.ended.get() || scratch.requests.framing() == Framing::Empty;
+    let after = match is_read && request.keeps_connection() {
+        true => After::Keep,
+        false => After::Close,
+    };
+    (after, head::method(&request) != b"HEAD")
 }

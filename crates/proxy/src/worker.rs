@@ -6,6 +6,7 @@ use std::future::Future;
 use std::io;
 use std::net::Ipv4Addr;
 use std::num::NonZeroUsize;
+use std::ops::Deref;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -52,9 +53,21 @@ pub(crate) struct Worker {
     shared: SharedRouting,
     /// What `shared` held when it was last looked at. Handed out without a count that other threads
     /// would have to agree on.
-    routing: RefCell<Option<Rc<Arc<Routing>>>>,
+    routing: RefCell<Option<Rc<Current>>>,
     pub(crate) origin: OriginSource,
     pub(crate) counters: Arc<Counters>,
+}
+
+/// A routing as one worker counts it.
+#[derive(Debug)]
+pub(crate) struct Current(Arc<Routing>);
+
+impl Deref for Current {
+    type Target = Routing;
+
+    fn deref(&self) -> &Routing {
+        &self.0
+    }
 }
 
 /// How often idle connections to endpoints are looked through, while there are any.
@@ -90,25 +103,25 @@ impl Worker {
 
     /// The routing for a connection to this address and port, and whether the port goes through the
     /// proxy still. A connection whose port does not is served once more.
-    pub(crate) fn routing(&self, asked: (Ipv4Addr, Port)) -> Option<(Rc<Arc<Routing>>, bool)> {
+    pub(crate) fn routing(&self, asked: (Ipv4Addr, Port)) -> Option<(Rc<Current>, bool)> {
         let current = self.current()?;
         if current.table.listener(asked.0, asked.1).is_some() {
             return Some((current, true));
         }
         let departed = current.of_departed(asked.0, asked.1)?;
-        Some((Rc::new(Arc::new(departed)), false))
+        Some((Rc::new(Current(Arc::new(departed))), false))
     }
 
-    fn current(&self) -> Option<Rc<Arc<Routing>>> {
+    fn current(&self) -> Option<Rc<Current>> {
         let shared = self.shared.load();
         let shared = shared.as_ref()?;
         let mut known = self.routing.borrow_mut();
         if let Some(known) = &*known
-            && Arc::ptr_eq(known, shared)
+            && Arc::ptr_eq(&known.0, shared)
         {
             return Some(known.clone());
         }
-        let current = Rc::new(shared.clone());
+        let current = Rc::new(Current(shared.clone()));
         *known = Some(current.clone());
         Some(current)
     }

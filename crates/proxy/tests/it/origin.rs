@@ -21,8 +21,6 @@ pub(crate) struct Connection {
     /// Bytes that came behind what was read.
     rest: Vec<u8>,
     log: SyncSender<String>,
-    /// How many connections there were before.
-    pub(crate) number: usize,
 }
 
 impl Origin {
@@ -33,17 +31,12 @@ impl Origin {
         let (log, seen) = sync_channel(4096);
         let script: &'static Script = Box::leak(Box::new(script));
         thread::spawn(move || {
-            for (number, stream) in listener.incoming().enumerate() {
+            for stream in listener.incoming() {
                 let stream = stream.unwrap();
                 stream.set_nodelay(true).unwrap();
                 let rest = Vec::new();
                 let log = log.clone();
-                let mut connection = Connection {
-                    stream,
-                    rest,
-                    log,
-                    number,
-                };
+                let mut connection = Connection { stream, rest, log };
                 thread::spawn(move || script(&mut connection));
             }
         });
@@ -129,6 +122,24 @@ impl Connection {
     /// Sends nothing more.
     pub(crate) fn finish(&self) {
         let _ = self.stream.shutdown(Shutdown::Write);
+    }
+
+    /// Ends the connection with a reset.
+    pub(crate) fn reset(&self) {
+        let socket = socket2::SockRef::from(&self.stream);
+        socket.set_linger(Some(std::time::Duration::ZERO)).unwrap();
+    }
+
+    /// Whether the connection ends with a reset.
+    pub(crate) fn is_reset(&mut self) -> bool {
+        let mut chunk = [0; 4096];
+        loop {
+            match self.stream.read(&mut chunk) {
+                Ok(0) => return false,
+                Ok(_) => {}
+                Err(error) => return error.kind() == std::io::ErrorKind::ConnectionReset,
+            }
+        }
     }
 
     /// Whatever comes until the connection ends.

@@ -1,0 +1,131 @@
+//! Claim: connections that are no HTTP go through as they are: every byte, every end, every reset, and
+//! no waiting for a client where the server speaks first.
+
+use std::time::Duration;
+
+use socket2::SockRef;
+
+use crate::origin::{Origin, ok};
+use crate::path::{Cart, Path};
+
+fn spoken(origin: &Origin, spoken: Option<&'static str>) -> Path {
+    Path::start(Cart {
+        endpoints: vec![origin.address],
+        spoken,
+        ..Cart::default()
+    })
+}
+
+#[test]
+fn a_server_that_speaks_first_is_heard_at_once() {
+    for said in [None, Some("tcp")] {
+        let origin = Origin::start(|connection| {
+            connection.send("220 ready\r\n");
+            assert_eq!(connection.until("\r\n").unwrap(), "EHLO a\r\n");
+            connection.send("250 hello\r\n");
+            connection.everything();
+        });
+        let path = spoken(&origin, said);
+        let mut client = path.connect();
+        assert_eq!(client.until("\r\n"), "220 ready\r\n");
+        client.send("EHLO a\r\n");
+        assert_eq!(client.until("\r\n"), "250 hello\r\n");
+    }
+}
+
+#[test]
+fn what_a_client_speaks_is_found_out() {
+    let origin = Origin::start(|connection| {
+        let Some(first) = connection.until("\n") else {
+            return;
+        };
+        match first.contains("HTTP/1.1") {
+            true => {
+                connection.until("\r\n\r\n");
+                connection.send(&ok("http"));
+            }
+            false => connection.send(&format!("echo {first}")),
+        }
+        connection.everything();
+    });
+    let path = spoken(&origin, None);
+    for start in ["PRI * HTTP/2.0\r\n", "hello\n", "GET\n", "\n"] {
+        let mut client = path.connect();
+        for byte in start.split_inclusive(|_| true) {
+            client.send(byte);
+        }
+        client.finish();
+        let want = if start.contains("HTTP") && !start.starts_with("PRI") {
+            "http"
+        } else {
+            start
+        };
+        assert_eq!(client.everything(), format!("echo {want}"));
+    }
+    let response = path.get("GET / HTTP/1.1\r\nHost: cart\r\n\r\n");
+    assert_eq!(response.body, "http");
+}
+
+#[test]
+fn each_side_may_stop_sending_and_go_on_listening() {
+    let long = "0123456789".repeat(100_000);
+    let answer = long.clone();
+    let origin = Origin::start(move |connection| {
+        let all = connection.everything();
+        connection.send(&format!("{} bytes", all.len()));
+        connection.send(&answer);
+        connection.finish();
+    });
+    let path = spoken(&origin, Some("tcp"));
+    let mut client = path.connect();
+    client.send(&long);
+    client.finish();
+    assert_eq!(client.everything(), format!("1000000 bytes{long}"));
+    // And the other way round.
+    let origin = Origin::start(|connection| {
+        connection.finish();
+        let all = connection.everything();
+        assert_eq!(all, "still here");
+    });
+    let path = spoken(&origin, Some("tcp"));
+    let mut client = path.connect();
+    assert!(client.is_closed());
+    client.send("still here");
+}
+
+#[test]
+fn a_reset_is_passed_on_as_one() {
+    let origin = Origin::start(|connection| {
+        connection.send("some");
+        connection.until("\n");
+        connection.reset();
+    });
+    let path = spoken(&origin, Some("tcp"));
+    let mut client = path.connect();
+    assert_eq!(client.exactly(4), "some");
+    client.send("now\n");
+    assert_eq!(client.until_reset(), "");
+    // From the client's side.
+    let (tell, told) = std::sync::mpsc::sync_channel(1);
+    let origin = Origin::start(move |connection| {
+        connection.until("\n");
+        let _ = tell.send(connection.is_reset());
+    });
+    let path = spoken(&origin, Some("tcp"));
+    let mut client = path.connect();
+    client.send("now\n");
+    SockRef::from(&client.stream)
+        .set_linger(Some(Duration::ZERO))
+        .unwrap();
+    drop(client);
+    assert!(told.recv_timeout(crate::agent::DEADLINE).unwrap());
+}
+
+#[test]
+fn where_nobody_listens_a_connection_is_reset() {
+    let path = Path::start(Cart {
+        spoken: Some("tcp"),
+        ..Cart::default()
+    });
+    assert_eq!(path.connect().until_reset(), "");
+}
