@@ -194,7 +194,10 @@ impl Admission {
             || upstream.withdraw(now),
         );
         if let Verdict::Deliver { withheld } = verdict {
-            self.course = Course::Came(outcome.kind);
+            // One attempt may go on with its answer while another is given up.
+            if !matches!(self.course, Course::Came(OutcomeKind::Answered { .. })) {
+                self.course = Course::Came(outcome.kind);
+            }
             if let Some(why) = withheld {
                 upstream.shared.meters(self.lane.worker).withhold(why);
             }

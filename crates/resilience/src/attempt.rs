@@ -109,6 +109,7 @@ impl Attempt {
         if let (OutcomeKind::Answered { status }, Stage::Sent) = (kind, self.stage) {
             self.answer(now, status);
         }
+        let is_failed = matches!(self.stage, Stage::Answered { status: 500.. });
         let probe = self.probe.take();
         let upstream = self.upstream();
         let meters = upstream.shared.meters(self.lane.worker);
@@ -116,7 +117,9 @@ impl Attempt {
         if matches!(kind, OutcomeKind::Answered { .. }) {
             meters.took(self.began, now);
         }
-        upstream.on_end(now, self.endpoint, probe, kind);
+        if !is_failed {
+            upstream.on_end(now, self.endpoint, probe, kind);
+        }
         self.leave();
     }
 

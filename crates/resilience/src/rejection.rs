@@ -4,7 +4,8 @@ use core::fmt;
 
 use selvedge_model::Reason;
 
-/// Why a request goes nowhere; it was counted where it happened.
+/// Why a request goes nowhere. It was counted at the route and, past its entry, at the upstream, unless
+/// one of them is not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct Rejection {
     /// The public word for it.

@@ -113,17 +113,17 @@ impl TraceTable {
     }
 
     fn join(&self, key: Key, unit: u64, fits: impl Fn(u64) -> bool) -> Option<(Slot, Change)> {
-        let line = &self.lines[key.line].0;
         let take = |word: u64| {
-            let has_room = (word / unit) & COUNT_MOST < COUNT_MOST;
             let tagged = if word == 0 {
                 key.tag << TAG_SHIFT
             } else {
                 word
             };
-            (fits(word) && has_room).then(|| tagged + unit)
+            (fits(word) && has_room(word)).then(|| tagged + unit)
         };
-        line.iter().enumerate().find_map(|(place, slot)| {
+        let line = self.lines[key.line].0.iter().enumerate();
+        let mut fitting = line.filter(|(_, slot)| fits(slot.load(Relaxed)));
+        fitting.find_map(|(place, slot)| {
             let before = slot.fetch_update(Relaxed, Relaxed, take).ok()?;
             let slot = Slot {
                 line: key.line as u32,
@@ -143,6 +143,11 @@ impl TraceTable {
         let (Ok(before) | Err(before)) = slot.fetch_update(Relaxed, Relaxed, drop);
         waiting(before - unit) - waiting(before)
     }
+}
+
+/// Whether neither count is at its end.
+const fn has_room(word: u64) -> bool {
+    requests(word) < COUNT_MOST && word & COUNT_MOST < COUNT_MOST
 }
 
 const fn requests(word: u64) -> u64 {

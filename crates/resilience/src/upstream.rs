@@ -260,7 +260,7 @@ impl Upstream {
         }
     }
 
-    /// What the end of an attempt says about an endpoint. A whole response ends a row of failures and
+    /// What the end of an attempt says about an endpoint whose head said nothing against it. A whole response ends a row of failures and
     /// its head does not, or one that cuts all its responses would never be ejected.
     pub(crate) fn on_end(
         &self,
@@ -271,7 +271,6 @@ impl Upstream {
     ) {
         let breaker = &self.endpoints[endpoint].state.breaker.0;
         match (kind, probe) {
-            (OutcomeKind::Answered { status: 500.. }, _) => {} // said by its head
             (OutcomeKind::Answered { .. }, _) => breaker.end_row(),
             (OutcomeKind::Stale | OutcomeKind::Cancelled, Some(probe)) => {
                 breaker.return_probe(probe);

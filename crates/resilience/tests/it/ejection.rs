@@ -88,6 +88,23 @@ fn cut_bodies_eject() {
     assert_eq!(rig.totals().ended(OutcomeKind::Cut), 3);
 }
 
+/// An attempt fails once, with its head or with its body.
+#[test]
+fn an_error_that_is_cut_counts_once() {
+    let mut rig = Rig::new(&[1, 1], ejecting(50));
+    let mut failures = 0;
+    while failures < 3 {
+        assert_eq!(circuit(&rig, port(1)), Circuit::Closed, "{failures}");
+        let (mut admission, mut attempt) = rig.send();
+        if attempt.port() == port(1) {
+            let _ = admission.on_answer(rig.now, &mut rig.seat, &mut attempt, 500, false);
+            attempt.finish(rig.now, Ending::Cut);
+            failures += 1;
+        }
+    }
+    assert!(matches!(circuit(&rig, port(1)), Circuit::Open { .. }));
+}
+
 #[test]
 fn one_probe_at_a_time_decides() {
     let bad = port(1);

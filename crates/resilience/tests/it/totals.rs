@@ -4,7 +4,7 @@ use std::thread;
 use std::time::Duration;
 
 use selvedge_model::{Instant, RequestPolicy, Rng};
-use selvedge_resilience::{Ending, Node, OutcomeKind, Seat};
+use selvedge_resilience::{Admission, Attempt, Ending, Node, OutcomeKind, Seat};
 
 use crate::rig::{ERROR, OK, Rig, call, plan};
 
@@ -57,6 +57,31 @@ fn a_route_counts_what_its_clients_got() {
         OutcomeKind::Cancelled,
     ];
     assert_eq!(kinds.map(|kind| totals.ended(kind)), [1, 1, 1, 1]);
+}
+
+/// Two attempts at once: the one that is given up does not make the request a failure.
+#[test]
+fn the_attempt_that_answers_counts() {
+    let mut rig = Rig::new(&[1, 1], RequestPolicy::default());
+    let (mut admission, mut attempt) = rig.send();
+    let other = rig.attempt(&mut admission);
+    assert_eq!(rig.totals().requests, 1);
+    let _ = admission.on_answer(rig.now, &mut rig.seat, &mut attempt, 200, true);
+    let _ = rig.tell(&mut admission, other, OutcomeKind::Cancelled);
+    attempt.finish(rig.now, Ending::Complete);
+    admission.finish(rig.now, Ending::Complete);
+    let totals = rig.node.reading(rig.now).routes.remove(0).totals;
+    assert_eq!(
+        (totals.ended(OK), totals.ended(OutcomeKind::Cancelled)),
+        (1, 0)
+    );
+}
+
+/// A worker holds one for each request in flight.
+#[test]
+fn the_state_of_a_request_is_small() {
+    assert!(size_of::<Admission>() <= 256);
+    assert!(size_of::<Attempt>() <= 128);
 }
 
 #[test]
