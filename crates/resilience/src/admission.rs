@@ -7,12 +7,13 @@ use selvedge_model::{BackendIndex, CgroupId, Instant, Reason, RetryPolicy, Route
 
 use crate::attempt::{Attempt, Start};
 use crate::entry::Entry;
+use crate::gate::Tried;
 use crate::outcome::{Ending, Outcome, OutcomeKind, Verdict};
 use crate::rejection::{Gate, Rejection};
 use crate::retry::{Repeat, Repeats, RetryRule};
 use crate::seat::Seat;
 use crate::tables::Lane;
-use crate::upstream::{Tried, Upstream};
+use crate::upstream::Upstream;
 use crate::workload::Outstanding;
 
 /// A request that wants to go somewhere.

@@ -6,10 +6,11 @@ use core::mem;
 use selvedge_model::{Instant, Place, Port};
 
 use crate::eject::Probe;
+use crate::gate::{Endpoint, Taken};
 use crate::outcome::{Ending, OutcomeKind};
 use crate::tables::Lane;
 use crate::trace::Slot;
-use crate::upstream::{Endpoint, Taken, Upstream};
+use crate::upstream::Upstream;
 
 /// A request on its way to one endpoint, which counts it in flight until this is gone: after
 /// [`crate::Admission::on_outcome`], after [`Self::finish`], or dropped, which is cancelling it.
@@ -47,7 +48,7 @@ pub(crate) struct Start {
 impl Attempt {
     pub(crate) fn new(lane: &Arc<Lane>, start: Start) -> Self {
         let tables = &lane.tables;
-        let endpoint = &tables.upstreams[start.upstream].endpoints[start.taken.endpoint];
+        let endpoint = &tables.upstreams[start.upstream].gate.endpoints()[start.taken.endpoint];
         let joined = endpoint.workload.and_then(|index| {
             let workload = &tables.workloads[index].workload;
             workload.begin_request(&tables.traces, start.trace)
@@ -96,7 +97,7 @@ impl Attempt {
     pub(crate) fn answer(&mut self, now: Instant, status: u16) {
         let probe = self.probe.take();
         let upstream = self.upstream();
-        upstream.on_head(now, self.endpoint, probe, status);
+        upstream.gate.on_head(now, self.endpoint, probe, status);
         let meters = upstream.shared.meters(self.lane.worker);
         meters.answer(status);
         if self.is_repeat && status < 500 {
@@ -118,7 +119,7 @@ impl Attempt {
             meters.took(self.began, now);
         }
         if !is_failed {
-            upstream.on_end(now, self.endpoint, probe, kind);
+            upstream.gate.on_end(now, self.endpoint, probe, kind);
         }
         self.leave();
     }
@@ -142,7 +143,7 @@ impl Attempt {
     }
 
     fn endpoint(&self) -> &Endpoint {
-        &self.upstream().endpoints[self.endpoint]
+        &self.upstream().gate.endpoints()[self.endpoint]
     }
 }
 

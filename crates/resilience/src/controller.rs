@@ -78,7 +78,7 @@ impl Controllers {
             let backend = &upstream.shared.backend;
             let controller = Controller::of_upstream(&upstream.policy);
             let mut steered = Steered::after(before.remove(backend), controller, now);
-            let in_flight = upstream.in_flight();
+            let in_flight = upstream.gate.in_flight();
             let settings = steered.on_window(now, upstream.shared.totals(), in_flight);
             upstream.shared.apply(settings);
             self.upstreams.insert(backend.clone(), steered);

@@ -20,6 +20,7 @@ mod controller;
 mod counter;
 mod eject;
 mod entry;
+mod gate;
 mod limit;
 mod node;
 mod outcome;

@@ -8,17 +8,17 @@ use alloc::vec::Vec;
 use selvedge_model::{Backend, CgroupId, Instant, Place};
 
 use crate::admission::{Admission, Call};
-use crate::balance::Draw;
 use crate::budget::Budget;
 use crate::controller::Controller;
 use crate::entry::Entry;
+use crate::gate::{Endpoint, EndpointGate};
 use crate::plan::{EndpointPlan, NodePlan, UpstreamPlan};
 use crate::rejection::Rejection;
 use crate::retry::RetryRule;
 use crate::seat::Seat;
 use crate::tables::{Lane, Local, Tables};
 use crate::trace::TraceTable;
-use crate::upstream::{Endpoint, Shared, Upstream};
+use crate::upstream::{Shared, Upstream};
 use crate::workload::Workload;
 
 /// What requests of one configuration are admitted by. A new configuration makes a new node, in which
@@ -145,30 +145,20 @@ fn upstream(
     let budget = old
         .filter(|old| old.policy.retry_budget == plan.policy.retry_budget)
         .map_or_else(|| Arc::new(Budget::default()), |old| old.budget.clone());
-    let (endpoints, candidates) = endpoints(&plan.endpoints, old, workloads);
-    let weights: Vec<u16> = endpoints[..candidates]
-        .iter()
-        .map(|endpoint| endpoint.weight)
-        .collect();
+    let endpoints = endpoints(&plan.endpoints, old, workloads);
     Upstream {
         shared,
         rule: plan.policy.retry.as_ref().map(RetryRule::from),
+        gate: EndpointGate::new(endpoints, plan.policy.ejection),
         policy: plan.policy.clone(),
         budget,
-        draw: Draw::new(&weights),
-        endpoints,
-        candidates,
     }
 }
 
-/// The endpoints of an upstream, and how many of them take requests. One that is gone stays without
+/// The endpoints of an upstream. One that is gone stays without
 /// weight while requests are in flight into it, which count should it come back.
-fn endpoints(
-    plans: &[EndpointPlan],
-    old: Option<&Upstream>,
-    workloads: &[Local],
-) -> (Box<[Endpoint]>, usize) {
-    let old = old.map(|upstream| upstream.endpoints.iter());
+fn endpoints(plans: &[EndpointPlan], old: Option<&Upstream>, workloads: &[Local]) -> Vec<Endpoint> {
+    let old = old.map(|upstream| upstream.gate.endpoints().iter());
     let mut old: BTreeMap<_, _> = old
         .into_iter()
         .flatten()
@@ -199,9 +189,7 @@ fn endpoints(
         old.into_iter()
             .map(|(key, state)| endpoint((key, 0, state))),
     );
-    all.sort_by_key(|endpoint| endpoint.weight == 0);
-    let candidates = all.partition_point(|endpoint| endpoint.weight > 0);
-    (all.into_boxed_slice(), candidates)
+    all
 }
 
 const fn cgroup(place: Place) -> Option<CgroupId> {

@@ -7,10 +7,11 @@ use selvedge_model::{Backend, CgroupId, Instant, Place, Port};
 
 use crate::eject::Circuit;
 use crate::entry::Entry;
+use crate::gate::Endpoint;
 use crate::node::Node;
 use crate::tables::{Local, Tables};
 use crate::trace::CAPACITY;
-use crate::upstream::{Endpoint, Upstream};
+use crate::upstream::Upstream;
 use crate::window::Totals;
 
 /// A node at one moment, as far as there is one while requests go on.
@@ -126,7 +127,7 @@ fn upstream(now: Instant, upstream: &Upstream) -> UpstreamReading {
         backend: upstream.shared.backend.clone(),
         limit: said(upstream.shared.limit()),
         totals: upstream.shared.totals(),
-        endpoints: upstream.endpoints.iter().map(endpoint).collect(),
+        endpoints: upstream.gate.endpoints().iter().map(endpoint).collect(),
     }
 }
 
@@ -147,7 +148,7 @@ fn workloads(tables: &Tables) -> Vec<WorkloadReading> {
         unjoined_calls: local.workload.stray(),
     };
     let mut readings: Vec<_> = tables.workloads.iter().map(reading).collect();
-    let endpoints = tables.upstreams.iter().flat_map(|it| &it.endpoints);
+    let endpoints = tables.upstreams.iter().flat_map(|it| it.gate.endpoints());
     for endpoint in endpoints {
         if let Some(index) = endpoint.workload {
             let in_flight = &mut readings[index].in_flight;

@@ -1,0 +1,268 @@
+//! The gate before the endpoints of an upstream: which of them a request goes to, if to any.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use selvedge_model::{Ejection, Instant, Place, Port, Reason, Rng};
+
+use crate::balance::{Draw, Load, lighter};
+use crate::counter::Apart;
+use crate::eject::{Breaker, Pass, Probe};
+use crate::limit::InFlight;
+use crate::outcome::OutcomeKind;
+use crate::rejection::{Gate, Rejection};
+
+/// The endpoints of an upstream, as one configuration has them.
+#[derive(Debug)]
+pub(crate) struct EndpointGate {
+    /// Those that take requests first, then those of weight 0.
+    endpoints: Box<[Endpoint]>,
+    /// How many take requests.
+    candidates: usize,
+    /// Draws among these.
+    draw: Draw,
+    ejection: Option<Ejection>,
+}
+
+/// An endpoint as one configuration has it.
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    pub(crate) place: Place,
+    pub(crate) port: Port,
+    pub(crate) weight: u16,
+    /// Which of the node's workloads it is, where it is one.
+    pub(crate) workload: Option<usize>,
+    pub(crate) state: Arc<EndpointState>,
+}
+
+/// What lives on of an endpoint: what every request writes apart from what every request reads.
+#[derive(Debug, Default)]
+pub(crate) struct EndpointState {
+    pub(crate) in_flight: Apart<InFlight>,
+    pub(crate) breaker: Apart<Breaker>,
+}
+
+/// A place in flight at an endpoint; whoever has it gives it back.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    pub(crate) endpoint: usize,
+    pub(crate) probe: Option<Probe>,
+}
+
+/// Endpoints that a request was sent to, the last few.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Tried {
+    endpoints: [u32; 4],
+    count: u8,
+}
+
+impl Tried {
+    pub(crate) fn push(&mut self, endpoint: usize) {
+        let place = usize::from(self.count) % self.endpoints.len();
+        self.endpoints[place] = endpoint as u32;
+        self.count = self.count.saturating_add(1);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    fn has(&self, endpoint: usize) -> bool {
+        let count = usize::from(self.count).min(self.endpoints.len());
+        self.endpoints[..count].contains(&(endpoint as u32))
+    }
+}
+
+impl Endpoint {
+    pub(crate) fn in_flight(&self) -> u32 {
+        self.state.in_flight.0.get()
+    }
+}
+
+impl EndpointGate {
+    pub(crate) fn new(mut endpoints: Vec<Endpoint>, ejection: Option<Ejection>) -> Self {
+        endpoints.sort_by_key(|endpoint| endpoint.weight == 0);
+        let candidates = endpoints.partition_point(|endpoint| endpoint.weight > 0);
+        let taking = endpoints[..candidates].iter();
+        let weights: Vec<u16> = taking.map(|endpoint| endpoint.weight).collect();
+        Self {
+            endpoints: endpoints.into_boxed_slice(),
+            candidates,
+            draw: Draw::new(&weights),
+            ejection,
+        }
+    }
+
+    pub(crate) fn endpoints(&self) -> &[Endpoint] {
+        &self.endpoints
+    }
+
+    /// Takes a place at the better of two endpoints, or where neither serves at the best of all.
+    pub(crate) fn take(
+        &self,
+        now: Instant,
+        rng: &mut Rng,
+        limit: u32,
+        tried: &Tried,
+    ) -> Result<Taken, Rejection> {
+        if let Some((one, other)) = self.draw.two(rng) {
+            let order = match lighter(self.load(other), self.load(one)) {
+                true => [other, one],
+                false => [one, other],
+            };
+            for index in order.into_iter().filter(|index| !tried.has(*index)) {
+                let taken = self.try_take(now, index, self.pass(now, index), limit);
+                if let Some(taken) = taken {
+                    return Ok(taken);
+                }
+            }
+        }
+        self.take_of_all(now, rng, limit, tried)
+    }
+
+    /// Looks at all, and prefers those that were not tried. Another thread may take what was found,
+    /// hence as many looks as there are endpoints.
+    fn take_of_all(
+        &self,
+        now: Instant,
+        rng: &mut Rng,
+        limit: u32,
+        tried: &Tried,
+    ) -> Result<Taken, Rejection> {
+        let start = rng.below(self.candidates as u32) as usize;
+        let are_ejections_void = !self.may_stay_out();
+        let pass = |index| match self.pass(now, index) {
+            Pass::Barred if are_ejections_void => Pass::Free,
+            pass => pass,
+        };
+        for _ in 0..self.candidates {
+            let all = (0..self.candidates).map(|step| (start + step) % self.candidates);
+            let open = all.filter(|index| pass(*index).is_open() && self.has_room(*index, limit));
+            let best = open.reduce(|best, next| self.better(best, next, tried));
+            let Some(best) = best else { break };
+            if let Some(taken) = self.try_take(now, best, pass(best), limit) {
+                return Ok(taken);
+            }
+        }
+        let is_any_open = (0..self.candidates).any(|index| pass(index).is_open());
+        let reason = match is_any_open {
+            true => Reason::RequestLimit,
+            false => Reason::NoEndpoint,
+        };
+        Err(Rejection {
+            reason,
+            gate: Gate::Upstream,
+            limit,
+        })
+    }
+
+    fn better(&self, best: usize, next: usize, tried: &Tried) -> usize {
+        match (tried.has(best), tried.has(next)) {
+            (true, false) => next,
+            (false, true) => best,
+            _ if lighter(self.load(next), self.load(best)) => next,
+            _ => best,
+        }
+    }
+
+    fn try_take(&self, now: Instant, index: usize, pass: Pass, limit: u32) -> Option<Taken> {
+        let state = &self.endpoints[index].state;
+        let breaker = &state.breaker.0;
+        let probe = match pass {
+            Pass::Free => None,
+            Pass::Probe => Some(breaker.claim(now)?),
+            Pass::Barred => return None,
+        };
+        if state.in_flight.0.try_enter(limit) {
+            return Some(Taken {
+                endpoint: index,
+                probe,
+            });
+        }
+        if let Some(probe) = probe {
+            breaker.return_probe(probe);
+        }
+        None
+    }
+
+    fn has_room(&self, index: usize, limit: u32) -> bool {
+        self.endpoints[index].in_flight() < limit
+    }
+
+    fn load(&self, index: usize) -> Load {
+        let endpoint = &self.endpoints[index];
+        Load {
+            in_flight: endpoint.in_flight(),
+            weight: endpoint.weight,
+        }
+    }
+
+    fn pass(&self, now: Instant, index: usize) -> Pass {
+        match self.ejection {
+            None => Pass::Free,
+            Some(_) => self.endpoints[index].state.breaker.0.pass(now),
+        }
+    }
+
+    /// Whether no more endpoints are out than may be. More can be where a new configuration has fewer
+    /// endpoints or a lower bound.
+    fn may_stay_out(&self) -> bool {
+        let candidates = self.endpoints[..self.candidates].iter();
+        let out = candidates.filter(|endpoint| endpoint.state.breaker.0.is_out());
+        out.count() <= self.most_out()
+    }
+
+    fn most_out(&self) -> usize {
+        match (self.candidates, &self.ejection) {
+            (0 | 1, _) | (_, None) => 0,
+            (count, Some(law)) => (count * usize::from(law.most_percent) / 100).max(1),
+        }
+    }
+
+    /// What the head of a response says about an endpoint.
+    pub(crate) fn on_head(&self, now: Instant, endpoint: usize, probe: Option<Probe>, status: u16) {
+        match (probe, status) {
+            (probe, 500..) => self.on_failure(now, endpoint, probe),
+            (Some(probe), _) => self.endpoints[endpoint].state.breaker.0.close(probe),
+            (None, _) => {}
+        }
+    }
+
+    /// What the end of an attempt says about an endpoint whose head said nothing against it. A whole response ends a row of failures and
+    /// its head does not, or one that cuts all its responses would never be ejected.
+    pub(crate) fn on_end(
+        &self,
+        now: Instant,
+        endpoint: usize,
+        probe: Option<Probe>,
+        kind: OutcomeKind,
+    ) {
+        let breaker = &self.endpoints[endpoint].state.breaker.0;
+        match (kind, probe) {
+            (OutcomeKind::Answered { .. }, _) => breaker.end_row(),
+            (OutcomeKind::Stale | OutcomeKind::Cancelled, Some(probe)) => {
+                breaker.return_probe(probe);
+            }
+            (OutcomeKind::Stale | OutcomeKind::Cancelled, None) => {}
+            (_, probe) => self.on_failure(now, endpoint, probe),
+        }
+    }
+
+    fn on_failure(&self, now: Instant, endpoint: usize, probe: Option<Probe>) {
+        let Some(law) = &self.ejection else {
+            return;
+        };
+        let breaker = &self.endpoints[endpoint].state.breaker.0;
+        match probe {
+            Some(probe) => breaker.fail_probe(now, law, probe),
+            None if breaker.fail(law) => breaker.eject(now, law, || self.may_stay_out()),
+            None => {}
+        }
+    }
+
+    pub(crate) fn in_flight(&self) -> u32 {
+        let counts = self.endpoints.iter().map(Endpoint::in_flight);
+        counts.fold(0, u32::saturating_add)
+    }
+}
