@@ -128,7 +128,7 @@ impl Admission {
         let taken = taken.inspect_err(|refused| {
             meters.refuse(refused.reason);
             entry.meters(self.lane.worker).refuse(refused.reason);
-            self.course = Course::Refused;
+            settle(&mut self.course, Course::Refused);
         })?;
         let repeat = self.repeats.next.take();
         match repeat {
@@ -195,10 +195,7 @@ impl Admission {
             || upstream.withdraw(now),
         );
         if let Verdict::Deliver { withheld } = verdict {
-            // One attempt may go on with its answer while another is given up.
-            if !matches!(self.course, Course::Came(OutcomeKind::Answered { .. })) {
-                self.course = Course::Came(outcome.kind);
-            }
+            settle(&mut self.course, Course::Came(outcome.kind));
             if let Some(why) = withheld {
                 upstream.shared.meters(self.lane.worker).withhold(why);
             }
@@ -246,6 +243,13 @@ impl Admission {
 
     fn entry(&self) -> &Entry {
         &self.lane.tables.entries[self.route.0 as usize]
+    }
+}
+
+/// One attempt may go on with its answer while another is refused or given up.
+fn settle(course: &mut Course, to: Course) {
+    if !matches!(course, Course::Came(OutcomeKind::Answered { .. })) {
+        *course = to;
     }
 }
 

@@ -2,9 +2,9 @@
 //!
 //! A [`Node`] is asked by the proxy's workers, and by whoever simulates them: [`Node::admit`], then
 //! [`Admission::attempt`] and [`Admission::on_answer`] or [`Admission::on_outcome`] until the verdict
-//! is to deliver. What asks per request is the *gate*: it takes no lock and allocates nothing, and its
-//! settings are atomics. What sets these is a [`Controller`], which sees summaries of windows and never
-//! a request. Time and chance are handed in; the crate performs no IO and reads no clock. Read next:
+//! is to deliver. What is asked per request is the *gate*: it takes no lock and allocates nothing, and
+//! its settings are atomics. What sets these is a [`Controller`], which sees summaries of windows and
+//! never a request. Time and chance are handed in; the crate performs no IO and reads no clock. Read next:
 //! [`Node`], then `admission.rs`.
 #![no_std]
 #![forbid(unsafe_code)]

@@ -11,7 +11,7 @@ fn spread(weights: &[u16], requests: u32) -> BTreeMap<Port, u32> {
     let mut rig = Rig::new(weights, RequestPolicy::default());
     let mut counts = BTreeMap::new();
     for _ in 0..requests {
-        *counts.entry(rig.ask(OK).0).or_default() += 1;
+        *counts.entry(rig.ask(OK)).or_default() += 1;
     }
     counts
 }

@@ -80,12 +80,12 @@ impl Rig {
     }
 
     /// A request from beginning to end, with the port it went to.
-    pub(crate) fn ask(&mut self, kind: OutcomeKind) -> (Port, Verdict) {
+    pub(crate) fn ask(&mut self, kind: OutcomeKind) -> Port {
         let (mut admission, attempt) = self.send();
         let port = attempt.port();
-        let verdict = self.tell(&mut admission, attempt, kind);
+        let _ = self.tell(&mut admission, attempt, kind);
         admission.finish(self.now, Ending::Complete);
-        (port, verdict)
+        port
     }
 
     pub(crate) fn endpoints(&self) -> Vec<EndpointReading> {

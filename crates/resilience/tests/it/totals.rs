@@ -6,7 +6,7 @@ use std::time::Duration;
 use selvedge_model::{Instant, RequestPolicy, Rng};
 use selvedge_resilience::{Admission, Attempt, Ending, Node, OutcomeKind, Seat};
 
-use crate::rig::{ERROR, OK, Rig, call, plan};
+use crate::rig::{ERROR, OK, Rig, call, limited, plan};
 
 #[test]
 fn a_window_is_the_difference_of_two_readings() {
@@ -62,18 +62,22 @@ fn a_route_counts_what_its_clients_got() {
 /// Two attempts at once: the one that is given up does not make the request a failure.
 #[test]
 fn the_attempt_that_answers_counts() {
-    let mut rig = Rig::new(&[1, 1], RequestPolicy::default());
+    let mut rig = Rig::new(&[1, 1], limited(2));
     let (mut admission, mut attempt) = rig.send();
     let other = rig.attempt(&mut admission);
     assert_eq!(rig.totals().requests, 1);
     let _ = admission.on_answer(rig.now, &mut rig.seat, &mut attempt, 200, true);
     let _ = rig.tell(&mut admission, other, OutcomeKind::Cancelled);
+    let others = [rig.send(), rig.send(), rig.send()];
+    assert!(admission.attempt(rig.now, &mut rig.seat).is_err());
+    let cancelled = others.len() as u64;
+    drop(others);
     attempt.finish(rig.now, Ending::Complete);
     admission.finish(rig.now, Ending::Complete);
     let totals = rig.node.reading(rig.now).routes.remove(0).totals;
     assert_eq!(
         (totals.ended(OK), totals.ended(OutcomeKind::Cancelled)),
-        (1, 0)
+        (1, cancelled)
     );
 }
 
