@@ -6,17 +6,18 @@
 #![allow(clippy::print_stdout, reason = "printing is what it is for")]
 
 use std::num::NonZeroU32;
-use std::time::Duration;
+use std::sync::Barrier;
+use std::time::{Duration, Instant};
 
 use selvedge_model::{
-    Backend, BackendIndex, CgroupId, Ejection, Instant, Place, Port, RequestPolicy, RetryBudget,
-    Rng, RouteIndex, ServiceName, Timeouts,
+    Backend, BackendIndex, CgroupId, Ejection, Place, Port, RequestPolicy, RetryBudget, Rng,
+    RouteIndex, ServiceName, Timeouts,
 };
 use selvedge_resilience::{
     Call, Ending, EndpointPlan, Node, NodePlan, RoutePlan, Seat, UpstreamPlan, WorkloadPlan,
 };
 
-const ROUNDS: usize = 50;
+const ROUNDS: usize = 101;
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
@@ -24,52 +25,55 @@ fn main() {
         let number = arguments.next().and_then(|text| text.parse::<usize>().ok());
         number.unwrap_or(default)
     };
-    let (requests, most_threads) = (next(100_000), next(2));
+    let (requests, most_threads) = (next(20_000), next(2));
     for (source, caller) in [(None, "outside"), (Some(CgroupId(7)), "a workload")] {
         for threads in 1..=most_threads {
-            let rounds = [(); ROUNDS].map(|()| measure(threads, requests, source));
-            let busy = rounds.iter().map(|(busy, _)| busy).min().expect("rounds");
-            let wall = rounds.iter().map(|(_, wall)| wall).min().expect("rounds");
-            println!(
-                "{threads} threads, from {caller}: {busy} ns on the processor, {wall} ns of time"
-            );
+            let mut rounds = [(); ROUNDS].map(|()| measure(threads, requests, source));
+            rounds.sort_unstable();
+            let (least, median) = (rounds[0], rounds[ROUNDS / 2]);
+            println!("{threads} threads, from {caller}: least {least} ns, median {median} ns");
         }
     }
 }
 
-/// What a request takes in ns: processor time, which what else runs does not touch, and time, which
-/// alone tells what threads cost each other where the machine has a core for each.
-fn measure(threads: usize, requests: usize, source: Option<CgroupId>) -> (u64, u64) {
+/// Time until all threads are through, by the requests of one, in ns. Threads that run one after the
+/// other because other work takes a core need longer than those that are in each other's way: the
+/// least of many short rounds tells what the gate takes.
+fn measure(threads: usize, requests: usize, source: Option<CgroupId>) -> u64 {
     let node = &Node::new(&plan(), None, threads);
-    let began = std::time::Instant::now();
-    let busy: u64 = std::thread::scope(|scope| {
-        let drive = |worker| {
-            scope.spawn(move || {
-                let before = busy_nanoseconds();
-                drive(node, worker, requests as u64, source);
-                busy_nanoseconds() - before
-            })
-        };
-        let drivers: Vec<_> = (0..threads).map(drive).collect();
-        let busy = drivers.into_iter().map(|driver| driver.join());
-        busy.map(|busy| busy.expect("a driver does not panic"))
-            .sum()
+    let start = &Barrier::new(threads);
+    let drive = |worker| {
+        move || {
+            start.wait();
+            let began = Instant::now();
+            drive(node, worker, requests as u64, source);
+            (began, Instant::now())
+        }
+    };
+    let times: Vec<(Instant, Instant)> = std::thread::scope(|scope| {
+        let drivers: Vec<_> = (0..threads).map(|w| scope.spawn(drive(w))).collect();
+        let times = drivers.into_iter().map(|driver| driver.join());
+        times
+            .map(|time| time.expect("a driver does not panic"))
+            .collect()
     });
-    let wall = began.elapsed().as_nanos() as u64;
-    (busy / (threads * requests) as u64, wall / requests as u64)
-}
-
-/// What the kernel says of this thread (proc(5), schedstat).
-fn busy_nanoseconds() -> u64 {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux");
-    let first = text.split(' ').next().and_then(|text| text.parse().ok());
-    first.expect("time on the processor comes first")
+    let began = times
+        .iter()
+        .map(|(began, _)| *began)
+        .min()
+        .expect("a thread");
+    let ended = times
+        .iter()
+        .map(|(_, ended)| *ended)
+        .max()
+        .expect("a thread");
+    (ended - began).as_nanos() as u64 / requests as u64
 }
 
 fn drive(node: &Node, worker: usize, requests: u64, source: Option<CgroupId>) {
     let mut seat = Seat::new(worker, Rng::seeded(worker as u64 + 1));
     for number in 0..requests {
-        let now = Instant::from_nanos(number * 1000);
+        let now = selvedge_model::Instant::from_nanos(number * 1000);
         let call = Call {
             source,
             route: RouteIndex(0),
