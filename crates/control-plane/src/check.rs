@@ -53,7 +53,7 @@ mod tests {
             Some(example) => format!("{example}\n"),
             None => "\n".to_owned(),
         });
-        assert_eq!(judge(examples.collect()), Ok(5));
+        assert_eq!(judge(examples.collect()), Ok(10));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! The vocabulary of the mesh: names, services, endpoints, workloads and the [`Snapshot`] that every part acts on.
 //!
 //! Everything here is plain data that cannot be wrong: a [`Label`] is a DNS label, a [`Port`] is not
-//! zero, a [`Snapshot`] names only services it holds. The crate performs no IO, reads no clock and
+//! zero, a [`Snapshot`] names only services it holds, but for backends of routes, whose requests are
+//! then answered 500. The crate performs no IO, reads no clock and
 //! knows no wire format; text becomes these types in `control-plane` (`compile`), bytes in `feed`.
 //! Read next: [`Snapshot`], then `crates/control-plane/src/compile.rs`.
 #![no_std]

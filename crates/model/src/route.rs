@@ -222,7 +222,7 @@ pub struct Redirect {
     pub host: Option<String>,
     /// Path.
     pub path: Option<PathChange>,
-    /// Port.
+    /// Port; `None` is that of `scheme` where that is said, else the one that was called.
     pub port: Option<Port>,
     /// One of [`Redirect::STATUSES`].
     pub status: u16,
