@@ -12,7 +12,7 @@ use crate::objects::Objects;
 /// Reads and compiles a set as if it were the whole configuration. Cgroups that Workloads name are
 /// not looked for, since they may be those of another host.
 pub fn check(files: &[SourceFile], virtual_range: VirtualRange) -> Result<Parsed, Vec<Diagnostic>> {
-    let parsed = parse(files)?;
+    let mut parsed = parse(files)?;
     let mut objects = Objects::default();
     objects.apply(parsed.documents.clone(), Generation(1), virtual_range)?;
     let facts = Facts {
@@ -21,11 +21,14 @@ pub fn check(files: &[SourceFile], virtual_range: VirtualRange) -> Result<Parsed
         cgroups: &BTreeMap::new(),
     };
     let compiled = compile(objects.documents(), facts)?;
-    let dangling = compiled
-        .conditions
-        .into_iter()
-        .filter(|condition| condition.reason == ConditionReason::ServiceMissing);
-    let dangling: Vec<_> = dangling.map(|condition| condition.diagnostic).collect();
+    let mut dangling = Vec::new();
+    for condition in compiled.conditions {
+        match condition.reason {
+            ConditionReason::ServiceMissing => dangling.push(condition.diagnostic),
+            ConditionReason::MatchHidden => parsed.warnings.push(condition.diagnostic),
+            _ => {} // True of this host or moment, or told where it runs.
+        }
+    }
     if dangling.is_empty() {
         Ok(parsed)
     } else {
@@ -54,6 +57,33 @@ mod tests {
             None => "\n".to_owned(),
         });
         assert_eq!(judge(examples.collect()), Ok(10));
+    }
+
+    #[test]
+    fn a_match_that_gets_no_request_is_warned_of() {
+        let service =
+            "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {ports: [{port: 80}]}\n";
+        let route = "---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: r}\n\
+                     spec:\n  parentRefs: [{kind: Service, name: a}]\n  rules:\n  \
+                     - backendRefs: [{name: a, port: 80}]\n  \
+                     - matches: [{path: {type: RegularExpression, value: /x.*}}]\n    \
+                     backendRefs: [{name: a, port: 80}]\n";
+        let file = SourceFile {
+            name: "f".to_owned(),
+            text: format!("{service}{route}"),
+        };
+        let warnings = check(&[file], VirtualRange::DEFAULT).unwrap().warnings;
+        let [warning] = &warnings[..] else {
+            panic!("{warnings:?}");
+        };
+        assert_eq!(
+            (warning.path.as_str(), warning.origin.line),
+            ("spec.rules[1].matches[0]", 13)
+        );
+        assert!(
+            warning.message.contains("HTTPRoute r.default, rules[0]"),
+            "{warning}"
+        );
     }
 
     #[test]

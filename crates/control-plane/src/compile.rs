@@ -98,6 +98,7 @@ pub fn compile<'a>(
     snapshot.workloads = workloads(&set, &policies);
     snapshot.http_routes = routes.http;
     snapshot.tcp_routes = routes.tcp;
+    routes::note_hidden_matches(&set, &snapshot, &mut findings);
     findings.into_result(snapshot)
 }
 

@@ -2,8 +2,8 @@
 //!
 //! Everything here is plain data that cannot be wrong: a [`Label`] is a DNS label, a [`Port`] is not
 //! zero, a [`Snapshot`] names only services it holds, but for backends of routes, whose requests are
-//! then answered 500. The crate performs no IO, reads no clock and
-//! knows no wire format; text becomes these types in `control-plane` (`compile`), bytes in `feed`.
+//! then answered 500. The crate performs no IO, reads no clock and knows no wire format; text becomes
+//! these types in `control-plane` (`compile`), bytes in `feed`.
 //! Read next: [`Snapshot`], then `crates/control-plane/src/compile.rs`.
 #![no_std]
 #![forbid(unsafe_code)]
@@ -44,7 +44,9 @@ pub use route::{
     PathChange, PathMatch, Redirect, Rewrite, RouteIndex, RouteName, RouteParent, TcpRoute,
     TextMatch, ValueMatch, WeightedBackend,
 };
-pub use route_table::{Fields, Listener, RequestHead, RouteTable, Rule, Selected, Spoken};
+pub use route_table::{
+    Fields, HiddenMatch, Listener, MatchPlace, RequestHead, RouteTable, Rule, Selected, Spoken,
+};
 pub use service::{AppProtocol, Endpoint, Place, Port, Protocol, Service, ServicePort, Way};
 pub use snapshot::{Generation, Snapshot};
 pub use workload::{CgroupId, DnsSettings, PortMode, Workload, WorkloadName};

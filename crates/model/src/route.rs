@@ -122,7 +122,7 @@ pub enum PathMatch {
 }
 
 /// A name and what stands beside it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ValueMatch {
     /// In lower case where it is a field's.
     pub name: String,
@@ -131,7 +131,7 @@ pub struct ValueMatch {
 }
 
 /// Which texts.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TextMatch {
     /// This one.
     Exact(String),

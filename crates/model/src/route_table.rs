@@ -9,6 +9,7 @@
 
 mod build;
 mod head;
+mod hidden;
 mod rule;
 mod selection;
 
@@ -20,6 +21,7 @@ use hashbrown::HashMap;
 
 use crate::{Backend, BackendIndex, Port, RouteIndex, ServiceName, Snapshot};
 pub use head::{Fields, RequestHead};
+pub use hidden::{HiddenMatch, MatchPlace};
 pub use rule::Rule;
 use selection::Matches;
 
@@ -35,6 +37,12 @@ impl RouteTable {
     /// The table of a snapshot: a listener for each TCP port whose way leads through the proxy.
     pub fn of(snapshot: &Snapshot) -> Self {
         build::table(snapshot)
+    }
+
+    /// Matches of a snapshot that no request ever gets, most likely by mistake: what somebody should
+    /// be told who writes them. Not for traffic.
+    pub fn hidden_matches(snapshot: &Snapshot) -> impl Iterator<Item = HiddenMatch<'_>> {
+        hidden::matches(snapshot).into_iter()
     }
 
     /// What is known about connections to this virtual address and port.

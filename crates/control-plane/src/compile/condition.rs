@@ -31,6 +31,8 @@ pub enum ConditionReason {
     BalancedPerConnection,
     /// What it says about requests means nothing on a port whose protocol hides them.
     RequestsUnseen,
+    /// No request ever gets one of its matches.
+    MatchHidden,
 }
 
 impl ConditionReason {
@@ -49,6 +51,7 @@ impl ConditionReason {
             Self::RequestsUnseen => {
                 "offer HTTP/1.1 on the port and say `appProtocol: http`, or leave it at that"
             }
+            Self::MatchHidden => "say in one of the two what tells their requests apart",
         }
     }
 
@@ -61,6 +64,7 @@ impl ConditionReason {
             Self::WeightUnused => "WeightUnused",
             Self::BalancedPerConnection => "BalancedPerConnection",
             Self::RequestsUnseen => "RequestsUnseen",
+            Self::MatchHidden => "MatchHidden",
         }
     }
 }

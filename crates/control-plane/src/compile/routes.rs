@@ -5,11 +5,11 @@
 //! that exclude each other are an error, compared by what they ask for: ports that appear later must
 //! not bring a contradiction with them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use selvedge_model::{
-    HttpRoute, Label, Port, Protocol, RouteName, RouteParent, ServiceName, ServicePort, TcpRoute,
-    Way, WeightedBackend,
+    HiddenMatch, HttpRoute, Label, Port, Protocol, RouteName, RouteParent, RouteTable, ServiceName,
+    ServicePort, Snapshot, TcpRoute, Way, WeightedBackend,
 };
 
 use super::policies::Policy;
@@ -157,6 +157,36 @@ impl<'a> Routes<'a> {
             refuse_second(document, parent, other, findings);
         }
         attached.tcp.add(*port, document);
+    }
+}
+
+/// Says which matches no request gets. A route may be hidden on several ports; one is told of.
+pub(super) fn note_hidden_matches(set: &Set<'_>, snapshot: &Snapshot, findings: &mut Findings) {
+    let documents = set.http_routes.iter();
+    let documents: BTreeMap<_, _> = documents
+        .filter_map(|(document, _)| Some((route_name(document)?, *document)))
+        .collect();
+    let mut told = BTreeSet::new();
+    for HiddenMatch {
+        hidden,
+        behind,
+        service,
+        port,
+    } in RouteTable::hidden_matches(snapshot)
+    {
+        let Some(document) = documents.get(hidden.route) else {
+            continue;
+        };
+        if !told.insert((hidden.route, hidden.rule, hidden.at)) {
+            continue;
+        }
+        let path = format!("spec.rules[{}].matches[{}]", hidden.rule, hidden.at);
+        let message = format!(
+            "gets no request on port {port} of service {service}: HTTPRoute {}, rules[{}] comes \
+             before it and takes them all",
+            behind.route, behind.rule
+        );
+        findings.condition(document, ConditionReason::MatchHidden, &path, message);
     }
 }
 

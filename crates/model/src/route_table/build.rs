@@ -24,9 +24,7 @@ pub(super) fn table(snapshot: &Snapshot) -> RouteTable {
         backends: BTreeMap::new(),
         http_rules: BTreeMap::new(),
     };
-    let mut http_routes: Vec<_> = snapshot.http_routes.values().collect();
-    http_routes.sort_by(|one, other| compare(&one.name, &other.name));
-    let http_routes = attached(snapshot, http_routes, |route| &route.parents);
+    let http_routes = routes_by_port(snapshot);
     let mut tcp_routes: Vec<_> = snapshot.tcp_routes.values().collect();
     tcp_routes.sort_by(|one, other| compare(&one.name, &other.name));
     let tcp_routes = attached(snapshot, tcp_routes, |route| &route.parents);
@@ -39,6 +37,15 @@ pub(super) fn table(snapshot: &Snapshot) -> RouteTable {
         }
     }
     builder.table
+}
+
+/// HTTPRoutes of each port that leads through the proxy, in the order of their names.
+pub(super) fn routes_by_port(
+    snapshot: &Snapshot,
+) -> BTreeMap<(&ServiceName, Port), Vec<&HttpRoute>> {
+    let mut routes: Vec<_> = snapshot.http_routes.values().collect();
+    routes.sort_by(|one, other| compare(&one.name, &other.name));
+    attached(snapshot, routes, |route| &route.parents)
 }
 
 /// As texts `namespace/name` are compared, which is not as their parts are: `-` comes before `/`.

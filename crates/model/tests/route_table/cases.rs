@@ -186,3 +186,21 @@ fn a_route_that_could_not_be_taken_opens_no_way() {
     assert_eq!(rule.name, "Service/default/cart/81");
     assert!(rule.pick(7).is_some());
 }
+
+#[test]
+fn matches_that_no_request_gets_are_found() {
+    for (rules, want) in [
+        (&["/ /", "/ /a", "= /", "/ / x:1"][..], &[][..]),
+        (&["/ /", "/ /"], &[(1, 0)]),
+        (&["= /a GET x:1 y:2", "= /a GET y:2 x:1"], &[(1, 0)]),
+        (&["~ /a", "/ /"], &[(0, 1)]),
+        (&["~ /a", "/ / GET"], &[]),
+    ] {
+        let texts = rules.iter().map(|text| rule(vec![read_match(text)]));
+        let one = route(route_name("default", "one"), texts.collect());
+        let snapshot = snapshot(vec![one]);
+        let found = RouteTable::hidden_matches(&snapshot);
+        let found: Vec<_> = found.map(|it| (it.hidden.rule, it.behind.rule)).collect();
+        assert_eq!(found, want, "{rules:?}");
+    }
+}

@@ -47,6 +47,7 @@ pub(super) fn read(rule: &Fields<'_>) -> Option<Vec<HttpMatch>> {
 }
 
 fn read_match(cursor: &Cursor<'_>) -> Option<HttpMatch> {
+    cursor.mark();
     let fields = cursor.fields(&["path", "headers", "queryParams", "method"])?;
     let path = fields.optional("path", read_path);
     let headers = read_values(&fields, "headers", read_header);
