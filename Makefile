@@ -32,6 +32,7 @@ test-kernels: ## run the kernel tests on Debian's 6.1 and 6.12 kernels in a virt
 
 bench: ## measure against no mesh and against rivals (as root)
 	@scripts/setup build demo bench
+	@scripts/envoy
 	$(CARGO) build $(CARGO_FLAGS) --release --package selvedge-cli
 	$(binary) bench $(ARGS)
 

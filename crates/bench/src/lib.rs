@@ -35,6 +35,6 @@ pub use load::{
     Arrivals, Latency, LoadOptions, LoadReport, MalformedTarget, Outcomes, Pace, Target, load,
 };
 pub use measure::run;
-pub use options::{BenchOptions, Measure, UnknownMeasure};
+pub use options::{BenchOptions, Measure, Proxy, UnknownMeasure};
 pub use serve::{OriginOptions, OriginReport, serve};
 pub use worker::run as run_worker;

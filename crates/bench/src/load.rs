@@ -20,6 +20,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use arrivals::Arrivals;
+pub(crate) use drive::drive;
 pub use drive::load;
 pub use report::{Latency, LoadReport, Outcomes};
 pub(crate) use request::ID_FIELD;

@@ -7,6 +7,7 @@ mod direct;
 mod idle;
 mod limit;
 mod names;
+mod proxy;
 mod replicas;
 mod restart;
 mod scale;
@@ -149,6 +150,7 @@ impl<'a> Bench<'a> {
             Measure::Limit => limit::measure(self, &mut section),
             Measure::Scale => scale::measure(self, &mut section),
             Measure::Idle => idle::measure(self, &mut section),
+            Measure::Proxy => proxy::measure(self, &mut section),
         };
         interrupt::check()?;
         if let Err(error) = &done {
@@ -186,8 +188,20 @@ impl<'a> Bench<'a> {
     fn rounds(&self) -> usize {
         match self.options.quick {
             true => 2,
-            false => self.options.rounds.max(1) as usize,
+            false => self.rounds_or(BenchOptions::ROUNDS),
         }
+    }
+
+    /// Rounds where each takes many seconds.
+    fn long_rounds(&self) -> usize {
+        match self.options.quick {
+            true => 1,
+            false => self.rounds_or(BenchOptions::LONG_ROUNDS),
+        }
+    }
+
+    fn rounds_or(&self, otherwise: u32) -> usize {
+        self.options.rounds.unwrap_or(otherwise).max(1) as usize
     }
 
     /// Length of one batch.
@@ -264,5 +278,6 @@ fn title(measure: Measure) -> &'static str {
         Measure::Limit => "72 threads of abuse against a limit of 16 connections",
         Measure::Scale => "5,000 services with 20,000 endpoints against 10 with 40",
         Measure::Idle => "20 services with 60 endpoints and nothing to do",
+        Measure::Proxy => "HTTP/1.1 through a proxy: 64 connections kept, answers of 1 KiB",
     }
 }

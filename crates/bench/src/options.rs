@@ -21,11 +21,13 @@ pub enum Measure {
     Scale,
     /// Memory and wake-ups of a mesh that has nothing to do.
     Idle,
+    /// HTTP requests against nginx, HAProxy and Envoy.
+    Proxy,
 }
 
 impl Measure {
     /// Every measure, in the order in which they run.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Direct,
         Self::Names,
         Self::Replicas,
@@ -33,6 +35,7 @@ impl Measure {
         Self::Limit,
         Self::Scale,
         Self::Idle,
+        Self::Proxy,
     ];
 
     /// The word for it on the command line.
@@ -45,6 +48,7 @@ impl Measure {
             Self::Limit => "limit",
             Self::Scale => "scale",
             Self::Idle => "idle",
+            Self::Proxy => "proxy",
         }
     }
 }
@@ -77,13 +81,54 @@ impl FromStr for Measure {
     }
 }
 
+/// A proxy of others that ours is compared with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proxy {
+    /// nginx
+    Nginx,
+    /// HAProxy
+    Haproxy,
+    /// Envoy
+    Envoy,
+}
+
+impl Proxy {
+    /// Every one, from the cheapest to the dearest as a rule.
+    pub const ALL: [Self; 3] = [Self::Nginx, Self::Haproxy, Self::Envoy];
+
+    /// The word for it on the command line, which is also its program's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Nginx => "nginx",
+            Self::Haproxy => "haproxy",
+            Self::Envoy => "envoy",
+        }
+    }
+}
+
+impl FromStr for Proxy {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|proxy| proxy.name() == text);
+        let known = Self::ALL.map(Self::name).join(", ");
+        found.ok_or_else(|| format!("no proxy is called `{text}` here; there are {known}"))
+    }
+}
+
 /// What to measure, and how long.
 #[derive(Clone, Debug)]
 pub struct BenchOptions {
     /// What to measure; empty means everything.
     pub measures: Vec<Measure>,
-    /// Interleaved rounds of each comparison, at least 1.
-    pub rounds: u32,
+    /// Interleaved rounds of each comparison, at least 1; [`Self::ROUNDS`] where absent, and of
+    /// `proxy`, whose rounds are long, [`Self::LONG_ROUNDS`].
+    pub rounds: Option<u32>,
+    /// What `proxy` compares with.
+    pub proxies: Vec<Proxy>,
+    /// A proxy of ours in the place of the mesh's: its command line, in which `{listen}` and
+    /// `{backend}` stand for addresses.
+    pub ours_command: Option<String>,
     /// Only show in seconds that each measure works; its figures mean nothing then.
     pub quick: bool,
     /// Where to write the same figures as JSON.
@@ -97,13 +142,17 @@ pub struct BenchOptions {
 impl BenchOptions {
     /// Rounds unless told otherwise.
     pub const ROUNDS: u32 = 24;
+    /// Rounds of `proxy` unless told otherwise.
+    pub const LONG_ROUNDS: u32 = 5;
 }
 
 impl Default for BenchOptions {
     fn default() -> Self {
         Self {
             measures: Vec::new(),
-            rounds: Self::ROUNDS,
+            rounds: None,
+            proxies: Proxy::ALL.to_vec(),
+            ours_command: None,
             quick: false,
             json: None,
             seed: None,

@@ -17,6 +17,8 @@ use serde::{Deserialize, Serialize};
 
 /// How often an ending process is looked at.
 const GLANCE: Duration = Duration::from_millis(2);
+/// What /proc counts in: USER_HZ is 100 on every architecture that this runs on.
+const TICK_NS: u64 = 10_000_000;
 /// How long one may take to end by itself before it is killed.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -197,6 +199,7 @@ impl Usage {
 #[derive(Debug)]
 pub(crate) struct Accounts {
     opened: Vec<Account>,
+    host_busy_ns: u64,
     bill: Bill,
 }
 
@@ -214,6 +217,8 @@ pub(crate) struct Bill {
     /// The part of it outside the kernel, from 0 to 1. Counted in ticks: within some per cent of a
     /// second's figure.
     pub(crate) user_share: f64,
+    /// What the whole host used meanwhile, in ticks too.
+    pub(crate) host_busy_ns: u64,
 }
 
 impl Accounts {
@@ -221,6 +226,7 @@ impl Accounts {
         let opened = pids.iter().map(|pid| Account::read(*pid));
         Ok(Self {
             opened: opened.collect::<anyhow::Result<_>>()?,
+            host_busy_ns: host_busy_ns()?,
             bill: Bill::default(),
         })
     }
@@ -234,7 +240,11 @@ impl Accounts {
             all += after.ticks.all() - before.ticks.all();
         }
         let user_share = user as f64 / all.max(1) as f64;
-        self.bill = Bill { cpu_ns, user_share };
+        self.bill = Bill {
+            cpu_ns,
+            user_share,
+            host_busy_ns: host_busy_ns()?.saturating_sub(self.host_busy_ns),
+        };
         Ok(())
     }
 
@@ -253,6 +263,30 @@ impl Account {
             ticks: Ticks::of(&stat).with_context(|| format!("{path} has another form"))?,
         })
     }
+}
+
+/// CPU time that the host's CPUs have used together, in nanoseconds.
+fn host_busy_ns() -> anyhow::Result<u64> {
+    let text = fs::read_to_string("/proc/stat").context("cannot read /proc/stat")?;
+    let ticks = busy_ticks(&text).context("/proc/stat has another form")?;
+    Ok(ticks * TICK_NS)
+}
+
+/// All of the first line but idle, waiting for disks and guests, who are counted as users already
+/// (proc_stat(5)).
+fn busy_ticks(stat: &str) -> Option<u64> {
+    let mut fields = stat
+        .lines()
+        .next()?
+        .strip_prefix("cpu ")?
+        .split_whitespace();
+    let fields = fields.by_ref().take(8).map(|field| field.parse().ok());
+    let fields = fields.collect::<Option<Vec<u64>>>()?;
+    let busy = fields
+        .iter()
+        .enumerate()
+        .filter(|(place, _)| ![3, 4].contains(place));
+    Some(busy.map(|(_, ticks)| ticks).sum())
 }
 
 /// CPU time in ticks.
@@ -275,6 +309,26 @@ impl Ticks {
     fn all(self) -> u64 {
         self.user + self.system
     }
+}
+
+/// A process and all that descend from it.
+pub(crate) fn family(pid: u32) -> anyhow::Result<Vec<u32>> {
+    let mut family = vec![pid];
+    let mut next = 0;
+    while let Some(parent) = family.get(next).copied() {
+        next += 1;
+        for thread in threads(parent)? {
+            let thread = thread.as_raw_nonzero();
+            let path = format!("/proc/{parent}/task/{thread}/children");
+            let children = fs::read_to_string(path).unwrap_or_default();
+            family.extend(
+                children
+                    .split_whitespace()
+                    .filter_map(|pid| pid.parse::<u32>().ok()),
+            );
+        }
+    }
+    Ok(family)
 }
 
 /// Proportional set size in bytes: pages shared by n processes count 1/n.
@@ -345,6 +399,13 @@ mod tests {
         let after = usage(&[(1, 15), (3, 4)]);
         let spent = after.since(&before);
         assert_eq!((spent.cpu_ns, spent.wake_ups), (9, 18));
+    }
+
+    #[test]
+    fn a_busy_host_is_not_idle_and_counts_no_guest_twice() {
+        let stat = "cpu  1 2 4 1000 1000 8 16 32 64 128\ncpu0 1 1 1 1 1 1 1 1 1 1\n";
+        assert_eq!(busy_ticks(stat), Some(63));
+        assert_eq!(busy_ticks("intr 1 2"), None);
     }
 
     #[test]

@@ -8,6 +8,9 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::load;
+use crate::process::Bill;
+
 /// The first a worker says.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Hello {
@@ -62,6 +65,39 @@ pub(crate) enum Task {
     Release,
     /// Answer: [`Crowd`] of the server of many.
     Crowd,
+    /// Listen as an HTTP origin. It answers only while [`Self::Exchange`] or [`Self::Attend`] is
+    /// done. Answer: the address bound, as [`SocketAddr`].
+    Origin { at: SocketAddr, body_bytes: usize },
+    /// Put a load on a proxy in front of the origin. Answer: [`Exchanged`].
+    Exchange(HttpLoad),
+    /// Serve the load of others. Answer: [`Attended`].
+    Attend {
+        warm_up_ms: u64,
+        for_ms: u64,
+        watched: Vec<u32>,
+    },
+}
+
+/// An HTTP load, and whose CPU time it costs.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct HttpLoad {
+    pub(crate) options: load::LoadOptions,
+    pub(crate) to: SocketAddr,
+    pub(crate) watched: Vec<u32>,
+}
+
+/// How an HTTP load went, and what the watched processes used while its requests counted.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Exchanged {
+    pub(crate) report: load::LoadReport,
+    pub(crate) bill: Bill,
+}
+
+/// How many requests the origin answered, and what the watched processes used meanwhile.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Attended {
+    pub(crate) requests: u64,
+    pub(crate) bill: Bill,
 }
 
 /// What a worker can serve.

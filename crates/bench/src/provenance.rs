@@ -56,7 +56,7 @@ impl Provenance {
             clock_source: first_word(
                 "/sys/devices/system/clocksource/clocksource0/current_clocksource",
             ),
-            rounds: options.rounds,
+            rounds: options.rounds.unwrap_or(BenchOptions::ROUNDS),
             quick: options.quick,
             seed,
             arguments: std::env::args().skip(1).collect(),

@@ -58,6 +58,8 @@ pub(crate) enum Figure {
         treated: Spread,
         ratio: Spread,
     },
+    /// One figure of each round.
+    Rounds { unit: Unit, spread: Spread },
     /// One figure of the whole run.
     Amount { unit: Unit, value: f64 },
     /// There is none.
@@ -121,6 +123,17 @@ impl Section {
             ratio,
         };
         self.push(name, figure, at_most, verdict);
+    }
+
+    /// A figure of each round, for a reader to compare with others.
+    pub(crate) fn rounds(&mut self, name: &str, unit: Unit, figures: &[f64]) {
+        match Spread::of(figures) {
+            Some(spread) => {
+                let figure = Figure::Rounds { unit, spread };
+                self.push(name, figure, None, Verdict::Stated);
+            }
+            None => self.not_had(name, "no round was completed", None),
+        }
     }
 
     /// A figure that a short run blurs: judged in a full run only.
@@ -227,12 +240,17 @@ impl fmt::Display for Finding {
                 let (min, median, max) = (ratio.min, ratio.median, ratio.max);
                 format!("{base:>10} -> {treated:<10} {min:.3}/{median:.3}/{max:.3}x")
             }
+            Figure::Rounds { unit, spread } => {
+                let [min, median, max] =
+                    [spread.min, spread.median, spread.max].map(|value| unit.show(value));
+                format!("{median:>10} ({min} - {max})")
+            }
             Figure::Amount { unit, value } => format!("{:>10}", unit.show(*value)),
             Figure::NotHad { reason } => format!("not had: {reason}"),
         };
         let unit = match &self.figure {
             Figure::Amount { unit, .. } => Some(*unit),
-            Figure::Ratio { .. } | Figure::NotHad { .. } => None,
+            Figure::Ratio { .. } | Figure::Rounds { .. } | Figure::NotHad { .. } => None,
         };
         let bar = self.at_most.map(|bar| match unit {
             Some(unit) => format!("bar {}: ", unit.show(bar)),

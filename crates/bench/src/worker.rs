@@ -7,6 +7,7 @@
 mod abuse;
 mod batch;
 mod crowd;
+mod exchange;
 mod load;
 mod lookup;
 mod server;
@@ -25,6 +26,7 @@ use serde_json::Value;
 use crate::clock::process_cpu_ns;
 use crate::protocol::{Held, Hello, Served, Task};
 use crowd::Watch;
+use exchange::Exchange;
 use load::Running;
 
 /// A name of the mesh may take a moment to appear.
@@ -64,6 +66,7 @@ struct Worker {
     load: Option<Running>,
     crowd: Option<Watch>,
     held: Vec<TcpStream>,
+    exchange: Option<Exchange>,
 }
 
 impl Worker {
@@ -99,6 +102,17 @@ impl Worker {
                 let crowd = self.crowd.as_ref().context("no server of many runs")?;
                 answer(crowd.read())
             }
+            Task::Origin { at, body_bytes } => {
+                let (exchange, address) = Exchange::listen(at, body_bytes)?;
+                self.exchange = Some(exchange);
+                answer(address)
+            }
+            Task::Exchange(load) => answer(self.exchange()?.run(&load)?),
+            Task::Attend {
+                warm_up_ms,
+                for_ms,
+                watched,
+            } => answer(self.exchange()?.attend(warm_up_ms, for_ms, &watched)?),
         }
     }
 
@@ -121,6 +135,10 @@ impl Worker {
 
     fn running(&self) -> anyhow::Result<&Running> {
         self.load.as_ref().context("no load runs")
+    }
+
+    fn exchange(&mut self) -> anyhow::Result<&mut Exchange> {
+        self.exchange.as_mut().context("no origin listens")
     }
 
     fn hold(&mut self, to: SocketAddr, count: usize) -> Held {

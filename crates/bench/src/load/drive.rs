@@ -25,22 +25,19 @@ pub fn load(options: &LoadOptions) -> anyhow::Result<LoadReport> {
         .resolve()
         .with_context(|| format!("cannot find the host of {target}"))?;
     let mut poller = Poller::new().context("cannot set up polling")?;
-    let (report, _) = drive(options, address, &mut poller, None, &Watched::default())?;
+    let (report, _) = drive(options, address, &mut poller, None, &[])?;
     Ok(report)
 }
 
-/// Processes whose CPU time is of interest while requests count.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Watched(pub(crate) Vec<u32>);
-
 /// Puts a load on an address. An origin with the same poller is served by the same thread, so that
-/// what stands between the two has a CPU of its own where there are but two.
+/// what stands between the two has a CPU of its own where there are but two. The CPU time of `watched`
+/// processes is taken while requests count.
 pub(crate) fn drive(
     options: &LoadOptions,
     address: SocketAddr,
     poller: &mut Poller,
     mut origin: Option<&mut Origin>,
-    watched: &Watched,
+    watched: &[u32],
 ) -> anyhow::Result<(LoadReport, Bill)> {
     raise_descriptor_limit();
     let mut client = Client::new(options, address, monotonic_ns())?;
@@ -53,7 +50,7 @@ pub(crate) fn drive(
             client.end(now_ns);
         }
         if window.is_none() && client.has_started(now_ns) {
-            accounts = Some(Accounts::open(&watched.0)?);
+            accounts = Some(Accounts::open(watched)?);
             window = Some(Window::open(
                 monotonic_ns(),
                 process_cpu_ns(),

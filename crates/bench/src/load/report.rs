@@ -46,7 +46,9 @@ pub struct LoadReport {
     pub connects: u64,
     /// Connections that could not be opened, by cause.
     pub failed_connects: BTreeMap<String, u64>,
-    /// CPU time of the load for each answer, in microseconds.
+    /// CPU time of the load while requests counted, in seconds.
+    pub cpu_s: f64,
+    /// The same for each answer, in microseconds.
     pub cpu_us_per_request: f64,
     /// Whether the load was itself the limit: latencies then say nothing of the target.
     pub is_saturated: bool,
@@ -194,6 +196,7 @@ impl LoadReport {
             lag: Latency::of(lags),
             connects: client.connects,
             failed_connects: client.failed_connects.counts().clone(),
+            cpu_s: cpu_ns as f64 / 1e9,
             cpu_us_per_request: cpu_ns as f64 / 1000.0 / completed.max(1) as f64,
             is_saturated,
         }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use selvedge_bench::{BenchOptions, Interrupted, Measure};
+use selvedge_bench::{BenchOptions, Interrupted, Measure, Proxy};
 
 /// Exit status of a bench that was broken off, as a shell gives it for SIGINT.
 const INTERRUPTED: u8 = 130;
@@ -18,12 +18,18 @@ const INTERRUPTED: u8 = 130;
 pub(crate) struct BenchArgs {
     #[command(subcommand)]
     tool: Option<Tool>,
-    /// What to measure: direct, names, replicas, restart, limit, scale, idle; all without any.
+    /// What to measure: direct, names, replicas, restart, limit, scale, idle, proxy; all without any.
     #[arg(value_name = "MEASURE")]
     measures: Vec<Measure>,
-    /// Interleaved rounds of each comparison.
-    #[arg(long, default_value_t = BenchOptions::ROUNDS, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    rounds: u32,
+    /// Interleaved rounds of each comparison: 24, and 5 of `proxy`, where it is not given.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: Option<u32>,
+    /// What `proxy` compares with, where it is installed.
+    #[arg(long, value_delimiter = ',', default_value = "nginx,haproxy,envoy")]
+    proxies: Vec<Proxy>,
+    /// Measure this program as our proxy; `{listen}` and `{backend}` stand for addresses.
+    #[arg(long, value_name = "COMMAND", hide = true)]
+    ours_command: Option<String>,
     /// Only show, in seconds, that each measure works; the figures mean nothing.
     #[arg(long)]
     quick: bool,
@@ -54,6 +60,8 @@ pub(crate) fn bench(args: &BenchArgs) -> anyhow::Result<ExitCode> {
     let options = BenchOptions {
         measures: args.measures.clone(),
         rounds: args.rounds,
+        proxies: args.proxies.clone(),
+        ours_command: args.ours_command.clone(),
         quick: args.quick,
         json: args.json.clone(),
         seed: args.seed,
