@@ -105,3 +105,6 @@ impl LoadOptions {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

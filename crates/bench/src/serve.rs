@@ -82,3 +82,6 @@ fn is_passing(error: &io::Error) -> bool {
         Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::CONNABORTED)
     )
 }
+
+#[cfg(test)]
+mod tests;
