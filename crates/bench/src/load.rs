@@ -7,12 +7,14 @@
 
 mod arrivals;
 mod client;
+mod connection;
 mod drive;
 mod latency;
 mod report;
 mod request;
 mod tally;
 mod target;
+mod window;
 
 use std::path::PathBuf;
 use std::time::Duration;

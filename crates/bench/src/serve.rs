@@ -4,8 +4,10 @@
 //! It never answers a request before that request is in the record, so that a record tells the truth
 //! also where the origin was killed. Read next: `serve/origin.rs`.
 
+mod desk;
 mod origin;
 mod record;
+mod report;
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -17,8 +19,8 @@ use crate::interrupt;
 use crate::poll::Poller;
 
 pub(crate) use origin::Origin;
-pub use origin::OriginReport;
 pub(crate) use record::Record;
+pub use report::OriginReport;
 
 /// What to serve, and where.
 #[derive(Clone, Debug)]

@@ -4,22 +4,20 @@
 //! Nothing is sent twice: a request whose connection broke has failed, whatever became of it.
 
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 
-use rustix::io::Errno;
-use selvedge_wire::http1::{Decoder, Event, Start};
-use selvedge_wire::{Limits, ProtocolError};
-use socket2::{Domain, Socket, Type};
+use selvedge_wire::ProtocolError;
+use selvedge_wire::http1::Event;
 
 use super::arrivals::Schedule;
+use super::connection::{Connection, Exchange, Met, State, connect, kind_of};
 use super::request::{Method, Template, digits};
 use super::tally::{Kinds, Tally};
 use super::{LoadOptions, Pace};
 use crate::poll::{Poller, Ready, Token};
 use crate::random::Random;
 use crate::serve::Record;
-use crate::stream::{BUFFER_BYTES, Received, Stream};
+use crate::stream::{BUFFER_BYTES, Received};
 
 /// How long a connection that failed stays closed: against a server that is away, a load must not
 /// become a flood of connects.
@@ -58,46 +56,6 @@ pub(super) struct Client<'a> {
     pub(super) failed_connects: Kinds,
 }
 
-#[derive(Debug)]
-struct Connection {
-    stream: Option<Stream>,
-    decoder: Decoder,
-    state: State,
-    /// Of the answer that is being read; 0 before its head.
-    status: u16,
-    keeps_connection: bool,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum State {
-    Closed { until_ns: u64 },
-    Connecting { since_ns: u64 },
-    Idle,
-    Waiting(Exchange),
-}
-
-/// A request that was sent.
-#[derive(Clone, Copy, Debug)]
-struct Exchange {
-    due_ns: u64,
-    sent_ns: u64,
-    id: u64,
-    method: Method,
-}
-
-/// How a read of a connection ended.
-#[derive(Debug)]
-enum Failure {
-    Io(io::Error),
-    Protocol(ProtocolError),
-}
-
-impl From<io::Error> for Failure {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error)
-    }
-}
-
 impl<'a> Client<'a> {
     /// A load that begins to warm up at `now_ns`.
     pub(super) fn new(
@@ -115,13 +73,7 @@ impl<'a> Client<'a> {
             }
         };
         let start_ns = now_ns + options.warm_up.as_nanos() as u64;
-        let connections = (0..options.connections).map(|_| Connection {
-            stream: None,
-            decoder: Decoder::responses(Limits::default()),
-            state: State::Closed { until_ns: now_ns },
-            status: 0,
-            keeps_connection: true,
-        });
+        let connections = (0..options.connections).map(|_| Connection::closed(now_ns));
         Ok(Self {
             options,
             address,
@@ -239,11 +191,7 @@ impl<'a> Client<'a> {
                     return self.fail(slot, "poll", now_ns);
                 }
                 self.connects += 1;
-                let connection = &mut self.connections[slot];
-                connection.stream = Some(stream);
-                connection.decoder = Decoder::responses(Limits::default());
-                connection.status = 0;
-                connection.state = State::Connecting { since_ns: now_ns };
+                self.connections[slot].connecting(stream, now_ns);
             }
             Err(error) => {
                 self.connections[slot].state = State::Connecting { since_ns: now_ns };
@@ -281,59 +229,35 @@ impl<'a> Client<'a> {
 
     /// Reads once; says whether there may be more.
     fn read(&mut self, slot: usize, now_ns: u64, poller: &Poller) -> bool {
-        let connection = &mut self.connections[slot];
-        let Some(stream) = &mut connection.stream else {
-            return false;
-        };
-        let (decoder, status) = (&mut connection.decoder, &mut connection.status);
-        let keeps = &mut connection.keeps_connection;
-        let mut is_whole = false;
-        let mut is_unasked = false;
-        let waits = matches!(connection.state, State::Waiting(_));
-        let received = stream.receive(&mut self.buffer, |input| {
-            is_unasked = !waits;
-            let (taken, whole) = take(input, decoder, status, keeps)?;
-            is_unasked |= whole && taken < input.len();
-            is_whole = whole;
-            Ok::<_, Failure>(taken)
-        });
-        match received {
-            Ok(_) if is_unasked => {
-                // The first answer may be somebody else's: neither is believed.
-                self.fail(slot, "unasked", now_ns);
-                false
+        match self.connections[slot].receive(&mut self.buffer) {
+            Met::Part(received) => return received == Received::Full,
+            Met::Whole(received) => {
+                self.complete(slot, now_ns, poller);
+                return received == Received::Full;
             }
-            Ok(Received::End { left }) => {
-                self.on_end(slot, left, now_ns, poller);
-                false
-            }
-            Ok(received) => {
-                if is_whole {
-                    self.complete(slot, now_ns, poller);
-                }
-                received == Received::Full
-            }
-            Err(Failure::Io(error)) => {
-                self.fail(slot, &kind_of(&error), now_ns);
-                false
-            }
-            Err(Failure::Protocol(error)) => {
-                self.fail(slot, &format!("malformed: {error}"), now_ns);
-                false
-            }
+            // The first answer may be somebody else's: neither is believed.
+            Met::Unasked => self.fail(slot, "unasked", now_ns),
+            Met::End(ended) => self.on_end(slot, ended, now_ns, poller),
+            Met::Failed(kind) => self.fail(slot, &kind, now_ns),
         }
+        false
     }
 
     /// The server sends nothing more.
-    fn on_end(&mut self, slot: usize, left: usize, now_ns: u64, poller: &Poller) {
+    fn on_end(
+        &mut self,
+        slot: usize,
+        ended: Result<Option<Event>, ProtocolError>,
+        now_ns: u64,
+        poller: &Poller,
+    ) {
         let connection = &mut self.connections[slot];
-        let ended = connection.decoder.on_eof(left);
         match (connection.state, ended) {
-            (State::Waiting(_), Ok(Some(Event::End))) => {
+            (State::Waiting(_), Ok(Some(_))) => {
                 connection.keeps_connection = false;
                 self.complete(slot, now_ns, poller);
             }
-            (State::Waiting(_), Ok(_)) => self.fail(slot, "closed", now_ns),
+            (State::Waiting(_), Ok(None)) => self.fail(slot, "closed", now_ns),
             (_, Err(_)) => self.fail(slot, "truncated", now_ns),
             // A server may close a connection that nobody uses.
             (_, Ok(_)) => self.reopen(slot, now_ns, poller),
@@ -464,54 +388,5 @@ impl<'a> Client<'a> {
             self.tally(due_ns).unsent += 1;
         }
         self.write_record()
-    }
-}
-
-/// Reads on in an answer; says how many bytes were understood, and whether the answer is whole.
-fn take(
-    input: &[u8],
-    decoder: &mut Decoder,
-    status: &mut u16,
-    keeps_connection: &mut bool,
-) -> Result<(usize, bool), Failure> {
-    let mut at = 0;
-    loop {
-        let rest = &input[at..];
-        let step = decoder.step(rest).map_err(Failure::Protocol)?;
-        at += step.consumed;
-        match step.event {
-            None => return Ok((at, false)),
-            Some(Event::End) => return Ok((at, true)),
-            Some(Event::Head) => {
-                let message = decoder.message(rest, &step);
-                *keeps_connection = message.keeps_connection();
-                if let Start::Response { status: this, .. } = message.start() {
-                    *status = this;
-                }
-            }
-            Some(Event::Data(_) | Event::Trailers) => {}
-        }
-    }
-}
-
-fn connect(address: SocketAddr) -> io::Result<Stream> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-    socket.set_nonblocking(true)?;
-    socket.set_tcp_nodelay(true)?;
-    match socket.connect(&address.into()) {
-        Ok(()) => {}
-        Err(error) if Errno::from_io_error(&error) == Some(Errno::INPROGRESS) => {}
-        Err(error) => return Err(error),
-    }
-    Ok(Stream::new(socket.into()))
-}
-
-/// The error in a word.
-fn kind_of(error: &io::Error) -> String {
-    match error.kind() {
-        ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => "reset".to_owned(),
-        ErrorKind::ConnectionRefused => "refused".to_owned(),
-        ErrorKind::TimedOut => "timeout".to_owned(),
-        kind => format!("{kind:?}"),
     }
 }

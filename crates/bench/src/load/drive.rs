@@ -5,12 +5,13 @@ use std::net::SocketAddr;
 use anyhow::Context;
 
 use super::client::Client;
-use super::report::{LoadReport, Window};
+use super::report::LoadReport;
+use super::window::Window;
 use super::{LoadOptions, Pace};
-use crate::clock::{monotonic_ns, process_cpu_ns};
+use crate::clock::monotonic_ns;
 use crate::interrupt;
 use crate::poll::Poller;
-use crate::process::{Accounts, Bill};
+use crate::process::Bill;
 use crate::serve::{Origin, raise_descriptor_limit};
 
 /// Puts a load on its target, until it is over or SIGINT, SIGTERM or SIGHUP comes.
@@ -41,35 +42,20 @@ pub(crate) fn drive(
 ) -> anyhow::Result<(LoadReport, Bill)> {
     raise_descriptor_limit();
     let mut client = Client::new(options, address, monotonic_ns())?;
-    let mut window = None;
-    let mut accounts = None;
+    let mut window = Window::new(watched);
     let mut ready = Vec::new();
     loop {
         let now_ns = monotonic_ns();
         if interrupt::check().is_err() {
             client.end(now_ns);
         }
-        if window.is_none() && client.has_started(now_ns) {
-            accounts = Some(Accounts::open(watched)?);
-            window = Some(Window::open(
-                monotonic_ns(),
-                process_cpu_ns(),
-                client.completed,
-            ));
-        }
-        if let Some(window) = window.as_mut().filter(|_| client.is_over(now_ns))
-            && window.close(now_ns, process_cpu_ns(), client.completed)
-            && let Some(accounts) = &mut accounts
-        {
-            accounts.close()?;
-        }
+        window.look(&client, now_ns)?;
         if client.is_done(now_ns) {
             break;
         }
         client.on_time(now_ns, poller);
-        poller
-            .wait(Some(client.next_ns()), &mut ready)
-            .context("cannot poll")?;
+        let until_ns = Some(client.next_ns());
+        poller.wait(until_ns, &mut ready).context("cannot poll")?;
         for ready in &ready {
             match &mut origin {
                 Some(origin) if Origin::owns(ready.token) => origin.on_ready(*ready, poller)?,
@@ -82,9 +68,10 @@ pub(crate) fn drive(
         }
     }
     client.give_up(monotonic_ns())?;
-    let bill = accounts.map(|accounts| accounts.bill()).unwrap_or_default();
-    let window = window.unwrap_or_else(|| Window::open(0, 0, 0));
-    Ok((LoadReport::of(options, &client, &window), bill))
+    Ok((
+        LoadReport::of(options, &client, &window.span()),
+        window.bill(),
+    ))
 }
 
 impl Pace {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::client::Client;
 use super::latency::Latencies;
 use super::tally::Tally;
+use super::window::Span;
 use super::{LoadOptions, Pace};
 
 /// The lag behind the clock, in nanoseconds at the 99th of 100, beyond which latencies are the load's own.
@@ -127,50 +128,13 @@ impl Latency {
     }
 }
 
-/// The time in which requests count.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Window {
-    opened: Reading,
-    closed: Option<Reading>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Reading {
-    at_ns: u64,
-    cpu_ns: u64,
-    completed: u64,
-}
-
-impl Window {
-    pub(super) fn open(at_ns: u64, cpu_ns: u64, completed: u64) -> Self {
-        Self {
-            opened: Reading {
-                at_ns,
-                cpu_ns,
-                completed,
-            },
-            closed: None,
-        }
-    }
-
-    /// Closes it; says whether it was open.
-    pub(super) fn close(&mut self, at_ns: u64, cpu_ns: u64, completed: u64) -> bool {
-        let was_open = self.closed.is_none();
-        self.closed.get_or_insert(Reading {
-            at_ns,
+impl LoadReport {
+    pub(super) fn of(options: &LoadOptions, client: &Client<'_>, window: &Span) -> Self {
+        let Span {
+            wall_ns,
             cpu_ns,
             completed,
-        });
-        was_open
-    }
-}
-
-impl LoadReport {
-    pub(super) fn of(options: &LoadOptions, client: &Client<'_>, window: &Window) -> Self {
-        let closed = window.closed.unwrap_or(window.opened);
-        let wall_ns = closed.at_ns.saturating_sub(window.opened.at_ns).max(1);
-        let completed = closed.completed - window.opened.completed;
-        let cpu_ns = closed.cpu_ns - window.opened.cpu_ns;
+        } = *window;
         let lags = &client.measured.lags;
         let lag_p99_ns = lags.quantile_ns(0.99);
         let is_late = lag_p99_ns > MOST_LAG_NS

@@ -2,22 +2,23 @@
 //!
 //! A turn reads every connection that has something, then writes the record, then sends the answers.
 
-use std::fmt;
 use std::io::{self, ErrorKind};
 use std::mem;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
-use selvedge_wire::http1::{Decoder, Event, FieldName, Framing, Message, Start};
-use selvedge_wire::{Limits, ProtocolError};
-use serde::Serialize;
+use selvedge_wire::Limits;
+use selvedge_wire::http1::Decoder;
+use socket2::{Domain, Socket, Type};
 
-use super::{Record, is_passing};
-use crate::load::ID_FIELD;
+use super::desk::{Answer, Broken, Desk, Request, refusal};
+use super::{OriginReport, Record, is_passing};
 use crate::poll::{Poller, Ready, Token};
 use crate::stream::{BUFFER_BYTES, Received, Stream};
 
 /// Most connections at once; one more is closed at once, and counted.
 const MOST_CONNECTIONS: usize = 65_536;
+/// Connections that may wait to be accepted: thousands come at once when a load begins.
+const BACKLOG: i32 = 4096;
 /// Most listeners, whose tokens come before those of connections.
 const MOST_LISTENERS: usize = 64;
 /// Set in every token of an origin, so that a load may share its poller.
@@ -31,49 +32,10 @@ pub(crate) struct Origin {
     free: Vec<usize>,
     /// Connections with answers to send.
     dirty: Vec<usize>,
-    /// Head and body; the first `head_bytes` of it are all that HEAD gets.
-    answer: Vec<u8>,
-    head_bytes: usize,
+    answer: Answer,
     buffer: Box<[u8]>,
     record: Option<Record>,
     report: OriginReport,
-}
-
-/// What an origin had to do.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct OriginReport {
-    /// Whole requests.
-    pub requests: u64,
-    /// Those of them that were safe (GET and HEAD).
-    pub safe: u64,
-    /// Connections accepted.
-    pub connections: u64,
-    /// Connections closed because what came was no HTTP.
-    pub malformed: u64,
-    /// Connections that ended amid a request.
-    pub truncated: u64,
-    /// Connections that broke.
-    pub broken: u64,
-    /// Connections that there was no room or no descriptor for.
-    pub turned_away: u64,
-    /// Requests that the record had no room for.
-    pub unrecorded: u64,
-}
-
-impl fmt::Display for OriginReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let others = self.requests - self.safe;
-        writeln!(
-            f,
-            "{} requests ({} GET or HEAD, {others} others) on {} connections",
-            self.requests, self.safe, self.connections
-        )?;
-        write!(
-            f,
-            "malformed {}, truncated {}, broken {}, turned away {}, not recorded {}",
-            self.malformed, self.truncated, self.broken, self.turned_away, self.unrecorded
-        )
-    }
 }
 
 /// One client.
@@ -88,44 +50,14 @@ struct Connection {
     is_closing: bool,
 }
 
-/// What is known of the request that is being read.
-#[derive(Debug, Default)]
-struct Request {
-    method: Vec<u8>,
-    /// Its id, or where it has none its target.
-    id: Vec<u8>,
-    keeps_connection: bool,
-}
-
-/// Why a connection ends early.
-#[derive(Debug)]
-enum Broken {
-    Io,
-    Protocol(ProtocolError),
-}
-
-impl From<io::Error> for Broken {
-    fn from(_: io::Error) -> Self {
-        Self::Io
-    }
-}
-
 impl Origin {
     pub(crate) fn new(body_bytes: usize, record: Option<Record>) -> Self {
-        let mut answer = format!(
-            "HTTP/1.1 200 OK\r\nserver: selvedge-bench\r\ncontent-type: application/json\r\n\
-             cache-control: no-store\r\nvary: accept-encoding\r\ncontent-length: {body_bytes}\r\n\r\n"
-        )
-        .into_bytes();
-        let head_bytes = answer.len();
-        answer.resize(head_bytes + body_bytes, b'.');
         Self {
             listeners: Vec::new(),
             connections: Vec::new(),
             free: Vec::new(),
             dirty: Vec::new(),
-            answer,
-            head_bytes,
+            answer: Answer::new(body_bytes),
             buffer: vec![0; BUFFER_BYTES].into(),
             record,
             report: OriginReport::default(),
@@ -139,8 +71,12 @@ impl Origin {
                 "{MOST_LISTENERS} addresses are the most"
             )));
         }
-        let listener = TcpListener::bind(at)?;
-        listener.set_nonblocking(true)?;
+        let socket = Socket::new(Domain::for_address(at), Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&at.into())?;
+        socket.listen(BACKLOG)?;
+        let listener = TcpListener::from(socket);
         poller.add_listener(&listener, ORIGIN + self.listeners.len() as Token)?;
         let address = listener.local_addr()?;
         self.listeners.push(listener);
@@ -265,7 +201,6 @@ impl Origin {
         };
         let mut desk = Desk {
             answer: &self.answer,
-            head_bytes: self.head_bytes,
             record: self.record.as_mut(),
             report: &mut self.report,
         };
@@ -306,91 +241,4 @@ impl Origin {
         self.connections[slot] = None;
         self.free.push(slot);
     }
-}
-
-/// What it takes to answer.
-struct Desk<'a> {
-    answer: &'a [u8],
-    head_bytes: usize,
-    record: Option<&'a mut Record>,
-    report: &'a mut OriginReport,
-}
-
-impl Desk<'_> {
-    /// Takes every whole request of the input; says how many bytes were understood.
-    fn take(
-        &mut self,
-        input: &[u8],
-        decoder: &mut Decoder,
-        request: &mut Request,
-        out: &mut Vec<u8>,
-        is_closing: &mut bool,
-    ) -> Result<usize, Broken> {
-        let mut at = 0;
-        while !*is_closing {
-            let rest = &input[at..];
-            let step = decoder.step(rest).map_err(Broken::Protocol)?;
-            at += step.consumed;
-            match step.event {
-                None => return Ok(at),
-                Some(Event::Head) => {
-                    let message = decoder.message(rest, &step);
-                    request.read(&message);
-                    if decoder.framing() != Framing::Empty && awaits_leave(&message) {
-                        out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
-                    }
-                }
-                Some(Event::End) => {
-                    self.complete(request, out);
-                    *is_closing = !request.keeps_connection;
-                }
-                Some(Event::Data(_) | Event::Trailers) => {}
-            }
-        }
-        Ok(input.len())
-    }
-
-    fn complete(&mut self, request: &Request, out: &mut Vec<u8>) {
-        let is_head = request.method == b"HEAD";
-        self.report.requests += 1;
-        self.report.safe += u64::from(is_head || request.method == b"GET");
-        if let Some(record) = &mut self.record {
-            record.put(&[&request.method, &request.id]);
-        }
-        match is_head {
-            true => out.extend_from_slice(&self.answer[..self.head_bytes]),
-            false => out.extend_from_slice(self.answer),
-        }
-    }
-}
-
-impl Request {
-    fn read(&mut self, message: &Message<'_>) {
-        let Start::Request { method, target } = message.start() else {
-            return; // a decoder of requests gives nothing else
-        };
-        let id = message
-            .fields()
-            .find(|field| field.name.eq_ignore_ascii_case(ID_FIELD.as_bytes()));
-        self.method.clear();
-        self.method.extend_from_slice(method);
-        self.id.clear();
-        self.id.extend_from_slice(id.map_or(target, |id| id.value));
-        self.keeps_connection = message.keeps_connection();
-    }
-}
-
-/// Whether the client sends its body only once it is told to (RFC 9110, section 10.1.1).
-fn awaits_leave(message: &Message<'_>) -> bool {
-    let mut values = message.values(FieldName::Expect);
-    values.any(|value| value.eq_ignore_ascii_case(b"100-continue"))
-}
-
-fn refusal(error: ProtocolError) -> Vec<u8> {
-    let (status, text) = (error.status(), format!("{error}\n"));
-    let length = text.len();
-    format!(
-        "HTTP/1.1 {status} Refused\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{text}"
-    )
-    .into_bytes()
 }
