@@ -42,13 +42,12 @@ pub struct RetryPolicy {
     pub non_idempotent: bool,
 }
 
-/// Exponential back-off with full jitter: before retry n a random time from 0 up to
-/// `base` x 2^(n-1), `most` at most (M. Brooker, "Exponential Backoff And Jitter", 2015), but never
-/// less than `least`.
+/// Exponential back-off with full jitter: before retry n a random time from `least` up to
+/// `base` x 2^(n-1), `most` at most (M. Brooker, "Exponential Backoff And Jitter", 2015).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backoff {
-    /// Shortest wait before any. A HTTPRoute's `backoff` is one (GEP-1731): nothing is sent again
-    /// before it has passed.
+    /// Shortest wait before any; not above `base`. A HTTPRoute's `backoff` is one (GEP-1731): nothing
+    /// is sent again before it has passed.
     pub least: Duration,
     /// Longest wait before the first retry.
     pub base: Duration,

@@ -34,8 +34,10 @@ pub(super) fn read_retry(cursor: &Cursor<'_>) -> Option<RetryPolicy> {
     let statuses = fields.optional("codes", read_statuses);
     let attempts = fields.optional("attempts", |cursor| cursor.integer(1..=u8::MAX));
     let backoff = fields.optional("backoff", duration::read_positive);
+    // Room for jitter above the shortest wait, from the first retry on.
     let backoff = backoff?.map(|least| Backoff {
         least,
+        base: least * 2,
         ..Backoff::of_base(least)
     });
     Some(RetryPolicy {

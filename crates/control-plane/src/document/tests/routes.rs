@@ -63,16 +63,8 @@ fn names_of_fields_and_prefixes_have_one_form() {
 #[test]
 fn a_backoff_of_a_route_is_never_undercut() {
     let retry = rule(&route("retry: {backoff: 100ms}")).retry.unwrap();
-    let least = Duration::from_millis(100);
-    let most = Duration::from_secs(1);
-    assert_eq!(
-        retry.backoff,
-        Backoff {
-            least,
-            base: least,
-            most
-        }
-    );
+    let [least, base, most] = [100, 200, 1000].map(Duration::from_millis);
+    assert_eq!(retry.backoff, Backoff { least, base, most });
 }
 
 #[test]
