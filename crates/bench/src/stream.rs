@@ -71,6 +71,16 @@ impl Stream {
         }
     }
 
+    /// Shows once more what was not understood, without reading.
+    pub(crate) fn again<E>(
+        &mut self,
+        take: impl FnOnce(&[u8]) -> Result<usize, E>,
+    ) -> Result<Received, E> {
+        let taken = take(&self.unread)?;
+        self.unread.drain(..taken);
+        Ok(Received::Full)
+    }
+
     fn read(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
         loop {
             match (&self.socket).read(buffer) {

@@ -2,15 +2,50 @@
 
 use std::io;
 
-use selvedge_wire::ProtocolError;
 use selvedge_wire::http1::{Decoder, Event, FieldName, Framing, Message, Start};
+use selvedge_wire::{Limits, ProtocolError};
 
 use super::{OriginReport, Record};
 use crate::load::ID_FIELD;
 
+/// Bytes of answers beyond which a client must read some before it gets more.
+const MOST_OUT: usize = 256 * 1024;
+
+/// What was said on a connection, and what is to be said.
+#[derive(Debug)]
+pub(super) struct Dialogue {
+    decoder: Decoder,
+    request: Request,
+    /// Answers of this turn.
+    pub(super) out: Vec<u8>,
+    /// Nothing more is read, and the connection closes once all is sent.
+    pub(super) is_closing: bool,
+    /// Requests that have come wait for the answers before them to be sent.
+    pub(super) is_held: bool,
+}
+
+impl Dialogue {
+    pub(super) fn new() -> Self {
+        Self {
+            decoder: Decoder::requests(Limits::default()),
+            request: Request::default(),
+            out: Vec::new(),
+            is_closing: false,
+            is_held: false,
+        }
+    }
+
+    /// The client sends nothing more; whether it stopped amid a request.
+    pub(super) fn end(&mut self, left: usize) -> bool {
+        let is_truncated = !self.is_closing && self.decoder.on_eof(left).is_err();
+        self.is_closing = true;
+        is_truncated
+    }
+}
+
 /// What is known of the request that is being read.
 #[derive(Debug, Default)]
-pub(super) struct Request {
+struct Request {
     method: Vec<u8>,
     /// Its id, or where it has none its target.
     id: Vec<u8>,
@@ -63,32 +98,31 @@ pub(super) struct Desk<'a> {
 }
 
 impl Desk<'_> {
-    /// Takes every whole request of the input; says how many bytes were understood.
-    pub(super) fn take(
-        &mut self,
-        input: &[u8],
-        decoder: &mut Decoder,
-        request: &mut Request,
-        out: &mut Vec<u8>,
-        is_closing: &mut bool,
-    ) -> Result<usize, Broken> {
+    /// Takes the requests of the input, until there are answers enough; says how many bytes were
+    /// understood.
+    pub(super) fn take(&mut self, input: &[u8], with: &mut Dialogue) -> Result<usize, Broken> {
         let mut at = 0;
-        while !*is_closing {
+        with.is_held = false;
+        while !with.is_closing {
+            with.is_held = with.out.len() >= MOST_OUT;
+            if with.is_held {
+                return Ok(at);
+            }
             let rest = &input[at..];
-            let step = decoder.step(rest).map_err(Broken::Protocol)?;
+            let step = with.decoder.step(rest).map_err(Broken::Protocol)?;
             at += step.consumed;
             match step.event {
                 None => return Ok(at),
                 Some(Event::Head) => {
-                    let message = decoder.message(rest, &step);
-                    request.read(&message);
-                    if decoder.framing() != Framing::Empty && awaits_leave(&message) {
-                        out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+                    let message = with.decoder.message(rest, &step);
+                    with.request.read(&message);
+                    if with.decoder.framing() != Framing::Empty && awaits_leave(&message) {
+                        with.out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
                     }
                 }
                 Some(Event::End) => {
-                    self.complete(request, out);
-                    *is_closing = !request.keeps_connection;
+                    self.complete(&with.request, &mut with.out);
+                    with.is_closing = !with.request.keeps_connection;
                 }
                 Some(Event::Data(_) | Event::Trailers) => {}
             }
@@ -132,6 +166,7 @@ fn awaits_leave(message: &Message<'_>) -> bool {
     values.any(|value| value.eq_ignore_ascii_case(b"100-continue"))
 }
 
+/// What a client is told whose request is none.
 pub(super) fn refusal(error: ProtocolError) -> Vec<u8> {
     let (status, text) = (error.status(), format!("{error}\n"));
     let length = text.len();

@@ -6,11 +6,9 @@ use std::io::{self, ErrorKind};
 use std::mem;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
-use selvedge_wire::Limits;
-use selvedge_wire::http1::Decoder;
 use socket2::{Domain, Socket, Type};
 
-use super::desk::{Answer, Broken, Desk, Request, refusal};
+use super::desk::{Answer, Broken, Desk, Dialogue, refusal};
 use super::{OriginReport, Record, is_passing};
 use crate::poll::{Poller, Ready, Token};
 use crate::stream::{BUFFER_BYTES, Received, Stream};
@@ -42,12 +40,7 @@ pub(crate) struct Origin {
 #[derive(Debug)]
 struct Connection {
     stream: Stream,
-    decoder: Decoder,
-    request: Request,
-    /// Answers of this turn.
-    out: Vec<u8>,
-    /// Nothing more is read, and it closes once all is sent.
-    is_closing: bool,
+    dialogue: Dialogue,
 }
 
 impl Origin {
@@ -116,9 +109,9 @@ impl Origin {
             let Some(connection) = &mut self.connections[slot] else {
                 continue;
             };
-            let sent = connection.stream.send(&connection.out);
-            connection.out.clear();
-            let is_done = connection.is_closing && !connection.stream.is_blocked();
+            let sent = connection.stream.send(&connection.dialogue.out);
+            connection.dialogue.out.clear();
+            let is_done = connection.dialogue.is_closing && !connection.stream.is_blocked();
             self.report.broken += u64::from(sent.is_err());
             if sent.is_err() || is_done {
                 self.close(slot);
@@ -158,10 +151,7 @@ impl Origin {
         poller.add_stream(&stream, ORIGIN + (MOST_LISTENERS + slot) as Token)?;
         self.connections[slot] = Some(Connection {
             stream: Stream::new(stream),
-            decoder: Decoder::requests(Limits::default()),
-            request: Request::default(),
-            out: Vec::new(),
-            is_closing: false,
+            dialogue: Dialogue::new(),
         });
         Ok(())
     }
@@ -180,7 +170,7 @@ impl Origin {
             if connection.stream.is_blocked() {
                 return Ok(());
             }
-            if connection.is_closing {
+            if connection.dialogue.is_closing {
                 self.dirty.push(slot);
                 return Ok(());
             }
@@ -204,37 +194,28 @@ impl Origin {
             record: self.record.as_mut(),
             report: &mut self.report,
         };
-        let Connection {
-            stream,
-            decoder,
-            request,
-            out,
-            is_closing,
-        } = connection;
-        let received = stream.receive(&mut self.buffer, |input| {
-            desk.take(input, decoder, request, out, is_closing)
-        });
+        let Connection { stream, dialogue } = connection;
+        let received = match dialogue.is_held {
+            true => stream.again(|input| desk.take(input, dialogue)),
+            false => stream.receive(&mut self.buffer, |input| desk.take(input, dialogue)),
+        };
         match received {
-            Ok(Received::Full) => true,
-            Ok(Received::Empty) => is_ending,
+            Ok(Received::Full) => return true,
+            Ok(Received::Empty) => return is_ending || dialogue.is_held,
             Ok(Received::End { left }) => {
-                let is_whole = *is_closing || connection.decoder.on_eof(left).is_ok();
-                connection.is_closing = true;
-                self.report.truncated += u64::from(!is_whole);
-                false
+                self.report.truncated += u64::from(dialogue.end(left));
             }
             Err(Broken::Protocol(error)) => {
-                out.extend(refusal(error));
-                *is_closing = true;
+                dialogue.out.extend(refusal(error));
+                dialogue.is_closing = true;
                 self.report.malformed += 1;
-                false
             }
             Err(Broken::Io) => {
-                *is_closing = true;
+                dialogue.is_closing = true;
                 self.report.broken += 1;
-                false
             }
         }
+        false
     }
 
     fn close(&mut self, slot: usize) {

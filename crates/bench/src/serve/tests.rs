@@ -109,3 +109,26 @@ fn half_a_request_is_none() {
     });
     assert_eq!((report.requests, report.truncated), (0, 1));
 }
+
+/// A client that sends thousands of requests before it reads an answer is held back, not forgotten:
+/// it gets every answer.
+#[test]
+fn a_client_that_does_not_read_is_held_back() {
+    const REQUESTS: usize = 20_000;
+    let (heard, report) = with_client(None, |address| {
+        let stream = TcpStream::connect(address).unwrap();
+        let mut writer = stream.try_clone().unwrap();
+        let write = thread::spawn(move || {
+            let request = "GET / HTTP/1.1\r\nhost: x\r\n\r\n".repeat(REQUESTS);
+            writer.write_all(request.as_bytes()).unwrap();
+            writer.shutdown(std::net::Shutdown::Write).unwrap();
+        });
+        let mut reader = stream;
+        let mut heard = String::new();
+        reader.read_to_string(&mut heard).unwrap();
+        write.join().unwrap();
+        heard
+    });
+    assert_eq!(heard.matches("HTTP/1.1 200 OK\r\n").count(), REQUESTS);
+    assert_eq!((report.requests, report.broken), (REQUESTS as u64, 0));
+}
