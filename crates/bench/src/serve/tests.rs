@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::thread;
+use std::time::Duration;
 
 use super::*;
 
@@ -119,11 +120,14 @@ fn a_client_that_does_not_read_is_held_back() {
         let stream = TcpStream::connect(address).unwrap();
         let mut writer = stream.try_clone().unwrap();
         let write = thread::spawn(move || {
-            let request = "GET / HTTP/1.1\r\nhost: x\r\n\r\n".repeat(REQUESTS);
-            writer.write_all(request.as_bytes()).unwrap();
-            writer.shutdown(std::net::Shutdown::Write).unwrap();
+            let requests = "GET / HTTP/1.1\r\nhost: x\r\n\r\n".repeat(REQUESTS - 1);
+            let last = "GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+            writer.write_all((requests + last).as_bytes()).unwrap();
         });
         let mut reader = stream;
+        reader
+            .set_read_timeout(Some(Duration::from_secs(20)))
+            .unwrap();
         let mut heard = String::new();
         reader.read_to_string(&mut heard).unwrap();
         write.join().unwrap();
