@@ -71,6 +71,17 @@ pub struct Options {
     pub feed: PathBuf,
     /// Who knows where queries were meant to go.
     pub origin: OriginSource,
+    /// Which system calls are left to the process.
+    pub calls: Calls,
+}
+
+/// Which system calls are left to the process once it serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Calls {
+    /// Those that it needs.
+    Needed,
+    /// All. For measuring under a tool that has no filter of system calls, such as valgrind.
+    All,
 }
 
 /// Commands and probes that may wait between the threads.
@@ -117,7 +128,9 @@ pub fn run(options: Options) -> Result<(), Error> {
     // The C library makes calls of its own in a new thread (rseq, robust futexes), and ends the
     // process when they fail: the filter comes after them and before anything from outside.
     gate.wait();
-    confine::filter_calls()?;
+    if options.calls == Calls::Needed {
+        confine::filter_calls()?;
+    }
     gate.wait();
     let queues = Queues {
         commands: received_commands,

@@ -7,13 +7,14 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use selvedge_proxy::OriginSource;
+use selvedge_proxy::{Calls, OriginSource};
 
 /// Runs the proxy for ever.
 pub(crate) fn proxy(feed: &Path) -> anyhow::Result<ExitCode> {
     let options = selvedge_proxy::Options {
         feed: feed.to_owned(),
         origin: OriginSource::Kernel,
+        calls: Calls::Needed,
     };
     selvedge_proxy::run(options).context("the proxy cannot go on")?;
     Ok(ExitCode::SUCCESS)
