@@ -24,7 +24,9 @@ pub(crate) struct Deadline {
     end: Cell<Instant>,
     /// How long nothing may move.
     idle: Cell<Option<Duration>>,
+    /// When something has moved, as far as is known: the time is looked at only where the timer fires.
     moved: Cell<Instant>,
+    moved_since: Cell<bool>,
 }
 
 /// It was not done in time.
@@ -45,21 +47,22 @@ impl Deadline {
             end: Cell::new(Instant::NEVER),
             idle: Cell::new(None),
             moved: Cell::new(Instant::default()),
+            moved_since: Cell::new(false),
         }
     }
 
-    /// What begins `now` must be done by `end`, and never stand still for as long as `idle`.
+    /// What begins `now` must be done by `end`, and never stand still for twice as long as `idle`. What
+    /// stands still for less than `idle` is never ended.
     pub(crate) fn set(&self, now: Instant, end: Option<Instant>, idle: Option<Duration>) {
         self.end.set(end.unwrap_or(Instant::NEVER));
         self.idle.set(idle);
         self.moved.set(now);
+        self.moved_since.set(false);
     }
 
     /// Something has moved.
     pub(crate) fn touch(&self) {
-        if self.idle.get().is_some() {
-            self.moved.set(self.clock.now());
-        }
+        self.moved_since.set(true);
     }
 
     /// Waits for `work`, but no longer than was set.
@@ -81,7 +84,7 @@ impl Deadline {
     }
 
     fn poll_due(&self, cx: &mut Context<'_>) -> Poll<TimedOut> {
-        let (due, timed_out) = self.due();
+        let (due, _) = self.due();
         if due == Instant::NEVER {
             return Poll::Pending;
         }
@@ -95,7 +98,12 @@ impl Deadline {
             sleep.as_mut().reset(self.clock.timer(due));
         }
         while sleep.as_mut().poll(cx).is_ready() {
-            if self.clock.now() >= due {
+            let now = self.clock.now();
+            if self.moved_since.replace(false) {
+                self.moved.set(now);
+            }
+            let (due, timed_out) = self.due();
+            if now >= due {
                 self.armed.set(Instant::NEVER);
                 *timer = None;
                 return Poll::Ready(timed_out);

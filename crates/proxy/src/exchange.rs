@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use selvedge_model::{Reason, Rule};
+use selvedge_model::{Instant, Reason, Rule};
 use selvedge_resilience::{Admission, Attempt, Ending, Outcome, OutcomeKind, Verdict};
 use selvedge_wire::http1::{Framing, Message};
 use tokio::io::AsyncWriteExt;
@@ -18,7 +18,7 @@ use crate::flow::{Flow, FlowFault};
 use crate::head::{self, After, Facts};
 use crate::pool::{Destination, Upstream};
 use crate::receiving::{self, AnswerFault};
-use crate::relay::{self, End};
+use crate::relay::{self, End, Ended};
 use crate::request::Next;
 use crate::scratch::Scratch;
 use crate::sending::{self, ClientFault, Sending};
@@ -43,7 +43,11 @@ pub(crate) struct Exchange<'a> {
 #[derive(Debug)]
 pub(crate) enum Exchanged {
     /// The client has got the response, or as much of it as there was.
-    Delivered(Next, Ending),
+    Delivered {
+        next: Next,
+        ending: Ending,
+        at: Instant,
+    },
     /// There is nothing to deliver.
     Failed(Reason, Verdict),
     /// The client is the reason that nothing came of it.
@@ -79,67 +83,68 @@ enum Fault {
 }
 
 impl Exchange<'_> {
-    /// Sends the request over a connection to the attempt's endpoint and passes the response on.
+    /// Sends the request over a connection to the attempt's endpoint and passes the response on. The
+    /// attempt has begun just now.
     pub(crate) async fn run(
         self,
+        now: Instant,
         client: &mut Client,
         scratch: &mut Scratch,
         admission: &mut Admission,
         mut attempt: Attempt,
     ) -> Exchanged {
         let destination = (attempt.place(), attempt.port());
-        let connected = self
-            .connection(&client.deadline, &destination, &attempt)
-            .await;
+        let connected = match self.worker.idle(&destination) {
+            Some(upstream) => Ok(upstream),
+            None => {
+                self.connect(now, &client.deadline, &destination, &attempt)
+                    .await
+            }
+        };
         let mut upstream = match connected {
             Ok(upstream) => upstream,
             Err(fault) => return self.failed(fault, scratch, admission, attempt),
         };
-        let reached = self
-            .pass(client, &mut upstream, scratch, admission, &mut attempt)
-            .await;
-        match reached {
-            Reached::Fault(fault) => self.failed(fault, scratch, admission, attempt),
-            Reached::Retry(verdict) => Exchanged::Failed(Reason::NoEndpoint, verdict),
-            Reached::Tunnel => self.tunnel(client, &mut upstream, scratch, attempt).await,
+        client
+            .deadline
+            .set(now, attempt.deadline(), Some(BODY_IDLE));
+        let passing = self.pass(client, &mut upstream, scratch, admission, &mut attempt);
+        let (ending, next, reusable) = match passing.await {
+            Reached::Fault(fault) => return self.failed(fault, scratch, admission, attempt),
+            Reached::Retry(verdict) => return Exchanged::Failed(Reason::NoEndpoint, verdict),
+            Reached::Tunnel => (
+                self.tunnel(client, &mut upstream, scratch).await,
+                Next::Done,
+                false,
+            ),
             Reached::Passed {
                 fault: None,
                 after,
                 reusable,
-            } => {
-                attempt.finish(self.worker.clock.now(), Ending::Complete);
-                if reusable {
-                    self.worker.keep(destination, upstream);
-                }
-                Exchanged::Delivered(after.into(), Ending::Complete)
-            }
+            } => (Ending::Complete, after.into(), reusable),
             Reached::Passed {
                 fault: Some(fault), ..
-            } => {
-                let (ending, next) = fault.ending();
-                attempt.finish(self.worker.clock.now(), ending);
-                Exchanged::Delivered(next, ending)
-            }
+            } => (fault.ending(), Next::Reset, false),
+        };
+        let at = self.worker.clock.now();
+        attempt.finish(at, ending);
+        if reusable {
+            self.worker.keep(at, destination, upstream);
         }
+        Exchanged::Delivered { next, ending, at }
     }
 
-    /// A connection that was used before and is open as far as is known, or else a new one.
-    async fn connection(
+    async fn connect(
         &self,
+        now: Instant,
         deadline: &Deadline,
         destination: &Destination,
         attempt: &Attempt,
     ) -> Result<Upstream, Fault> {
-        if let Some(upstream) = self.worker.idle(destination) {
-            return Ok(upstream);
-        }
-        let now = self.worker.clock.now();
         let end = attempt.deadline().unwrap_or(now + CONNECT_TIME);
         deadline.set(now, Some(end), None);
-        match deadline
-            .within(connect(destination, &self.worker.buffers))
-            .await
-        {
+        let connecting = connect(destination, &self.worker.buffers);
+        match deadline.within(connecting).await {
             Ok(connected) => connected.map_err(|_| Fault::Connect),
             Err(_) if attempt.deadline().is_none() => Err(Fault::Connect),
             Err(_) => Err(Fault::TimedOut),
@@ -205,8 +210,12 @@ impl Exchange<'_> {
                 Err(TimedOut::End) => return Reached::Fault(Fault::TimedOut),
             }
         };
+        let now = self.worker.clock.now();
         let repeatable = self.is_repeatable() && scratch.replay.is_whole();
-        let verdict = self.judge(status, repeatable, admission, attempt);
+        let verdict = {
+            let mut seat = self.worker.seat();
+            admission.on_answer(now, &mut seat, attempt, status, repeatable)
+        };
         if let Verdict::Retry { .. } = verdict {
             return Reached::Retry(verdict);
         }
@@ -253,17 +262,6 @@ impl Exchange<'_> {
             after,
             reusable,
         }
-    }
-
-    fn judge(
-        &self,
-        status: u16,
-        repeatable: bool,
-        admission: &mut Admission,
-        attempt: &mut Attempt,
-    ) -> Verdict {
-        let now = self.worker.clock.now();
-        admission.on_answer(now, &mut self.worker.seat(), attempt, status, repeatable)
     }
 
     /// Nothing of a response came to the client.
@@ -321,45 +319,44 @@ impl Exchange<'_> {
         client: &mut Client,
         upstream: &mut Upstream,
         scratch: &mut Scratch,
-        attempt: Attempt,
-    ) -> Exchanged {
-        let now = self.worker.clock.now();
-        client.deadline.set(now, None, None);
-        let ended = match client.stream.write_all(&scratch.to_client).await {
-            Ok(()) => {
-                let there = End {
-                    stream: &mut client.stream,
-                    inbox: &mut client.inbox,
-                };
-                let back = End {
-                    stream: &mut upstream.stream,
-                    inbox: &mut upstream.inbox,
-                };
-                relay::relay(there, back, &client.deadline).await
-            }
-            Err(_) => relay::Ended::Reset,
+    ) -> Ending {
+        client.deadline.set(self.worker.clock.now(), None, None);
+        if client.stream.write_all(&scratch.to_client).await.is_err() {
+            return Ending::Cancelled;
+        }
+        let there = End {
+            stream: &mut client.stream,
+            inbox: &mut client.inbox,
         };
-        let ending = match ended {
-            relay::Ended::Whole => Ending::Complete,
-            relay::Ended::Reset | relay::Ended::Idle => Ending::Cancelled,
+        let back = End {
+            stream: &mut upstream.stream,
+            inbox: &mut upstream.inbox,
         };
-        attempt.finish(self.worker.clock.now(), ending);
-        Exchanged::Delivered(Next::Done, ending)
+        relay::relay(there, back, &client.deadline).await.into()
     }
 }
 
 impl Fault {
     /// What became of a response whose head the client has got.
-    fn ending(&self) -> (Ending, Next) {
+    fn ending(&self) -> Ending {
         match self {
-            Self::Response(FlowFault::Cut) => (Ending::Cut, Next::Reset),
-            Self::Response(FlowFault::Malformed(_)) => (Ending::Malformed, Next::Reset),
-            Self::TimedOut => (Ending::TimedOut, Next::Reset),
+            Self::Response(FlowFault::Cut) => Ending::Cut,
+            Self::Response(FlowFault::Malformed(_)) => Ending::Malformed,
+            Self::TimedOut => Ending::TimedOut,
             Self::Response(FlowFault::Write)
             | Self::Client(_)
             | Self::Connect
             | Self::Stale
-            | Self::Answer(_) => (Ending::Cancelled, Next::Reset),
+            | Self::Answer(_) => Ending::Cancelled,
+        }
+    }
+}
+
+impl From<Ended> for Ending {
+    fn from(ended: Ended) -> Self {
+        match ended {
+            Ended::Whole => Self::Complete,
+            Ended::Reset | Ended::Idle => Self::Cancelled,
         }
     }
 }

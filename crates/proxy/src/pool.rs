@@ -1,10 +1,10 @@
 //! Connections to endpoints that wait for their next request: of one worker, and of nobody else.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use hashbrown::HashMap;
 use selvedge_model::{Instant, Place, Port};
 use tokio::net::TcpStream;
 

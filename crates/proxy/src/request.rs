@@ -58,12 +58,10 @@ async fn phases(
     client: &mut Client,
     scratch: &mut Scratch,
 ) -> Result<Next, Reply> {
-    let started = worker.clock.now();
-
     // Read.
-    if !read(client, scratch, started).await? {
+    let Some(started) = read(worker, client, scratch).await? else {
         return Ok(Next::Close);
-    }
+    };
     let facts = Facts::of(&scratch.request(), scratch.requests.framing());
 
     // Route.
@@ -95,15 +93,18 @@ async fn phases(
         facts: &facts,
         stays,
     };
+    let mut now = started;
     loop {
-        let attempt = admission.attempt(worker.clock.now(), &mut worker.seat())?;
-        match exchange.run(client, scratch, &mut admission, attempt).await {
-            Exchanged::Delivered(next, ending) => {
-                admission.finish(worker.clock.now(), ending);
+        let attempt = admission.attempt(now, &mut worker.seat())?;
+        let exchanged = exchange.run(now, client, scratch, &mut admission, attempt);
+        match exchanged.await {
+            Exchanged::Delivered { next, ending, at } => {
+                admission.finish(at, ending);
                 return Ok(next);
             }
             Exchanged::Failed(_, Verdict::Retry { at }) => {
                 worker.wait_until(at).await;
+                now = worker.clock.now();
                 scratch.begin_again();
             }
             Exchanged::Failed(reason, Verdict::Deliver { .. }) => {
@@ -119,22 +120,27 @@ async fn phases(
     }
 }
 
-/// Reads the head. False where the client went away before it was whole.
-async fn read(client: &mut Client, scratch: &mut Scratch, now: Instant) -> Result<bool, Reply> {
+/// Reads the head, and gives the time when it was whole. `None` where the client went away before.
+async fn read(
+    worker: &Worker,
+    client: &mut Client,
+    scratch: &mut Scratch,
+) -> Result<Option<Instant>, Reply> {
     let Client {
         stream,
         inbox,
         deadline,
         ..
     } = client;
+    let mut now = worker.clock.now();
     deadline.set(now, Some(now + HEAD_TIME), None);
     loop {
         if read_head(inbox, &mut scratch.requests, &mut scratch.head)?.is_some() {
-            return Ok(true);
+            return Ok(Some(now));
         }
         match deadline.within(inbox.fill(stream)).await {
-            Ok(Ok(1..)) => {}
-            Ok(Ok(0) | Err(_)) => return Ok(false),
+            Ok(Ok(1..)) => now = worker.clock.now(),
+            Ok(Ok(0) | Err(_)) => return Ok(None),
             Err(_) => return Err(Reason::RequestStalled.into()),
         }
     }

@@ -12,7 +12,7 @@ use crate::connect::connect;
 use crate::detect::{self, Spoken};
 use crate::exchange::CONNECT_TIME;
 use crate::pool::Upstream;
-use crate::relay::{End, Ended, relay, reset_at_close};
+use crate::relay::{End, relay, reset_at_close};
 use crate::worker::Worker;
 
 /// A way to an endpoint that has been let in.
@@ -40,7 +40,7 @@ pub(crate) async fn detect(worker: &Rc<Worker>, client: &mut Client) -> bool {
     };
     if first_bytes(client, &mut led.upstream).await == Spoken::Http {
         let destination = (led.attempt.place(), led.attempt.port());
-        worker.keep(destination, led.upstream);
+        worker.keep(worker.clock.now(), destination, led.upstream);
         return true;
     }
     carry(worker, client, led).await;
@@ -132,10 +132,7 @@ async fn carry(worker: &Worker, client: &mut Client, led: Led) {
         stream: &mut upstream.stream,
         inbox: &mut upstream.inbox,
     };
-    let ending = match relay(there, back, &client.deadline).await {
-        Ended::Whole => Ending::Complete,
-        Ended::Reset | Ended::Idle => Ending::Cancelled,
-    };
+    let ending: Ending = relay(there, back, &client.deadline).await.into();
     let now = worker.clock.now();
     attempt.finish(now, ending);
     admission.finish(now, ending);

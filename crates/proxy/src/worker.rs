@@ -138,8 +138,13 @@ impl Worker {
     }
 
     /// Keeps a connection whose last response is whole for another request.
-    pub(crate) fn keep(self: &Rc<Self>, destination: Destination, upstream: Upstream) {
-        self.pool.put(self.clock.now(), destination, upstream);
+    pub(crate) fn keep(
+        self: &Rc<Self>,
+        now: Instant,
+        destination: Destination,
+        upstream: Upstream,
+    ) {
+        self.pool.put(now, destination, upstream);
         if !self.is_swept.replace(true) {
             tokio::task::spawn_local(sweep(self.clone()));
         }

@@ -33,11 +33,12 @@ const PURE: [&str; 4] = [
 
 /// What a pure crate may depend on beside pure crates: nothing that does IO. `hashbrown` is what
 /// std's own maps are, and `regex` matches paths; both are no_std as we take them.
-const PURE_MAY_NAME: [&str; 7] = [
+const PURE_MAY_NAME: [&str; 8] = [
     "bytes",
     "hashbrown",
     "httparse",
     "libm",
+    "memchr",
     "prost",
     "regex",
     "thiserror",

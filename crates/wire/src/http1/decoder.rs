@@ -311,7 +311,7 @@ fn state_of(framing: Framing) -> State {
 fn empty_line(bytes: &[u8], from: usize) -> Option<usize> {
     let mut at = from;
     loop {
-        let lf = at + bytes.get(at..)?.iter().position(|byte| *byte == b'\n')?;
+        let lf = at + memchr::memchr(b'\n', bytes.get(at..)?)?;
         match bytes.get(lf + 1..)? {
             [b'\n', ..] => return Some(lf + 2),
             [b'\r', b'\n', ..] => return Some(lf + 3),
