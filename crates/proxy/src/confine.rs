@@ -6,7 +6,7 @@
 //! sandbox (Landlock) would have nothing left to forbid. A call that is not on the list fails with
 //! EPERM and does not kill: another C library may try one that we do not know and go on without.
 
-use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+use rustix::process::{DumpableBehavior, Resource, getrlimit, set_dumpable_behavior, setrlimit};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, clear_ambient_capability_set, set_capabilities, set_no_new_privs,
 };
@@ -34,6 +34,17 @@ pub(crate) fn shed_rights() -> Result<(), Error> {
         inheritable: CapabilitySet::empty(),
     };
     set_capabilities(None, none).map_err(rights("capabilities"))
+}
+
+/// Lets the process have as many descriptors as it may be given. Programs are started with few for the
+/// sake of `select`, which is not used here.
+pub(crate) fn allow_descriptors() -> Result<(), Error> {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).map_err(|source| Error::Rights {
+        what: "the lower limit of descriptors",
+        source: source.into(),
+    })
 }
 
 /// Confines all threads of the process to the system calls they need.

@@ -90,6 +90,7 @@ const QUEUE: usize = 16;
 /// Runs the proxy in this process, which should do nothing else. Returns only when it cannot go on.
 pub fn run(options: Options) -> Result<(), Error> {
     confine::shed_rights()?;
+    confine::allow_descriptors()?;
     let table = Arc::new(ArcSwapOption::empty());
     let counters = Arc::new(counters::Counters::default());
     let (commands, received_commands) = mpsc::channel(QUEUE);

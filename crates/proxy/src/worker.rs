@@ -280,3 +280,6 @@ async fn listen(
     };
     accept(listener, &worker.counters, retired, admit).await
 }
+
+#[cfg(test)]
+mod tests;

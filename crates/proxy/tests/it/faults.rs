@@ -430,3 +430,34 @@ fn resident(pid: u32) -> usize {
         .unwrap()
         << 10
 }
+
+#[test]
+fn an_idle_connection_costs_next_to_nothing() {
+    const FEW: usize = 1000;
+    const MANY: usize = 4000;
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    if limit.current.is_some_and(|most| most < 12_000) {
+        eprintln!(
+            "SKIPPED: 4,000 connections need more descriptors than {:?}",
+            limit.current
+        );
+        return;
+    }
+    let origin = Origin::answering(|_| ok("hello"));
+    let path = Path::to(&[origin.address]);
+    let pid = path.mesh.proxy.pid();
+    let mut clients = Vec::new();
+    let mut grow = |to: usize| {
+        while clients.len() < to {
+            let mut client = path.connect();
+            client.send(GET);
+            assert_eq!(client.response().status, 200);
+            clients.push(client);
+        }
+        resident(pid)
+    };
+    let few = grow(FEW);
+    let many = grow(MANY);
+    let each = (many - few) / (MANY - FEW);
+    assert!(each <= 2 << 10, "{each} bytes per idle connection");
+}
