@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -65,9 +65,12 @@ impl Deadline {
         self.moved_since.set(true);
     }
 
-    /// Waits for `work`, but no longer than was set.
-    pub(crate) async fn within<T>(&self, work: impl Future<Output = T>) -> Result<T, TimedOut> {
-        let mut work = pin!(work);
+    /// Waits for `work`, but no longer than was set. It is lent, since a future that holds another holds
+    /// it twice.
+    pub(crate) async fn within<T>(
+        &self,
+        mut work: Pin<&mut impl Future<Output = T>>,
+    ) -> Result<T, TimedOut> {
         poll_fn(|cx| match work.as_mut().poll(cx) {
             Poll::Ready(done) => Poll::Ready(Ok(done)),
             Poll::Pending => self.poll_due(cx).map(Err),
@@ -117,6 +120,8 @@ impl Deadline {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -130,7 +135,7 @@ mod tests {
     async fn what_is_done_in_time_is_given() {
         let (clock, deadline) = deadline();
         deadline.set(clock.now(), Some(clock.now() + SECOND), Some(SECOND));
-        assert_eq!(deadline.within(async { 7 }).await, Ok(7));
+        assert_eq!(deadline.within(pin!(async { 7 })).await, Ok(7));
     }
 
     #[tokio::test]
@@ -140,12 +145,12 @@ mod tests {
         let start = clock.now();
         deadline.set(start, Some(start + 3600 * SECOND), None);
         let soon = Duration::from_millis(20);
-        let outer = tokio::time::timeout(soon, deadline.within(never())).await;
+        let outer = tokio::time::timeout(soon, deadline.within(pin!(never()))).await;
         assert!(outer.is_err(), "an hour has not passed");
         deadline.set(start, Some(start + 2 * soon), None);
-        assert_eq!(deadline.within(never()).await, Err(TimedOut::End));
+        assert_eq!(deadline.within(pin!(never())).await, Err(TimedOut::End));
         deadline.set(clock.now(), None, Some(soon));
-        assert_eq!(deadline.within(never()).await, Err(TimedOut::Idle));
+        assert_eq!(deadline.within(pin!(never())).await, Err(TimedOut::Idle));
         assert!(clock.now() >= start + 3 * soon);
     }
 
@@ -162,7 +167,7 @@ mod tests {
         };
         let start = clock.now();
         // A machine that stands still for long makes the work look idle, which it then was.
-        if deadline.within(moving).await.is_ok() {
+        if deadline.within(pin!(moving)).await.is_ok() {
             assert!(clock.now() >= start + idle);
         }
     }

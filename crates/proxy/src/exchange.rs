@@ -48,8 +48,10 @@ pub(crate) enum Exchanged {
         ending: Ending,
         at: Instant,
     },
+    /// There is an answer, and the request is to be sent again.
+    Again { at: Instant },
     /// There is nothing to deliver.
-    Failed(Reason, Verdict),
+    Failed(Reason, Outcome),
     /// The client is the reason that nothing came of it.
     ClientFault(ClientFault),
 }
@@ -59,7 +61,7 @@ enum Reached {
     /// There is no answer.
     Fault(Fault),
     /// There is one, and it is not what the client shall get.
-    Retry(Verdict),
+    Again { at: Instant },
     /// The connection is another protocol's from here on.
     Tunnel,
     /// The response came to the client, or not to its end.
@@ -86,37 +88,37 @@ impl Exchange<'_> {
     /// Sends the request over a connection to the attempt's endpoint and passes the response on. The
     /// attempt has begun just now.
     pub(crate) async fn run(
-        self,
+        &self,
         now: Instant,
         client: &mut Client,
         scratch: &mut Scratch,
         admission: &mut Admission,
-        mut attempt: Attempt,
+        attempt: &mut Attempt,
     ) -> Exchanged {
         let destination = (attempt.place(), attempt.port());
-        let connected = match self.worker.idle(&destination) {
-            Some(upstream) => Ok(upstream),
-            None => {
-                self.connect(now, &client.deadline, &destination, &attempt)
-                    .await
-            }
-        };
-        let mut upstream = match connected {
-            Ok(upstream) => upstream,
-            Err(fault) => return self.failed(fault, scratch, admission, attempt),
+        let mut upstream = match self.worker.idle(&destination) {
+            Some(upstream) => upstream,
+            None => match self
+                .connect(now, &client.deadline, &destination, attempt)
+                .await
+            {
+                Ok(upstream) => upstream,
+                Err(fault) => return self.failed(&fault, scratch, admission),
+            },
         };
         client
             .deadline
             .set(now, attempt.deadline(), Some(BODY_IDLE));
-        let passing = self.pass(client, &mut upstream, scratch, admission, &mut attempt);
-        let (ending, next, reusable) = match passing.await {
-            Reached::Fault(fault) => return self.failed(fault, scratch, admission, attempt),
-            Reached::Retry(verdict) => return Exchanged::Failed(Reason::NoEndpoint, verdict),
-            Reached::Tunnel => (
-                self.tunnel(client, &mut upstream, scratch).await,
-                Next::Done,
-                false,
-            ),
+        let reached = self.pass(client, &mut upstream, scratch, admission, attempt);
+        let reached = reached.await;
+        let (ending, next, reusable) = match reached {
+            Reached::Fault(fault) => return self.failed(&fault, scratch, admission),
+            Reached::Again { at } => return Exchanged::Again { at },
+            Reached::Tunnel => {
+                // Seldom, and for long: its own place, so that other requests need not have one.
+                let tunnel = Box::pin(self.tunnel(client, &mut upstream, scratch));
+                (tunnel.await, Next::Done, false)
+            }
             Reached::Passed {
                 fault: None,
                 after,
@@ -127,7 +129,6 @@ impl Exchange<'_> {
             } => (fault.ending(), Next::Reset, false),
         };
         let at = self.worker.clock.now();
-        attempt.finish(at, ending);
         if reusable {
             self.worker.keep(at, destination, upstream);
         }
@@ -143,7 +144,7 @@ impl Exchange<'_> {
     ) -> Result<Upstream, Fault> {
         let end = attempt.deadline().unwrap_or(now + CONNECT_TIME);
         deadline.set(now, Some(end), None);
-        let connecting = connect(destination, &self.worker.buffers);
+        let connecting = pin!(connect(destination, &self.worker.buffers));
         match deadline.within(connecting).await {
             Ok(connected) => connected.map_err(|_| Fault::Connect),
             Err(_) if attempt.deadline().is_none() => Err(Fault::Connect),
@@ -168,22 +169,20 @@ impl Exchange<'_> {
         let (from_client, mut to_client) = stream.split();
         let (mut from_upstream, to_upstream) = upstream.stream.split();
         let all_sent = Cell::new(false);
-        let sending = pin!(sending::send(
-            Flow {
-                from: from_client,
-                inbox,
-                decoder: &mut scratch.requests,
-                to: to_upstream,
-                head: &scratch.to_upstream,
-                coding: self.facts.coding(),
-                ended: &scratch.ended,
-                replay: Some(&scratch.replay),
-                deadline,
-            },
-            &all_sent,
-        ));
+        let mut request = Flow {
+            from: from_client,
+            inbox,
+            decoder: &mut scratch.requests,
+            to: to_upstream,
+            head: &scratch.to_upstream,
+            coding: self.facts.coding(),
+            ended: &scratch.ended,
+            replay: Some(&scratch.replay),
+            deadline,
+            batch: &mut scratch.request_batch,
+        };
+        let sending = pin!(sending::send(&mut request, &all_sent));
         let mut sending = Sending::new(sending);
-        deadline.set(self.worker.clock.now(), attempt.deadline(), Some(BODY_IDLE));
         let status = loop {
             let receiving = receiving::receive(
                 &mut from_upstream,
@@ -193,7 +192,7 @@ impl Exchange<'_> {
                 &mut scratch.answer,
                 &mut scratch.to_client,
             );
-            match deadline.within(sending.along(receiving)).await {
+            match deadline.within(pin!(sending.along(pin!(receiving)))).await {
                 Ok(Ok(Ok(status))) => break status,
                 Ok(Ok(Err(AnswerFault::Cut { any: false }))) if upstream.reused => {
                     return Reached::Fault(Fault::Stale);
@@ -216,8 +215,8 @@ impl Exchange<'_> {
             let mut seat = self.worker.seat();
             admission.on_answer(now, &mut seat, attempt, status, repeatable)
         };
-        if let Verdict::Retry { .. } = verdict {
-            return Reached::Retry(verdict);
+        if let Verdict::Retry { at } = verdict {
+            return Reached::Again { at };
         }
         let framing = scratch.responses.framing();
         let response = Message::new(scratch.responses.head(), &scratch.answer);
@@ -234,7 +233,7 @@ impl Exchange<'_> {
         if framing == Framing::Tunnel {
             return Reached::Tunnel;
         }
-        deadline.set(self.worker.clock.now(), attempt.deadline(), Some(BODY_IDLE));
+        deadline.set(now, attempt.deadline(), Some(BODY_IDLE));
         let mut response = Flow {
             from: from_upstream,
             inbox: &mut upstream.inbox,
@@ -245,8 +244,12 @@ impl Exchange<'_> {
             ended: &Cell::new(false),
             replay: None,
             deadline,
+            batch: &mut scratch.response_batch,
         };
-        let fault = match deadline.within(sending.along(response.run())).await {
+        let fault = match deadline
+            .within(pin!(sending.along(pin!(response.run()))))
+            .await
+        {
             Ok(Ok(Ok(()))) => None,
             Ok(Ok(Err(fault))) => Some(Fault::Response(fault)),
             Ok(Err(fault)) => Some(Fault::Client(fault)),
@@ -265,14 +268,7 @@ impl Exchange<'_> {
     }
 
     /// Nothing of a response came to the client.
-    fn failed(
-        &self,
-        fault: Fault,
-        scratch: &Scratch,
-        admission: &mut Admission,
-        attempt: Attempt,
-    ) -> Exchanged {
-        let now = self.worker.clock.now();
+    fn failed(&self, fault: &Fault, scratch: &Scratch, admission: &Admission) -> Exchanged {
         let (kind, reason) = match fault {
             Fault::Connect => (OutcomeKind::ConnectFailed, Reason::ConnectFailed),
             Fault::Stale => (OutcomeKind::Stale, Reason::ResponseCut),
@@ -281,23 +277,19 @@ impl Exchange<'_> {
                 (OutcomeKind::Malformed, Reason::MalformedResponse)
             }
             Fault::TimedOut => match admission.deadline() {
-                Some(end) if end <= now => (OutcomeKind::TimedOut, Reason::RequestTimeout),
+                Some(end) if end <= self.worker.clock.now() => {
+                    (OutcomeKind::TimedOut, Reason::RequestTimeout)
+                }
                 _ => (OutcomeKind::TimedOut, Reason::AttemptTimeout),
             },
-            Fault::Client(fault) => {
-                attempt.finish(now, Ending::Cancelled);
-                return Exchanged::ClientFault(fault);
-            }
+            Fault::Client(fault) => return Exchanged::ClientFault(*fault),
             Fault::Answer(AnswerFault::ClientGone) | Fault::Response(_) => {
-                attempt.finish(now, Ending::Cancelled);
                 return Exchanged::ClientFault(ClientFault::Gone);
             }
         };
         let was_sent = kind != OutcomeKind::ConnectFailed;
         let repeatable = (!was_sent || self.is_repeatable()) && scratch.replay.is_whole();
-        let outcome = Outcome { kind, repeatable };
-        let verdict = admission.on_outcome(now, &mut self.worker.seat(), attempt, outcome);
-        Exchanged::Failed(reason, verdict)
+        Exchanged::Failed(reason, Outcome { kind, repeatable })
     }
 
     /// Whether sending the request twice is as good as sending it once.

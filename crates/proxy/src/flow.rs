@@ -4,15 +4,15 @@
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
-use std::ops::Range;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use selvedge_wire::ProtocolError;
-use selvedge_wire::http1::{Decoder, Event, write};
+use selvedge_wire::http1::{Decoder, Event};
 use tokio::io::AsyncWrite;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
+use crate::batch::{Batch, Coding};
 use crate::buffer::Inbox;
 use crate::deadline::Deadline;
 use crate::replay::Replay;
@@ -34,14 +34,8 @@ pub(crate) struct Flow<'a> {
     pub(crate) replay: Option<&'a Replay>,
     /// Is told that something has moved.
     pub(crate) deadline: &'a Deadline,
-}
-
-/// How a body is framed where it goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Coding {
-    /// As it is: its length is known, or it ends with the connection.
-    Plain,
-    Chunked,
+    /// Room for what is on its way: lent, so that whoever waits is small.
+    pub(crate) batch: &'a mut Batch,
 }
 
 /// Why a body did not get through.
@@ -59,18 +53,19 @@ impl Flow<'_> {
     /// Passes on what is left of the message.
     pub(crate) async fn run(&mut self) -> Result<(), FlowFault> {
         loop {
-            let batch = self.decode().map_err(FlowFault::Malformed)?;
-            self.pass(&batch).await.map_err(|_| FlowFault::Write)?;
+            self.decode().map_err(FlowFault::Malformed)?;
+            self.pass().await.map_err(|_| FlowFault::Write)?;
             if self.ended.get() {
                 return Ok(());
             }
-            if batch.is_full() {
+            if self.batch.is_full() {
                 continue;
             }
             let read = self.inbox.fill(&mut self.from).await;
             self.deadline.touch();
             if !matches!(read, Ok(1..)) {
-                return self.end(read.is_ok()).await;
+                self.end(read.is_ok())?;
+                return self.pass().await.map_err(|_| FlowFault::Write);
             }
         }
     }
@@ -87,62 +82,63 @@ impl Flow<'_> {
         }
     }
 
-    /// What is there of the message, as far as it fits into a batch.
-    fn decode(&mut self) -> Result<Batch, ProtocolError> {
-        let mut batch = Batch::default();
+    /// Makes a batch of what is there of the message, as far as it fits.
+    fn decode(&mut self) -> Result<(), ProtocolError> {
+        self.batch.clear();
         if self.ended.get() {
-            return Ok(batch);
+            return Ok(());
         }
         let bytes = self.inbox.bytes();
-        while !batch.is_full() {
-            let rest = &bytes[batch.consumed..];
+        while !self.batch.is_full() {
+            let rest = &bytes[self.batch.consumed()..];
             let step = self.decoder.step(rest)?;
             match &step.event {
-                Some(Event::Data(range)) => batch.push(range),
+                Some(Event::Data(range)) => self.batch.push(range),
                 Some(Event::Trailers) => {
-                    let trailers = self.decoder.trailers(rest, &step);
-                    write::end_to_end_fields(&mut batch.trailers, &trailers, |_| true);
+                    self.batch
+                        .push_trailers(&self.decoder.trailers(rest, &step));
                 }
-                Some(Event::End) => batch.ended = true,
+                Some(Event::End) => self.batch.end(),
                 Some(Event::Head) => debug_assert!(false, "a flow stops at its message's end"),
                 None => {}
             }
-            batch.consumed += step.consumed;
-            if step.event.is_none() || batch.ended {
+            self.batch.take(step.consumed);
+            if step.event.is_none() || self.batch.has_ended() {
                 break;
             }
         }
-        self.ended.set(batch.ended);
-        Ok(batch)
+        self.batch.frame(self.coding);
+        self.ended.set(self.batch.has_ended());
+        Ok(())
     }
 
-    /// The sender says nothing more.
-    async fn end(&mut self, orderly: bool) -> Result<(), FlowFault> {
+    /// The sender says nothing more: that may be the end, which is a batch too.
+    fn end(&mut self, orderly: bool) -> Result<(), FlowFault> {
         let left = self.inbox.bytes().len();
         match self.decoder.on_eof(left) {
             Ok(Some(Event::End)) if orderly => {
-                let last = Batch {
-                    ended: true,
-                    ..Batch::default()
-                };
+                self.batch.clear();
+                self.batch.end();
+                self.batch.frame(self.coding);
                 self.ended.set(true);
-                self.pass(&last).await.map_err(|_| FlowFault::Write)
+                Ok(())
             }
             _ => Err(FlowFault::Cut),
         }
     }
 
-    async fn pass(&mut self, batch: &Batch) -> io::Result<()> {
-        let frame = Frame::of(batch, self.coding);
-        let length = self.head.len() + frame.length(batch);
+    /// Sends the batch, and the head before it.
+    async fn pass(&mut self) -> io::Result<()> {
+        let length = self.head.len() + self.batch.length();
         if let Some(replay) = self.replay {
-            frame.slices(batch, self.inbox.bytes(), &mut |part| replay.keep(part));
+            self.batch
+                .parts(self.inbox.bytes(), |part| replay.keep(part));
             replay.set_torn(true);
         }
         let mut written = 0;
         let mut result = Ok(());
         while written < length {
-            match poll_fn(|cx| self.poll_write(cx, batch, &frame, written)).await {
+            match poll_fn(|cx| self.poll_write(cx, written)).await {
                 Ok(count) => written += count,
                 Err(error) => {
                     result = Err(error);
@@ -152,7 +148,7 @@ impl Flow<'_> {
             self.deadline.touch();
         }
         // Also where it was in vain: the decoder is behind these bytes.
-        self.inbox.consume(batch.consumed);
+        self.inbox.consume(self.batch.consumed());
         self.head = &[];
         if let Some(replay) = self.replay {
             replay.set_torn(false);
@@ -160,21 +156,15 @@ impl Flow<'_> {
         result
     }
 
-    fn poll_write(
-        &mut self,
-        cx: &mut Context<'_>,
-        batch: &Batch,
-        frame: &Frame,
-        written: usize,
-    ) -> Poll<io::Result<usize>> {
-        let mut slices = [IoSlice::new(&[]); Batch::PIECES + 5];
+    fn poll_write(&mut self, cx: &mut Context<'_>, written: usize) -> Poll<io::Result<usize>> {
+        let mut slices = [IoSlice::new(&[]); Batch::PARTS + 1];
         let mut count = 0;
         let mut add = |part| {
             slices[count] = IoSlice::new(part);
             count += usize::from(!part.is_empty());
         };
         add(self.head);
-        frame.slices(batch, self.inbox.bytes(), &mut add);
+        self.batch.parts(self.inbox.bytes(), add);
         let mut left = &mut slices[..count];
         IoSlice::advance_slices(&mut left, written);
         let to = Pin::new(&mut self.to);
@@ -186,91 +176,5 @@ impl Flow<'_> {
             Ok(0) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
             sent => Poll::Ready(sent),
         }
-    }
-}
-
-/// Pieces of a body that lie in an inbox.
-#[derive(Debug, Default)]
-struct Batch {
-    pieces: [(u32, u32); Self::PIECES],
-    count: usize,
-    data: usize,
-    /// Bytes of the inbox that all of it took.
-    consumed: usize,
-    trailers: Vec<u8>,
-    ended: bool,
-}
-
-impl Batch {
-    /// Small chunks come in numbers: what does not fit goes with the next batch.
-    const PIECES: usize = 8;
-
-    fn is_full(&self) -> bool {
-        self.count == Self::PIECES
-    }
-
-    fn push(&mut self, range: &Range<usize>) {
-        let place = |at: usize| u32::try_from(self.consumed + at).expect("a buffer is small");
-        self.pieces[self.count] = (place(range.start), place(range.end));
-        self.count += 1;
-        self.data += range.len();
-    }
-}
-
-/// What stands around the pieces of a batch.
-struct Frame {
-    line: [u8; Self::LINE],
-    line_length: usize,
-    tail: &'static [u8],
-    end: &'static [u8],
-}
-
-impl Frame {
-    /// Sixteen digits and CRLF.
-    const LINE: usize = 18;
-
-    fn of(batch: &Batch, coding: Coding) -> Self {
-        let mut frame = Self {
-            line: [0; Self::LINE],
-            line_length: 0,
-            tail: b"",
-            end: b"",
-        };
-        if coding == Coding::Plain {
-            return frame;
-        }
-        if batch.data > 0 {
-            frame.line_length = write::chunk_line(&mut frame.line, batch.data);
-        }
-        let (tail, end): (&[u8], &[u8]) = match (batch.data > 0, batch.ended) {
-            (true, true) => (b"\r\n0\r\n", b"\r\n"),
-            (false, true) => (b"0\r\n", b"\r\n"),
-            (true, false) => (b"\r\n", b""),
-            (false, false) => (b"", b""),
-        };
-        (frame.tail, frame.end) = (tail, end);
-        frame
-    }
-
-    fn length(&self, batch: &Batch) -> usize {
-        let trailers = if self.end.is_empty() {
-            0
-        } else {
-            batch.trailers.len()
-        };
-        self.line_length + batch.data + self.tail.len() + trailers + self.end.len()
-    }
-
-    /// Gives all parts in their order, some of them empty.
-    fn slices<'a>(&'a self, batch: &'a Batch, bytes: &'a [u8], add: &mut impl FnMut(&'a [u8])) {
-        add(&self.line[..self.line_length]);
-        for (start, end) in &batch.pieces[..batch.count] {
-            add(&bytes[*start as usize..*end as usize]);
-        }
-        add(self.tail);
-        if !self.end.is_empty() {
-            add(&batch.trailers);
-        }
-        add(self.end);
     }
 }

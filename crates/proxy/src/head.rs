@@ -4,7 +4,7 @@
 use selvedge_model::{FieldChanges, Fields, HttpAction, HttpFilters, PathChange, Port};
 use selvedge_wire::http1::{Field, FieldName, Framing, Message, Start, Target, Version, write};
 
-use crate::flow::Coding;
+use crate::batch::Coding;
 use crate::request::Next;
 use crate::trace::Trace;
 

@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 mod accept;
+mod batch;
 mod buffer;
 mod client;
 mod clock;
@@ -40,6 +41,7 @@ mod respond;
 mod routing;
 mod scratch;
 mod sending;
+mod slots;
 mod stream;
 mod table;
 mod trace;

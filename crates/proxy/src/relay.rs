@@ -1,6 +1,7 @@
 //! Bytes that nobody looks into, both ways until both sides have said their last.
 
 use std::io;
+use std::pin::pin;
 use std::time::Duration;
 
 use socket2::SockRef;
@@ -33,12 +34,10 @@ pub(crate) struct End<'a> {
 pub(crate) async fn relay(a: End<'_>, b: End<'_>, deadline: &Deadline) -> Ended {
     let (from_a, to_a) = a.stream.split();
     let (from_b, to_b) = b.stream.split();
-    let both = async {
-        let there = carry(from_a, a.inbox, to_b, deadline);
-        let back = carry(from_b, b.inbox, to_a, deadline);
-        tokio::try_join!(there, back)
-    };
-    let ended = match deadline.within(both).await {
+    let there = carry(from_a, a.inbox, to_b, deadline);
+    let back = carry(from_b, b.inbox, to_a, deadline);
+    let both = async { tokio::try_join!(there, back) };
+    let ended = match deadline.within(pin!(both)).await {
         Ok(Ok(_)) => return Ended::Whole,
         Ok(Err(_)) => Ended::Reset,
         Err(TimedOut::Idle | TimedOut::End) => Ended::Idle,

@@ -5,6 +5,7 @@
 //! the admission and the attempt give back what they hold.
 
 use std::net::Ipv4Addr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -20,7 +21,6 @@ use crate::receiving::read_head;
 use crate::respond::Reply;
 use crate::routing::Routing;
 use crate::scratch::Scratch;
-use crate::sending::ClientFault;
 use crate::trace::Trace;
 use crate::worker::Worker;
 
@@ -42,15 +42,16 @@ const HEAD_TIME: Duration = Duration::from_secs(30);
 /// How long a client may take nothing of an answer of ours.
 const REPLY_TIME: Duration = Duration::from_secs(10);
 
-/// Serves the request whose first bytes are in the client's inbox.
-pub(crate) async fn serve(worker: &Rc<Worker>, client: &mut Client) -> Next {
+/// Serves the request whose first bytes are in the client's inbox. Has the client while that lasts, so
+/// that a place can be found for all of this, see [`crate::slots`].
+pub(crate) async fn serve(worker: Rc<Worker>, mut client: Client) -> (Client, Next) {
     let mut scratch = worker.scratches.take();
-    let next = match phases(worker, client, &mut scratch).await {
+    let next = match phases(&worker, &mut client, &mut scratch).await {
         Ok(next) => next,
-        Err(reply) => answer(worker, client, &mut scratch, &reply).await,
+        Err(reply) => answer(&worker, &mut client, &mut scratch, &reply).await,
     };
     worker.scratches.put(scratch);
-    next
+    (client, next)
 }
 
 async fn phases(
@@ -95,28 +96,30 @@ async fn phases(
     };
     let mut now = started;
     loop {
-        let attempt = admission.attempt(now, &mut worker.seat())?;
-        let exchanged = exchange.run(now, client, scratch, &mut admission, attempt);
-        match exchanged.await {
+        let mut attempt = admission.attempt(now, &mut worker.seat())?;
+        let exchanging = exchange.run(now, client, scratch, &mut admission, &mut attempt);
+        let exchanged = exchanging.await;
+        let again = match exchanged {
             Exchanged::Delivered { next, ending, at } => {
+                attempt.finish(at, ending);
                 admission.finish(at, ending);
                 return Ok(next);
             }
-            Exchanged::Failed(_, Verdict::Retry { at }) => {
-                worker.wait_until(at).await;
-                now = worker.clock.now();
-                scratch.begin_again();
+            Exchanged::Again { at } => at,
+            Exchanged::Failed(reason, outcome) => {
+                let now = worker.clock.now();
+                let verdict = admission.on_outcome(now, &mut worker.seat(), attempt, outcome);
+                let Verdict::Retry { at } = verdict else {
+                    admission.finish(now, Ending::Complete);
+                    return Err(reason.into());
+                };
+                at
             }
-            Exchanged::Failed(reason, Verdict::Deliver { .. }) => {
-                admission.finish(worker.clock.now(), Ending::Complete);
-                return Err(reason.into());
-            }
-            Exchanged::ClientFault(ClientFault::Gone) => return Ok(Next::Close),
-            Exchanged::ClientFault(ClientFault::Stalled) => {
-                return Err(Reason::RequestStalled.into());
-            }
-            Exchanged::ClientFault(ClientFault::Malformed(fault)) => return Err(fault.into()),
-        }
+            Exchanged::ClientFault(fault) => return fault.into(),
+        };
+        worker.wait_until(again).await;
+        now = worker.clock.now();
+        scratch.begin_again();
     }
 }
 
@@ -138,7 +141,7 @@ async fn read(
         if read_head(inbox, &mut scratch.requests, &mut scratch.head)?.is_some() {
             return Ok(Some(now));
         }
-        match deadline.within(inbox.fill(stream)).await {
+        match deadline.within(pin!(inbox.fill(stream))).await {
             Ok(Ok(1..)) => now = worker.clock.now(),
             Ok(Ok(0) | Err(_)) => return Ok(None),
             Err(_) => return Err(Reason::RequestStalled.into()),
@@ -210,7 +213,10 @@ async fn answer(
     reply.write(&mut out, after, with_body);
     let now = worker.clock.now();
     client.deadline.set(now, Some(now + REPLY_TIME), None);
-    let sent = client.deadline.within(client.stream.write_all(&out)).await;
+    let sent = client
+        .deadline
+        .within(pin!(client.stream.write_all(&out)))
+        .await;
     scratch.to_client = out;
     match sent {
         Ok(Ok(())) => after.into(),

@@ -6,6 +6,8 @@ use selvedge_wire::ProtocolError;
 use selvedge_wire::http1::{Message, write};
 
 use crate::head::{self, After, Parts};
+use crate::request::Next;
+use crate::sending::ClientFault;
 
 /// An answer that no endpoint gave.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +29,16 @@ impl From<Reason> for Reply {
             reason,
             status: reason.status().unwrap_or(503),
             fault: None,
+        }
+    }
+}
+
+impl From<ClientFault> for Result<Next, Reply> {
+    fn from(fault: ClientFault) -> Self {
+        match fault {
+            ClientFault::Gone => Ok(Next::Close),
+            ClientFault::Stalled => Err(Reason::RequestStalled.into()),
+            ClientFault::Malformed(fault) => Err(fault.into()),
         }
     }
 }

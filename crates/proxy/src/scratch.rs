@@ -5,6 +5,7 @@ use std::cell::{Cell, RefCell};
 use selvedge_wire::Limits;
 use selvedge_wire::http1::{Answers, Decoder, Message};
 
+use crate::batch::Batch;
 use crate::head;
 use crate::replay::Replay;
 
@@ -21,6 +22,8 @@ pub(crate) struct Scratch {
     /// How long the head alone is.
     pub(crate) head_bytes: usize,
     pub(crate) replay: Replay,
+    pub(crate) request_batch: Batch,
+    pub(crate) response_batch: Batch,
     pub(crate) responses: Decoder,
     /// The response's head as it came; `responses` knows its parts.
     pub(crate) answer: Vec<u8>,
@@ -37,6 +40,8 @@ impl Scratch {
             to_upstream: Vec::new(),
             head_bytes: 0,
             replay: Replay::default(),
+            request_batch: Batch::default(),
+            response_batch: Batch::default(),
             responses: Decoder::responses(Limits::default()),
             answer: Vec::new(),
             to_client: Vec::new(),

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::Poll;
 
 use selvedge_wire::ProtocolError;
@@ -29,7 +29,7 @@ pub(crate) struct Sending<'s, F> {
 }
 
 /// Sends a request, sets `all_sent` behind its last byte, and never ends but with a fault.
-pub(crate) async fn send(mut request: Flow<'_>, all_sent: &Cell<bool>) -> FlowFault {
+pub(crate) async fn send(request: &mut Flow<'_>, all_sent: &Cell<bool>) -> FlowFault {
     if let Err(fault) = request.run().await {
         return fault;
     }
@@ -50,9 +50,8 @@ impl<'s, F: Future<Output = FlowFault>> Sending<'s, F> {
     /// takes no more of the request may have answered already, so that this alone ends nothing.
     pub(crate) async fn along<T>(
         &mut self,
-        work: impl Future<Output = T>,
+        mut work: Pin<&mut impl Future<Output = T>>,
     ) -> Result<T, ClientFault> {
-        let mut work = pin!(work);
         poll_fn(|cx| {
             if !self.over
                 && let Poll::Ready(fault) = self.future.as_mut().poll(cx)

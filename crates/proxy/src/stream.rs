@@ -1,6 +1,7 @@
 //! Connections of which no request is seen: led to an endpoint as a whole.
 
 use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
@@ -25,7 +26,10 @@ struct Led {
 /// Relays a connection to an endpoint. Where none can be reached it is reset.
 pub(crate) async fn serve(worker: &Rc<Worker>, client: &mut Client) {
     match lead(worker, client).await {
-        Ok(led) => carry(worker, client, led).await,
+        Ok(mut led) => {
+            let ending = carry(worker, client, &mut led.upstream).await;
+            led.finish(worker, ending);
+        }
         Err(_) => reset_at_close(&client.stream),
     }
 }
@@ -43,7 +47,8 @@ pub(crate) async fn detect(worker: &Rc<Worker>, client: &mut Client) -> bool {
         worker.keep(worker.clock.now(), destination, led.upstream);
         return true;
     }
-    carry(worker, client, led).await;
+    let ending = carry(worker, client, &mut led.upstream).await;
+    led.finish(worker, ending);
     false
 }
 
@@ -72,7 +77,7 @@ async fn lead(worker: &Rc<Worker>, client: &Client) -> Result<Led, Reason> {
         client.deadline.set(now, Some(now + CONNECT_TIME), None);
         let destination = (attempt.place(), attempt.port());
         let connecting = connect(&destination, &worker.buffers);
-        if let Ok(Ok(upstream)) = client.deadline.within(connecting).await {
+        if let Ok(Ok(upstream)) = client.deadline.within(pin!(connecting)).await {
             return Ok(Led {
                 admission,
                 attempt,
@@ -117,12 +122,7 @@ async fn first_bytes(client: &mut Client, upstream: &mut Upstream) -> Spoken {
     .await
 }
 
-async fn carry(worker: &Worker, client: &mut Client, led: Led) {
-    let Led {
-        admission,
-        attempt,
-        mut upstream,
-    } = led;
+async fn carry(worker: &Worker, client: &mut Client, upstream: &mut Upstream) -> Ending {
     client.deadline.set(worker.clock.now(), None, None);
     let there = End {
         stream: &mut client.stream,
@@ -132,8 +132,13 @@ async fn carry(worker: &Worker, client: &mut Client, led: Led) {
         stream: &mut upstream.stream,
         inbox: &mut upstream.inbox,
     };
-    let ending: Ending = relay(there, back, &client.deadline).await.into();
-    let now = worker.clock.now();
-    attempt.finish(now, ending);
-    admission.finish(now, ending);
+    relay(there, back, &client.deadline).await.into()
+}
+
+impl Led {
+    fn finish(self, worker: &Worker, ending: Ending) {
+        let now = worker.clock.now();
+        self.attempt.finish(now, ending);
+        self.admission.finish(now, ending);
+    }
 }

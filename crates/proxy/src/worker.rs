@@ -23,13 +23,15 @@ use tokio::task::JoinSet;
 use crate::accept::accept;
 use crate::buffer::Buffers;
 use crate::clock::Clock;
-use crate::connection;
+use crate::connection::{self, Serve};
 use crate::counters::Counters;
 use crate::handover;
 use crate::origin::OriginSource;
 use crate::pool::{Destination, Pool, Upstream};
+use crate::request;
 use crate::routing::{Routing, SharedRouting};
 use crate::scratch::Scratches;
+use crate::slots::Slots;
 
 /// What a worker is made with.
 #[derive(Clone, Debug)]
@@ -275,8 +277,15 @@ async fn listen(
     retired: oneshot::Receiver<()>,
 ) -> io::Result<()> {
     let listener = handover::tcp(socket)?;
+    let slots = Rc::new(Slots::new());
     let admit = |stream: TcpStream| {
-        tokio::task::spawn_local(connection::serve(worker.clone(), stream));
+        let serving = connection::serve(
+            worker.clone(),
+            stream,
+            slots.clone(),
+            request::serve as Serve<_>,
+        );
+        tokio::task::spawn_local(serving);
     };
     accept(listener, &worker.counters, retired, admit).await
 }

@@ -12,7 +12,7 @@ use selvedge_model::{
     AppProtocol, CgroupId, Ejection, Endpoint, Place, Protocol, RequestPolicy, RetryBudget,
     Service, ServiceName, ServicePort, Snapshot, Timeouts, Way,
 };
-use tokio::runtime::{Builder, LocalOptions};
+use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 
 use super::*;
 use crate::origin::Origin;
@@ -68,6 +68,28 @@ fn view(endpoint: SocketAddr) -> View {
         snapshot,
         settings: Settings::default(),
     }
+}
+
+fn setting(endpoint: SocketAddr) -> Setting {
+    let view = Arc::new(view(endpoint));
+    let routing = Routing::of(&view, None, 1);
+    Setting {
+        clock: Clock::start(),
+        routing: Arc::new(arc_swap::ArcSwapOption::from_pointee(routing)),
+        origin: OriginSource::Fixed(Origin {
+            server: (ADDRESS, 80).into(),
+            workload: CgroupId(7),
+        }),
+        counters: Arc::default(),
+    }
+}
+
+fn local_runtime() -> LocalRuntime {
+    let mut builder = Builder::new_current_thread();
+    builder
+        .enable_all()
+        .build_local(LocalOptions::default())
+        .unwrap()
 }
 
 /// Answers with 1 KiB whatever ends with an empty line or a last chunk.
@@ -129,24 +151,9 @@ fn a_warm_worker_allocates_nothing() {
     let origin = TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = origin.local_addr().unwrap();
     thread::spawn(move || serve(&origin));
-    let view = Arc::new(view(endpoint));
-    let setting = Setting {
-        clock: Clock::start(),
-        routing: Arc::new(arc_swap::ArcSwapOption::from_pointee(Routing::of(
-            &view, None, 1,
-        ))),
-        origin: OriginSource::Fixed(Origin {
-            server: (ADDRESS, 80).into(),
-            workload: CgroupId(7),
-        }),
-        counters: Arc::default(),
-    };
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let runtime = Builder::new_current_thread()
-        .enable_all()
-        .build_local(LocalOptions::default())
-        .unwrap();
+    let runtime = local_runtime();
     let (commands, received) = mpsc::channel(QUEUE);
     let (warm, is_warm) = oneshot::channel();
     let (done, is_done) = oneshot::channel();
@@ -167,7 +174,7 @@ fn a_warm_worker_allocates_nothing() {
         }
         done.send(()).unwrap();
     });
-    let worker = Worker::new(setting, 0, 1);
+    let worker = Worker::new(setting(endpoint), 0, 1);
     runtime.block_on(async {
         commands
             .send(Command::Serve(vec![listener.into()]))
@@ -182,4 +189,20 @@ fn a_warm_worker_allocates_nothing() {
     });
     clients.join().unwrap();
     assert_eq!(counted.count_total, 0, "{counted:?} in 4000 requests");
+}
+
+/// The task of a connection is there for as long as that is, request or not.
+#[test]
+fn the_task_of_a_connection_is_small() {
+    let runtime = local_runtime();
+    runtime.block_on(async {
+        let endpoint = "127.0.0.1:1".parse().unwrap();
+        let worker = Rc::new(Worker::new(setting(endpoint), 0, 1));
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let slots = Rc::new(Slots::new());
+        let task = connection::serve(worker, stream, slots, request::serve as Serve<_>);
+        assert!(size_of_val(&task) <= 512, "{} bytes", size_of_val(&task));
+    });
 }
