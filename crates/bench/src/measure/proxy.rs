@@ -12,7 +12,6 @@ use super::Bench;
 use crate::interrupt;
 use crate::options::Proxy;
 use crate::report::{Section, Unit};
-use crate::spread::Spread;
 use stage::{Sample, Stage};
 
 /// The name of ours among the proxies.
@@ -141,13 +140,9 @@ fn neighbours(samples: &[Samples], section: &mut Section) {
     let all = samples
         .iter()
         .flat_map(|it| it.saturated.iter().chain(&it.steady));
-    let foreign: Vec<f64> = all.map(|sample| sample.foreign_cpus).collect();
-    if let Some(spread) = Spread::of(&foreign) {
-        let (median, max) = (spread.median, spread.max);
-        section.note(format!(
-            "meanwhile others used {median:.2} CPUs (at most {max:.2})"
-        ));
-    }
+    let percent = all.map(|sample| (sample.foreign_cpus * 100.0).round());
+    let percent: Vec<f64> = percent.collect();
+    section.rounds("per cent of a CPU used by others", Unit::Count, &percent);
 }
 
 /// Ours against each rival; without ours, the first rival against the others.
