@@ -161,6 +161,11 @@ impl<'a> Bench<'a> {
 
     /// A mesh of its own for a measure.
     fn mesh(&mut self) -> anyhow::Result<Mesh> {
+        self.mesh_on(None)
+    }
+
+    /// A mesh whose agent and proxy run on one CPU.
+    fn mesh_on(&mut self, cpu: Option<usize>) -> anyhow::Result<Mesh> {
         let number = self.meshes % MAX_MESHES;
         self.meshes += 1;
         let first = FIRST_PRIVATE_PORT + number * PRIVATE_PORTS;
@@ -170,6 +175,7 @@ impl<'a> Bench<'a> {
             folder: self.folder.join(format!("mesh-{}", self.meshes)),
             cgroup: format!("selvedge-bench-{}-{}", std::process::id(), self.meshes),
             private_ports: (first, first + PRIVATE_PORTS - 1),
+            cpu,
         })
     }
 

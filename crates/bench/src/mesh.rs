@@ -37,6 +37,8 @@ pub(crate) struct Plan {
     pub(crate) cgroup: String,
     /// Private ports, distinct among meshes of one host.
     pub(crate) private_ports: (u16, u16),
+    /// The one CPU that agent and proxy run on, if it is to be one.
+    pub(crate) cpu: Option<usize>,
 }
 
 /// One mesh.
@@ -76,7 +78,11 @@ impl Mesh {
             .args(["--cgroup", &self.plan.cgroup])
             .args(["--private-ports", &format!("{first}-{last}")]);
         let log = self.plan.folder.join("agent.log");
-        self.agent = Some(Process::start("selvedge up", &mut command, log)?);
+        let start = || Process::start("selvedge up", &mut command, log);
+        self.agent = Some(match self.plan.cpu {
+            Some(cpu) => process::start_pinned(cpu, start)?,
+            None => start()?,
+        });
         self.wait_until("serve", |mesh| mesh.proxy_pid().is_ok())?;
         Ok(began.elapsed())
     }
@@ -169,6 +175,13 @@ impl Mesh {
             command.args(["--replicas", &count.to_string()]);
         }
         crew.start_by(service, command, count)
+    }
+
+    /// The command that runs a program as a replica of a service.
+    pub(crate) fn run_command(&self, service: &str) -> Command {
+        let mut command = self.command(&self.plan.copy, "run");
+        command.args([service, "--"]);
+        command
     }
 
     /// Virtual addresses by service name.

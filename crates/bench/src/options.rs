@@ -126,9 +126,6 @@ pub struct BenchOptions {
     pub rounds: Option<u32>,
     /// What `proxy` compares with.
     pub proxies: Vec<Proxy>,
-    /// A proxy of ours in the place of the mesh's: its command line, in which `{listen}` and
-    /// `{backend}` stand for addresses.
-    pub ours_command: Option<String>,
     /// Only show in seconds that each measure works; its figures mean nothing then.
     pub quick: bool,
     /// Where to write the same figures as JSON.
@@ -152,7 +149,6 @@ impl Default for BenchOptions {
             measures: Vec::new(),
             rounds: None,
             proxies: Proxy::ALL.to_vec(),
-            ours_command: None,
             quick: false,
             json: None,
             seed: None,

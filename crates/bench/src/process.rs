@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, ensure};
 use rustix::process::{Pid, Signal, kill_process};
-use rustix::thread::{CpuSet, sched_setaffinity};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 pub(crate) use accounts::{Accounts, Bill};
 
@@ -134,6 +134,21 @@ pub(crate) fn pin(pid: u32, cpu: usize) -> anyhow::Result<()> {
             .with_context(|| format!("cannot pin process {pid}"))?;
     }
     Ok(())
+}
+
+/// Starts something tied to one CPU from its first instruction on: what it counts then is that one.
+pub(crate) fn start_pinned<T>(
+    cpu: usize,
+    start: impl FnOnce() -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    let before = sched_getaffinity(None).context("cannot read the allowed CPUs")?;
+    let mut one = CpuSet::new();
+    one.set(cpu);
+    // Of this thread, whose children have it too.
+    sched_setaffinity(None, &one).context("cannot pin what is started")?;
+    let started = start();
+    sched_setaffinity(None, &before).context("cannot go back to all CPUs")?;
+    started
 }
 
 /// Lets every thread of a process run on any of these CPUs again.

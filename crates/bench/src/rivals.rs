@@ -3,5 +3,5 @@
 mod http;
 mod names;
 
-pub(crate) use http::{Contender, Spot, command_of};
+pub(crate) use http::{Contender, Spot};
 pub(crate) use names::Rival;

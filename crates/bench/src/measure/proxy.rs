@@ -6,6 +6,7 @@
 //! another. Read next: `proxy/stage.rs`.
 
 mod calls;
+mod ours;
 mod stage;
 
 use super::Bench;

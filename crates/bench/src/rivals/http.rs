@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use rustix::process::Signal;
 
 use crate::options::Proxy;
@@ -144,22 +144,6 @@ fn program(name: &str, built: Option<PathBuf>) -> anyhow::Result<Command> {
     Ok(Command::new(path))
 }
 
-/// The command of a line of words, in which `{listen}` and `{backend}` stand for the addresses.
-pub(crate) fn command_of(line: &str, spot: &Spot) -> anyhow::Result<Command> {
-    let mut words = line.split_whitespace().map(|word| {
-        word.replace("{listen}", &spot.listen.to_string())
-            .replace("{backend}", &spot.backend.to_string())
-    });
-    let program = words.next().context("the command of our proxy is empty")?;
-    ensure!(
-        line.contains("{listen}") && line.contains("{backend}"),
-        "the command of our proxy must be told {{listen}} and {{backend}}: {line}"
-    );
-    let mut command = Command::new(program);
-    command.args(words);
-    Ok(command)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -188,15 +172,5 @@ mod tests {
                 "{text}"
             );
         }
-    }
-
-    #[test]
-    fn a_command_of_ours_is_told_both_addresses() {
-        let spot = spot(Path::new("/"));
-        let command = command_of("px --at {listen} --to={backend}", &spot).unwrap();
-        let words: Vec<_> = command.get_args().collect();
-        assert_eq!(words, ["--at", "127.1.2.3:8001", "--to=127.1.2.4:8002"]);
-        assert!(command_of("px --to {backend}", &spot).is_err());
-        assert!(command_of("", &spot).is_err());
     }
 }

@@ -27,9 +27,6 @@ pub(crate) struct BenchArgs {
     /// What `proxy` compares with, where it is installed.
     #[arg(long, value_delimiter = ',', default_value = "nginx,haproxy,envoy")]
     proxies: Vec<Proxy>,
-    /// Measure this program as our proxy; `{listen}` and `{backend}` stand for addresses.
-    #[arg(long, value_name = "COMMAND", hide = true)]
-    ours_command: Option<String>,
     /// Only show, in seconds, that each measure works; the figures mean nothing.
     #[arg(long)]
     quick: bool,
@@ -61,7 +58,6 @@ pub(crate) fn bench(args: &BenchArgs) -> anyhow::Result<ExitCode> {
         measures: args.measures.clone(),
         rounds: args.rounds,
         proxies: args.proxies.clone(),
-        ours_command: args.ours_command.clone(),
         quick: args.quick,
         json: args.json.clone(),
         seed: args.seed,

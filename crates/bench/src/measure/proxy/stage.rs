@@ -9,15 +9,16 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 
 use super::calls::CallCount;
-use super::{OURS, RATE, Shape};
+use super::{OURS, RATE, Shape, ours};
 use crate::crew::Worker;
 use crate::interrupt;
 use crate::load::{Arrivals, LoadOptions, Pace, Target};
 use crate::measure::Bench;
-use crate::process::{Process, find, pin};
+use crate::mesh::Mesh;
+use crate::process::{Process, find, pin, start_pinned};
 use crate::protocol::{Attended, Exchanged, HttpLoad, Task};
 use crate::report::Section;
-use crate::rivals::{Contender, Spot, command_of};
+use crate::rivals::{Contender, Spot};
 
 /// Bytes of each answer's body.
 const BODY_BYTES: usize = 1024;
@@ -29,6 +30,8 @@ const STRAIGHT: &str = "no proxy";
 /// Everything that takes part.
 pub(super) struct Stage {
     worker: Worker,
+    /// Ours.
+    mesh: Mesh,
     ways: Vec<Way>,
     folder: PathBuf,
     warm_up: Duration,
@@ -65,7 +68,9 @@ impl Stage {
         };
         let folder = bench.folder.join("proxy");
         fs::create_dir_all(&folder)?;
-        let mut worker = bench.plain("clients-and-origin")?;
+        // The clients are a workload: the kernel leads them to ours, and lets them pass to the others.
+        let mesh = bench.mesh_on(Some(proxy_cpu))?;
+        let mut worker = mesh.run(&mut bench.crew, "clients", &[])?;
         worker.order(&Task::Pin(generator_cpu))?;
         let origin = Task::Origin {
             at: bench.own_address(60, 0),
@@ -74,6 +79,7 @@ impl Stage {
         let backend: SocketAddr = worker.ask(&origin)?;
         let mut stage = Self {
             worker,
+            mesh,
             ways: Vec::new(),
             folder,
             warm_up: bench.sized(Duration::from_secs(1), Duration::from_millis(50)),
@@ -81,26 +87,28 @@ impl Stage {
             generator_cpu,
         };
         stage.add(STRAIGHT, backend, None, proxy_cpu)?;
-        stage.add_ours(bench, backend, proxy_cpu, section)?;
+        stage.add_ours(backend)?;
         stage.add_rivals(bench, backend, proxy_cpu, section)?;
         Ok(stage)
     }
 
-    /// Ours is a program that the user names.
-    fn add_ours(
-        &mut self,
-        bench: &Bench<'_>,
-        backend: SocketAddr,
-        cpu: usize,
-        section: &mut Section,
-    ) -> anyhow::Result<()> {
-        let Some(line) = &bench.options.ours_command else {
-            section.not_had(OURS, "no program was named by --ours-command", None);
-            return Ok(());
-        };
-        let spot = Spot::new(bench.own_address(61, 0), backend, &self.folder)?;
-        let proxy = Contender::start(OURS, &mut command_of(line, &spot)?, &spot)?;
-        self.add(OURS, spot.listen, Some(proxy), cpu)
+    /// Ours serves as many services and routes as the others are asked to be compared with.
+    fn add_ours(&mut self, backend: SocketAddr) -> anyhow::Result<()> {
+        self.mesh.apply(&ours::documents(backend))?;
+        let addresses = self.mesh.virtual_addresses()?;
+        let address = addresses
+            .get(ours::MEASURED)
+            .context("no virtual address")?;
+        let address = SocketAddr::new(address.parse()?, ours::PORT);
+        let pid = self.mesh.proxy_pid()?;
+        self.await_answer(OURS, address, &mut None)?;
+        self.ways.push(Way {
+            name: OURS.to_owned(),
+            address,
+            proxy: None,
+            pids: vec![pid],
+        });
+        Ok(())
     }
 
     /// A rival that is not there is told of, and the others are measured.
@@ -129,24 +137,7 @@ impl Stage {
         mut proxy: Option<Contender>,
         cpu: usize,
     ) -> anyhow::Result<()> {
-        let deadline = Instant::now() + PATIENCE;
-        let mut one = options(address);
-        (one.connections, one.requests) = (1, 1);
-        (one.warm_up, one.timeout) = (Duration::ZERO, Duration::from_secs(1));
-        one.duration = Duration::from_millis(100);
-        loop {
-            interrupt::check()?;
-            proxy.as_mut().map_or(Ok(()), Contender::check)?;
-            let found = self.exchange(one.clone(), address, &[])?;
-            if found.report.measured.answered() == 1 {
-                break;
-            }
-            if Instant::now() > deadline {
-                let words = proxy.as_ref().map(Contender::last_words);
-                let words = words.unwrap_or_default();
-                bail!("{name} does not answer at {address}{words}");
-            }
-        }
+        self.await_answer(name, address, &mut proxy)?;
         // Only now: what answers has started all it consists of.
         let pids = proxy.as_ref().map(Contender::pids).transpose()?;
         let pids = pids.unwrap_or_default();
@@ -162,6 +153,32 @@ impl Stage {
         Ok(())
     }
 
+    fn await_answer(
+        &mut self,
+        name: &str,
+        address: SocketAddr,
+        proxy: &mut Option<Contender>,
+    ) -> anyhow::Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut one = options(address);
+        (one.connections, one.requests) = (1, 1);
+        (one.warm_up, one.timeout) = (Duration::ZERO, Duration::from_secs(1));
+        one.duration = Duration::from_millis(100);
+        loop {
+            interrupt::check()?;
+            proxy.as_mut().map_or(Ok(()), Contender::check)?;
+            let found = self.exchange(one.clone(), address, &[])?;
+            if found.report.measured.answered() == 1 {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                let words = proxy.as_ref().map(Contender::last_words);
+                let words = words.unwrap_or_default();
+                bail!("{name} does not answer at {address}{words}");
+            }
+        }
+    }
+
     /// Every way, in its order.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.ways.iter().map(|way| way.name.as_str())
@@ -169,7 +186,7 @@ impl Stage {
 
     /// Those through a proxy.
     pub(super) fn proxies(&self) -> impl Iterator<Item = &str> {
-        let ways = self.ways.iter().filter(|way| way.proxy.is_some());
+        let ways = self.ways.iter().filter(|way| !way.pids.is_empty());
         ways.map(|way| way.name.as_str())
     }
 
@@ -187,7 +204,8 @@ impl Stage {
         }
         let name = self.ways[way].name.clone();
         let found = self.exchange(load, address, &pids);
-        let Exchanged { report, bill } = found.with_context(|| format!("a load over {name}"))?;
+        let Exchanged { report, bill } =
+            found.with_context(|| format!("a load over {name}{}", self.last_words(way)))?;
         let cpu_ns = bill.cpu_ns as f64 / report.completed.max(1) as f64;
         let good = report.measured.answers.get("2xx").copied().unwrap_or(0);
         Ok(Sample {
@@ -211,8 +229,12 @@ impl Stage {
         };
         let way = self.way(name)?;
         let all = self.warm_up + self.window + PATIENCE;
-        let mut command = Command::new(wrk);
+        let mut command = match name {
+            OURS => self.mesh.run_command("wrk"),
+            _ => Command::new("env"),
+        };
         command
+            .arg(wrk)
             .args(["--threads", "1", "--connections", "64", "--duration"])
             .arg(format!("{}s", all.as_secs()))
             .arg(format!("http://{}/items", way.address));
@@ -221,8 +243,9 @@ impl Stage {
             for_ms: self.window.as_millis() as u64,
             watched: way.pids.clone(),
         };
-        let wrk = Process::start("wrk", &mut command, self.folder.join("wrk.log"))?;
-        pin(wrk.pid(), self.generator_cpu)?;
+        let log = self.folder.join("wrk.log");
+        let start = || Process::start("wrk", &mut command, log);
+        let _wrk = start_pinned(self.generator_cpu, start)?;
         let attended: Attended = self.worker.ask(&task)?;
         let requests = attended.requests.max(1) as f64;
         Ok(Some(attended.bill.cpu_ns as f64 / requests))
@@ -237,6 +260,11 @@ impl Stage {
         let count = CallCount::begin(&pids, &self.folder)?;
         let report = self.exchange(load, address, &pids)?.report;
         Ok(count.end()? as f64 / report.measured.answered().max(1) as f64)
+    }
+
+    fn last_words(&self, way: usize) -> String {
+        let proxy = self.ways[way].proxy.as_ref();
+        proxy.map(Contender::last_words).unwrap_or_default()
     }
 
     fn way(&self, name: &str) -> anyhow::Result<&Way> {
