@@ -28,6 +28,8 @@ pub(crate) struct Batch {
     tail: &'static [u8],
     end: &'static [u8],
     trailers: Vec<u8>,
+    /// A copy of everything, where that is short.
+    joined: Vec<u8>,
 }
 
 impl Batch {
@@ -36,6 +38,9 @@ impl Batch {
 
     /// Most parts there are.
     pub(crate) const PARTS: usize = Self::PIECES + 4;
+
+    /// Up to so many bytes it costs less to copy the parts together than to have the kernel gather them.
+    const SHORT: usize = 4 << 10;
 
     /// Begins with nothing; keeps its memory.
     pub(crate) fn clear(&mut self) {
@@ -106,6 +111,24 @@ impl Batch {
     pub(crate) fn length(&self) -> usize {
         let around = self.tail.len() + self.trailers.len() + self.end.len();
         self.line_length + self.data + around
+    }
+
+    /// Copies everything together, `head` first, if that is short.
+    pub(crate) fn join(&mut self, head: &[u8], bytes: &[u8]) -> bool {
+        let is_short = head.len() + self.length() <= Self::SHORT;
+        if is_short {
+            let mut joined = std::mem::take(&mut self.joined);
+            joined.clear();
+            joined.extend_from_slice(head);
+            self.parts(bytes, |part| joined.extend_from_slice(part));
+            self.joined = joined;
+        }
+        is_short
+    }
+
+    /// What was copied together.
+    pub(crate) fn joined(&self) -> &[u8] {
+        &self.joined
     }
 
     /// Gives all parts in their order, some of them empty; `bytes` is the inbox.

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use selvedge_wire::ProtocolError;
 use selvedge_wire::http1::{Decoder, Event};
@@ -135,10 +135,15 @@ impl Flow<'_> {
                 .parts(self.inbox.bytes(), |part| replay.keep(part));
             replay.set_torn(true);
         }
+        let is_joined = self.batch.join(self.head, self.inbox.bytes());
         let mut written = 0;
         let mut result = Ok(());
         while written < length {
-            match poll_fn(|cx| self.poll_write(cx, written)).await {
+            let sent = poll_fn(|cx| match is_joined {
+                true => Pin::new(&mut self.to).poll_write(cx, &self.batch.joined()[written..]),
+                false => self.poll_write_parts(cx, written),
+            });
+            match sent.await.and_then(some) {
                 Ok(count) => written += count,
                 Err(error) => {
                     result = Err(error);
@@ -156,7 +161,12 @@ impl Flow<'_> {
         result
     }
 
-    fn poll_write(&mut self, cx: &mut Context<'_>, written: usize) -> Poll<io::Result<usize>> {
+    /// Has the kernel gather what lies in several places.
+    fn poll_write_parts(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: usize,
+    ) -> Poll<io::Result<usize>> {
         let mut slices = [IoSlice::new(&[]); Batch::PARTS + 1];
         let mut count = 0;
         let mut add = |part| {
@@ -167,14 +177,14 @@ impl Flow<'_> {
         self.batch.parts(self.inbox.bytes(), add);
         let mut left = &mut slices[..count];
         IoSlice::advance_slices(&mut left, written);
-        let to = Pin::new(&mut self.to);
-        let sent = match left {
-            [one] => to.poll_write(cx, one),
-            several => to.poll_write_vectored(cx, several),
-        };
-        match ready!(sent) {
-            Ok(0) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-            sent => Poll::Ready(sent),
-        }
+        Pin::new(&mut self.to).poll_write_vectored(cx, left)
+    }
+}
+
+/// A socket that takes nothing takes nothing any more.
+fn some(count: usize) -> io::Result<usize> {
+    match count {
+        0 => Err(io::ErrorKind::WriteZero.into()),
+        count => Ok(count),
     }
 }

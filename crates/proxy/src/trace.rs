@@ -82,12 +82,13 @@ fn random(rng: &mut Rng) -> u128 {
     u128::from(rng.next_u64()) << 64 | u128::from(rng.next_u64() | 1)
 }
 
-/// The last digits of `number`, as many as there is room for.
+/// The last digits of `number`, as many as there is room for; an even number of them.
 fn hex(room: &mut [u8], number: u128) {
-    let mut left = number;
-    for digit in room.iter_mut().rev() {
-        *digit = HEX[(left & 0xf) as usize];
-        left >>= 4;
+    let bytes = number.to_be_bytes();
+    let bytes = &bytes[bytes.len() - room.len() / 2..];
+    for (pair, byte) in room.chunks_exact_mut(2).zip(bytes) {
+        pair[0] = HEX[usize::from(byte >> 4)];
+        pair[1] = HEX[usize::from(byte & 0xf)];
     }
 }
 

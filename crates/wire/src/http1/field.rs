@@ -65,6 +65,11 @@ impl FieldName {
         known.map_or(Self::Other, |(_, this)| *this)
     }
 
+    /// A bit of its own.
+    pub(super) const fn bit(self) -> u32 {
+        1 << self as u32
+    }
+
     /// Whether it is between two neighbours and never passed on (RFC 9110, section 7.6.1).
     pub const fn is_hop_by_hop(self) -> bool {
         matches!(

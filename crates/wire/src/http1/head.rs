@@ -67,6 +67,8 @@ pub struct Head {
     pub(super) start: StartLine,
     pub(super) version: Version,
     pub(super) lines: Vec<Line>,
+    /// One bit for each name that is among them.
+    names: u32,
     length: usize,
 }
 
@@ -79,6 +81,7 @@ impl Default for Head {
             },
             version: Version::Http11,
             lines: Vec::new(),
+            names: 0,
             length: 0,
         }
     }
@@ -90,6 +93,11 @@ impl Head {
     /// The protocol version the message was sent with.
     pub fn version(&self) -> Version {
         self.version
+    }
+
+    /// Whether there is a line of this name: most are not there, and need not be looked for.
+    pub(super) fn has(&self, name: FieldName) -> bool {
+        self.names & name.bit() != 0
     }
 
     /// Its length in bytes.
@@ -172,6 +180,7 @@ impl Head {
         };
         self.length = bytes.len();
         self.lines.clear();
+        self.names = 0;
         self.read_fields(fields, bytes, limits)?;
         let message = Message::new(self, bytes);
         let forbidden = |field: Field<'_>| super::field::is_forbidden_in_trailers(field.name);
@@ -193,6 +202,7 @@ impl Head {
         }
         self.length = bytes.len();
         self.lines.clear();
+        self.names = 0;
         self.read_fields(fields, bytes, limits)
     }
 
@@ -224,8 +234,10 @@ impl Head {
                 return Err(ProtocolError::LineEnding);
             }
             let end = value_at.end as usize + blanks + 2;
+            let name = FieldName::of(field.name.as_bytes());
+            self.names |= name.bit();
             self.lines.push(Line {
-                name: FieldName::of(field.name.as_bytes()),
+                name,
                 name_at,
                 value_at,
                 line_at: Span::of(&bytes[name_at.start as usize..end], bytes),

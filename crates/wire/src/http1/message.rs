@@ -1,7 +1,7 @@
 //! A head with its bytes: start line, fields, and what they say of the connection.
 
 use super::field::FieldName;
-use super::head::{Head, StartLine, Version};
+use super::head::{Head, Line, StartLine, Version};
 
 /// A head together with its bytes.
 #[derive(Clone, Copy, Debug)]
@@ -86,8 +86,12 @@ impl<'a> Message<'a> {
     /// Values of one field, a line each.
     pub fn values(&self, name: FieldName) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         let bytes = self.bytes;
-        let lines = self.head.lines.iter();
+        let lines: &[Line] = match self.head.has(name) {
+            true => &self.head.lines,
+            false => &[],
+        };
         lines
+            .iter()
             .filter(move |line| line.name == name)
             .map(move |line| line.value_at.get(bytes))
     }

@@ -245,8 +245,11 @@ impl Stage {
         };
         let log = self.folder.join("wrk.log");
         let start = || Process::start("wrk", &mut command, log);
-        let _wrk = start_pinned(self.generator_cpu, start)?;
+        let mut wrk = start_pinned(self.generator_cpu, start)?;
         let attended: Attended = self.worker.ask(&task)?;
+        // `selvedge run` takes its program along, and nobody may load the origin beside the next.
+        wrk.terminate();
+        let _killed = wrk.wait()?;
         let requests = attended.requests.max(1) as f64;
         Ok(Some(attended.bill.cpu_ns as f64 / requests))
     }
