@@ -8,5 +8,6 @@ mod pieces;
 mod refused;
 mod script;
 mod seen;
+mod table;
 mod taken;
 mod written;

@@ -4,6 +4,7 @@ use selvedge_wire::Limits;
 use selvedge_wire::http1::{Answers, Decoder, Event};
 
 use crate::script::{Reads, transcript};
+use crate::table::{self, Claim};
 
 #[track_caller]
 fn check(reads: Reads, bytes: &str, want: &str) {
@@ -18,6 +19,19 @@ fn request(bytes: &str, want: &str) {
 
 fn response(answers: Answers, bytes: &str, want: &str) {
     check(Reads::Responses(answers), bytes, want);
+}
+
+#[test]
+fn requests_of_the_table_are_counted_as_it_says() {
+    for case in table::taken() {
+        let found = transcript(Reads::Requests, Limits::default(), &case.bytes, &[]);
+        let ends = found.text.lines().filter(|line| *line == "end").count();
+        assert_eq!(
+            (found.error, Claim::Taken(ends)),
+            (None, case.claim),
+            "{case:?}"
+        );
+    }
 }
 
 #[test]
