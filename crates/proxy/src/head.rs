@@ -1,6 +1,9 @@
 //! Heads as they go further: what came, without what is between two neighbours, changed as the rule
 //! says.
 
+use std::io::Write;
+use std::net::Ipv4Addr;
+
 use selvedge_model::{FieldChanges, Fields, HttpAction, HttpFilters, PathChange, Port};
 use selvedge_wire::http1::{Field, FieldName, Framing, Message, Start, Target, Version, write};
 
@@ -144,13 +147,15 @@ impl Fields for ByName<'_> {
     }
 }
 
-/// Puts the head of a request as it goes to an endpoint, but for the empty line at its end.
+/// Puts the head of a request as it goes to an endpoint, but for the empty line at its end. Its connection
+/// asked for the address and port `asked`.
 pub(crate) fn write_request(
     out: &mut Vec<u8>,
     request: &Message<'_>,
     filters: &HttpFilters,
     prefix_bytes: usize,
     trace: &Trace,
+    asked: (Ipv4Addr, Port),
 ) {
     let parts = Parts::of(request);
     let rewrite = match &filters.action {
@@ -172,6 +177,16 @@ pub(crate) fn write_request(
     let host = host.or(parts.authority);
     if let Some(host) = host {
         write::field(out, b"host", host);
+    } else if request.values(FieldName::Host).next().is_none() {
+        // HTTP/1.0 lets it be missing, HTTP/1.1 does not; what was asked for is then the connection's
+        // address (RFC 9112, sections 3.2 and 3.3).
+        let (address, port) = asked;
+        out.extend_from_slice(b"host: ");
+        match port.get() {
+            80 => write!(out, "{address}\r\n"),
+            port => write!(out, "{address}:{port}\r\n"),
+        }
+        .expect("memory takes everything");
     }
     let replaced = |field: &Field<'_>| match field.known {
         FieldName::Host => host.is_some(),

@@ -85,7 +85,15 @@ async fn phases(
         retry: rule.retry.as_ref(),
     };
     let mut admission = routing.node.admit(started, &mut worker.seat(), &call)?;
-    prepare(worker, scratch, &facts, rule, prefix_bytes, &trace);
+    prepare(
+        worker,
+        scratch,
+        &facts,
+        rule,
+        prefix_bytes,
+        &trace,
+        client.asked,
+    );
 
     // Exchange, until there is something to deliver.
     let exchange = Exchange {
@@ -180,10 +188,18 @@ fn prepare(
     rule: &Rule,
     prefix_bytes: usize,
     trace: &Trace,
+    asked: (Ipv4Addr, Port),
 ) {
     let mut out = std::mem::take(&mut scratch.to_upstream);
     let request = scratch.request();
-    head::write_request(&mut out, &request, &rule.filters, prefix_bytes, trace);
+    head::write_request(
+        &mut out,
+        &request,
+        &rule.filters,
+        prefix_bytes,
+        trace,
+        asked,
+    );
     trace.write_missing(&mut out, &request, &mut worker.rng());
     head::write_framing(&mut out, &request, facts.framing, Version::Http11);
     if facts.wants_upgrade {

@@ -195,6 +195,18 @@ fn old_clients_are_served_as_they_want() {
 }
 
 #[test]
+fn what_an_old_client_does_not_say_is_said_for_it() {
+    let origin = Origin::answering(|_| ok(""));
+    let path = Path::to(&[origin.address]);
+    path.get("GET / HTTP/1.0\r\n\r\n");
+    let request = origin.next();
+    let head = "GET / HTTP/1.1\r\nhost: 127.96.1.1\r\n";
+    assert!(request.starts_with(head), "{request}");
+    path.get("GET / HTTP/1.0\r\nHost: cart\r\n\r\n");
+    assert_eq!(origin.next().to_lowercase().matches("host: ").count(), 1);
+}
+
+#[test]
 fn pipelined_requests_are_answered_in_their_order() {
     let origin = Origin::answering(|request| ok(request.split(' ').nth(1).unwrap()));
     let path = Path::to(&[origin.address]);
