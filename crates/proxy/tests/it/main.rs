@@ -6,6 +6,8 @@ mod answers;
 mod corpus;
 mod dialect;
 mod faults;
+mod judges;
+mod lies;
 mod lifetime;
 mod malformed;
 mod metrics;
@@ -14,4 +16,6 @@ mod path;
 mod requests;
 mod resolver;
 mod streams;
+#[path = "../../../wire/tests/it/table.rs"]
+mod table;
 mod upstream;

@@ -115,8 +115,12 @@ impl Connection {
     }
 
     pub(crate) fn send(&mut self, bytes: &str) {
+        self.send_bytes(bytes.as_bytes());
+    }
+
+    pub(crate) fn send_bytes(&mut self, bytes: &[u8]) {
         // Whoever is served may be gone.
-        let _ = self.stream.write_all(bytes.as_bytes());
+        let _ = self.stream.write_all(bytes);
     }
 
     /// Sends nothing more.
