@@ -26,6 +26,10 @@ pub enum SocketKind {
     /// listening on 127.0.0.1, for IPv6 sockets of programs too. Several on one port (`SO_REUSEPORT`),
     /// over which the kernel spreads connections: one for each thread that is to serve them.
     Captured = 6,
+    /// Connections from outside to services and Gateways, which the kernel leads here from the ports
+    /// that are published or a Gateway's: TCP, of both families, listening on a loopback address. What
+    /// was meant is the port at which such a connection ends. As many as of `Captured`, as one group too.
+    Outside = 7,
 }
 
 impl SocketKind {
@@ -38,15 +42,23 @@ impl SocketKind {
     ];
 
     /// Every kind there is.
-    pub const ALL: [Self; 6] = {
+    pub const ALL: [Self; 7] = {
         let [udp4, udp6, tcp4, tcp6] = Self::RESOLVER;
-        [udp4, udp6, tcp4, tcp6, Self::Metrics, Self::Captured]
+        [
+            udp4,
+            udp6,
+            tcp4,
+            tcp6,
+            Self::Metrics,
+            Self::Captured,
+            Self::Outside,
+        ]
     };
 
     /// How many of this kind may travel at once.
     pub const fn most(self) -> usize {
         match self {
-            Self::Captured => 16,
+            Self::Captured | Self::Outside => 16,
             _ => 1,
         }
     }
@@ -173,23 +185,23 @@ mod tests {
     fn a_list_reads_back_and_leaves_the_first_frame() {
         let list = SocketList::new(SocketKind::ALL);
         let mut bytes = list.encode();
-        assert_eq!(bytes, b"SELV\x03\x06\x01\x02\x03\x04\x05\x06");
+        assert_eq!(bytes, b"SELV\x03\x07\x01\x02\x03\x04\x05\x06\x07");
         bytes.extend_from_slice(b"frame");
-        assert_eq!(SocketList::decode(&bytes), Ok((list, 12)));
+        assert_eq!(SocketList::decode(&bytes), Ok((list, 13)));
     }
 
     #[test]
     fn each_kind_comes_as_often_as_it_may_and_no_more() {
         let twenty = |kind| core::iter::repeat_n(kind, 20);
         let list = SocketList::new(SocketKind::ALL.into_iter().flat_map(twenty));
-        assert_eq!(list.kinds().len(), 5 + 16);
+        assert_eq!(list.kinds().len(), 5 + 2 * 16);
         let mut bytes = list.encode();
         assert_eq!(bytes.len(), SocketList::MAX_BYTES);
         assert_eq!(SocketList::decode(&bytes), Ok((list, bytes.len())));
         bytes[5] += 1;
-        bytes.push(6);
+        bytes.push(7);
         let too_many = SocketList::decode(&bytes);
-        assert_eq!(too_many, Err(SocketListError::Kind { byte: 6 }));
+        assert_eq!(too_many, Err(SocketListError::Kind { byte: 7 }));
     }
 
     #[test]
@@ -201,7 +213,7 @@ mod tests {
             (b"HTTP\x01\x00", SocketListError::Magic),
             (b"SELV\x01\x00", SocketListError::Version { theirs: 1 }),
             (b"SELV\x03\x01\x00", SocketListError::Kind { byte: 0 }),
-            (b"SELV\x03\x01\x07", SocketListError::Kind { byte: 7 }),
+            (b"SELV\x03\x01\x08", SocketListError::Kind { byte: 8 }),
             (b"SELV\x03\x02\x01\x01", SocketListError::Kind { byte: 1 }),
         ] {
             assert_eq!(SocketList::decode(bytes), Err(want), "{bytes:?}");

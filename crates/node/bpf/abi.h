@@ -11,7 +11,7 @@
 #define SELVEDGE_ABI_H
 
 /* Version of every layout below; part of the pin path. Any change here is a new number. */
-#define SV_LAYOUT 4
+#define SV_LAYOUT 5
 
 #define SV_REASONS 16
 #define SV_HISTOGRAM_BUCKETS 64
@@ -90,7 +90,7 @@ struct sv_published_key {
 };
 
 struct sv_published {
-	struct sv_service_key service;
+	struct sv_service_key service; /* all zero: a Gateway's, of which the proxy alone knows more */
 };
 
 /*
@@ -141,6 +141,7 @@ struct sv_owner {
 #define SV_DETAILED 16
 #define SV_PROXIED 32 /* as SV_RESOLVER, to where the proxy takes connections to services */
 #define SV_TOLD 64    /* ... and the proxy has accepted it, and knows whose it is */
+#define SV_SETTLED 128 /* led to an endpoint whose real port is also a published one: `settled` says so */
 
 /* Per socket (sk_storage). */
 struct sv_socket {
@@ -193,6 +194,12 @@ struct sv_departed {
 	__u16 pad;
 };
 
+/* A connection of this host that has been led to its endpoint. */
+struct sv_settled_key {
+	__u16 from; /* ports in network order */
+	__u16 to;
+};
+
 struct sv_in_flight {
 	__u32 now;
 	__u32 highest;
@@ -238,6 +245,8 @@ enum sv_counter {
 	SV_PUBLISHED_FULL,     /* listeners that found no room in `published_listeners` */
 	SV_UPSTREAM_UNSERVED,  /* connections of the proxy to workloads that do not listen */
 	SV_UPSTREAM_LIMITED,   /* ... refused because their service's connection limit is reached */
+	SV_GATEWAY_LED,        /* connections from outside to ports of Gateways, led to the proxy */
+	SV_GATEWAY_REFUSED,    /* ... refused because it was away */
 	SV_COUNTERS,
 };
 

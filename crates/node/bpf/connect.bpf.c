@@ -56,13 +56,15 @@ static __always_inline __u32 to_service(struct bpf_sock_addr *ctx, const struct 
 	return choose(service, &choice) ? 0 : choice.reason;
 }
 
-/* Notes that the record's socket goes to the service, and counts it; false where its connection limit is
- * reached. */
+/* Notes that the record's socket goes to the service, at `port`, and counts it; false where its connection
+ * limit is reached. */
 static __always_inline bool admit(struct sv_socket *record, const struct sv_service *service,
-				  __u8 protocol, bool proxied)
+				  __u8 protocol, __u16 port, bool proxied)
 {
 	struct sv_edge *edge;
 
+	if (protocol == IPPROTO_TCP && published_tcp(port))
+		record->flags |= SV_SETTLED;
 	if (proxied)
 		record->flags |= SV_PROXIED;
 	else if (service->flags & SV_SERVICE_LIMITED && protocol == IPPROTO_TCP &&
@@ -145,7 +147,7 @@ static __always_inline int route(struct bpf_sock_addr *ctx, const struct request
 	record->source = caller.service;
 	record->destination = 0;
 	record->flags = SV_ROUTED;
-	if (service && !admit(record, service, ask->key.protocol, proxied)) {
+	if (service && !admit(record, service, ask->key.protocol, to->port, proxied)) {
 		record->flags = 0;
 		return refuse(caller.service, service->id, CONNECTION_LIMIT);
 	}

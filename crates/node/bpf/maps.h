@@ -36,6 +36,7 @@ MAP(owners, BPF_MAP_TYPE_HASH, struct sv_owner_key, struct sv_owner, 65536, ON_D
 MAP(in_flight, BPF_MAP_TYPE_HASH, __u32, struct sv_in_flight, 65536, ON_DEMAND);
 MAP(datagrams, BPF_MAP_TYPE_LRU_HASH, struct sv_datagram_key, struct sv_datagram, 16384, 0);
 MAP(departed, BPF_MAP_TYPE_LRU_HASH, struct sv_departed_key, struct sv_departed, 4096, 0);
+MAP(settled, BPF_MAP_TYPE_LRU_HASH, struct sv_settled_key, __u8, 4096, 0);
 MAP(next_private, BPF_MAP_TYPE_ARRAY, __u32, __u32, 1, 0);
 
 /* Counters. */
@@ -67,5 +68,9 @@ struct {
 
 /* Listening sockets of workloads of published services; the kernel removes what closes. */
 MAP(published_listeners, BPF_MAP_TYPE_SOCKHASH, struct sv_listener_key, __u64, 16384, 0);
+
+/* Where the proxy takes connections from outside: one socket of its group, put there by the agent. The
+ * kernel removes what closes, so that none is there while the proxy is away. */
+MAP(outside_listener, BPF_MAP_TYPE_SOCKMAP, __u32, __u64, 1, 0);
 
 #endif

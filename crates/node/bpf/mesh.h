@@ -84,6 +84,14 @@ static __always_inline const struct sv_config *configuration(void)
 	return bpf_map_lookup_elem(&config, &zero);
 }
 
+/* The publication of a TCP port of this host. */
+static __always_inline struct sv_published *published_tcp(__u16 port)
+{
+	struct sv_published_key key = { .port = port, .protocol = IPPROTO_TCP };
+
+	return bpf_map_lookup_elem(&published, &key);
+}
+
 static __always_inline void count(__u32 index)
 {
 	__u64 *value = bpf_map_lookup_elem(&counters, &index);

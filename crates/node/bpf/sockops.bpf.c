@@ -2,8 +2,9 @@
 /*
  * TCP's own events: who listens, which connects succeed, when a connection ends.
  *
- * Hook: sockops, on the proxy's cgroup too, whose own connections hold slots. State changes are asked for only on listeners and on connections that hold a slot
- * or are counted in detail, since they cost a callback each.
+ * Hook: sockops, on the proxy's cgroup too, whose own connections hold slots. State changes are asked for
+ * only on listeners and on connections that hold a slot, are counted in detail or go to a real port that
+ * is published too, since they cost a callback each.
  * Returns: 1 always.
  * Absent: no TCP endpoint is seen to listen, so that services have no endpoints.
  */
@@ -68,12 +69,25 @@ static __always_inline void on_listen(struct bpf_sock_ops *ctx)
 	bpf_sock_ops_cb_flags_set(ctx, BPF_SOCK_OPS_STATE_CB_FLAG);
 }
 
+/* Of the two the kernel gives the remote one in network order, as the last two of four bytes. */
+static __always_inline struct sv_settled_key ports_of(struct bpf_sock_ops *ctx)
+{
+	return (struct sv_settled_key){ .from = bpf_htons(ctx->local_port),
+					.to = bpf_htons(bpf_ntohl(ctx->remote_port)) };
+}
+
 static __always_inline void on_connect(struct bpf_sock_ops *ctx)
 {
 	struct sv_socket *record = record_of(ctx);
+	struct sv_settled_key ports;
+	__u8 one = 1;
 
-	if (!record || !(record->slot || record->flags & SV_DETAILED))
+	if (!record || !(record->slot || record->flags & (SV_DETAILED | SV_SETTLED)))
 		return;
+	if (record->flags & SV_SETTLED) {
+		ports = ports_of(ctx);
+		bpf_map_update_elem(&settled, &ports, &one, BPF_ANY);
+	}
 	record->flags |= SV_SYN;
 	bpf_sock_ops_cb_flags_set(ctx, BPF_SOCK_OPS_STATE_CB_FLAG);
 }
@@ -135,6 +149,7 @@ static __always_inline void count_bytes(struct bpf_sock_ops *ctx, struct sv_edge
 static __always_inline void on_state(struct bpf_sock_ops *ctx, __u32 from, __u32 to)
 {
 	struct sv_edge_detail *detail;
+	struct sv_settled_key ports;
 	struct sv_socket *record;
 
 	if (to != TCP_CLOSE)
@@ -148,6 +163,10 @@ static __always_inline void on_state(struct bpf_sock_ops *ctx, __u32 from, __u32
 	}
 	settle_attempt(record);
 	give_back_slot(record);
+	if (record->flags & SV_SETTLED) {
+		ports = ports_of(ctx);
+		bpf_map_delete_elem(&settled, &ports);
+	}
 	if (!record->open || !__sync_lock_test_and_set(&record->open, 0))
 		return;
 	detail = detail_of(record);

@@ -23,21 +23,26 @@ static __always_inline int refuse(__u32 counter, int error)
 	return 0;
 }
 
-/* False where the limit is reached, or no record could be had to keep it by. */
-static __always_inline bool admit(struct bpf_sock *socket, __u32 service)
+/* False where the limit is reached, or no record could be had that is needed. */
+static __always_inline bool admit(struct bpf_sock *socket, __u32 service, __u16 port)
 {
 	struct sv_socket *record = bpf_sk_storage_get(&sockets, socket, 0, 0);
+	bool is_published = published_tcp(port);
 
 	if (record)
 		forget(record);
-	if (!bpf_map_lookup_elem(&limits, &service))
+	if (!is_published && !bpf_map_lookup_elem(&limits, &service))
 		return true;
 	if (!record)
 		record = bpf_sk_storage_get(&sockets, socket, 0, BPF_SK_STORAGE_GET_F_CREATE);
-	if (record)
-		return take_slot(record, service);
-	count(SV_RECORDS_FAILED);
-	return false;
+	if (!record) {
+		count(SV_RECORDS_FAILED);
+		return false;
+	}
+	/* It would be led back to the proxy. */
+	if (is_published)
+		record->flags |= SV_SETTLED;
+	return take_slot(record, service);
 }
 
 SEC("cgroup/connect6")
@@ -60,7 +65,7 @@ int sv_upstream_connect6(struct bpf_sock_addr *ctx)
 	if (!workload || !listener || (!listener->listening4 && !listener->listening6))
 		return refuse(SV_UPSTREAM_UNSERVED, ECONNREFUSED);
 	reach_listener(listener, true, &to);
-	if (!admit(socket, workload->service))
+	if (!admit(socket, workload->service, to.port))
 		return refuse(SV_UPSTREAM_LIMITED, EDQUOT);
 	set_user6(ctx, &to.address, to.port);
 	return 1;

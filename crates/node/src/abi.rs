@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Version of the layouts; part of the pin path.
-pub(crate) const LAYOUT: u32 = 4;
+pub(crate) const LAYOUT: u32 = 5;
 
 /// Slots for refusals per edge.
 pub(crate) const REASONS: usize = 16;
@@ -137,10 +137,12 @@ pub(crate) enum Counter {
     PublishedFull,
     UpstreamUnserved,
     UpstreamLimited,
+    GatewayLed,
+    GatewayRefused,
 }
 
 impl Counter {
-    pub(crate) const ALL: [Self; 16] = [
+    pub(crate) const ALL: [Self; 18] = [
         Self::EdgesFull,
         Self::ListenersFull,
         Self::RecordsFailed,
@@ -157,5 +159,7 @@ impl Counter {
         Self::PublishedFull,
         Self::UpstreamUnserved,
         Self::UpstreamLimited,
+        Self::GatewayLed,
+        Self::GatewayRefused,
     ];
 }

@@ -23,6 +23,7 @@ pub(crate) fn observe(kernel: &Kernel) -> Result<model::Observation, Error> {
         // Of the proxy's own connections: whose request it was is the proxy's to count.
         (model::Reason::NoEndpoint, Counter::UpstreamUnserved),
         (model::Reason::ConnectionLimit, Counter::UpstreamLimited),
+        (model::Reason::ProxyAway, Counter::GatewayRefused),
     ];
     Ok(model::Observation {
         age: Duration::ZERO,

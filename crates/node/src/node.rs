@@ -263,9 +263,28 @@ impl Node {
         if !self.kernel.has(UPSTREAM) || !self.kernel.has(ORIGIN) {
             proxy_port = 0;
         }
+        if proxy_port != 0 {
+            self.lead_from_outside_to(sockets)?;
+        }
         self.config.proxy_port = proxy_port.to_be();
         self.config.resolver_port = sockets::port_of(sockets, &SocketKind::RESOLVER).to_be();
         update(&self.kernel, "config", &0u32, &self.config)
+    }
+
+    /// Leads connections to ports that are published or a Gateway's to the sockets. The kernel takes a
+    /// group by one of it, and lets go of it when that is closed.
+    fn lead_from_outside_to(&self, sockets: &[(SocketKind, OwnedFd)]) -> Result<(), Error> {
+        let mut sockets = sockets.iter();
+        let Some((_, socket)) = sockets.find(|(kind, _)| *kind == SocketKind::Outside) else {
+            return Ok(());
+        };
+        let descriptor = socket.as_raw_fd().cast_unsigned();
+        update(
+            &self.kernel,
+            "outside_listener",
+            &0u32,
+            &u64::from(descriptor),
+        )
     }
 
     /// Hands sockets over `stream`, as the proxy expects it.

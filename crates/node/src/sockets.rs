@@ -110,6 +110,8 @@ pub fn make_sockets(mut stream: UnixStream) -> io::Result<()> {
     let request: Request = zerocopy::transmute!(request);
     let mut sockets = request.open_on(request.resolver_port, open_resolver)?;
     sockets.extend(request.open_on(request.proxy_port, open_captured)?);
+    // Nobody is led to its port, so that any does.
+    sockets.extend(request.open_on(0, open_outside)?);
     hand_over(&stream, &sockets)
 }
 
@@ -152,9 +154,16 @@ fn open_resolver(port: u16, beside: Beside) -> io::Result<Opened> {
     Ok(sockets)
 }
 
-/// One for each thread that the proxy has processors for.
 fn open_captured(port: u16, beside: Beside) -> io::Result<Opened> {
-    let kind = SocketKind::Captured;
+    open_group(SocketKind::Captured, port, beside)
+}
+
+fn open_outside(port: u16, beside: Beside) -> io::Result<Opened> {
+    open_group(SocketKind::Outside, port, beside)
+}
+
+/// One for each thread that the proxy has processors for.
+fn open_group(kind: SocketKind, port: u16, beside: Beside) -> io::Result<Opened> {
     // The proxy's own connections to workloads need such sockets: `Place::upstream_address`.
     if Socket::new(Domain::IPV6, Type::STREAM, None).is_err_and(|error| is_no_ipv6(&error)) {
         return Ok(Vec::new());
@@ -180,6 +189,8 @@ fn open_of(kind: SocketKind, port: u16, beside: Beside) -> io::Result<Socket> {
     // So that its senders' addresses have room for who they are; see `bpf/origin.bpf.c`.
     let mapped = SocketAddr::new(Ipv4Addr::LOCALHOST.to_ipv6_mapped().into(), port);
     let socket = match kind {
+        // The kernel leads callers over IPv6 to it too: `bpf/inbound.bpf.c`.
+        SocketKind::Outside => open(mapped, transport(kind), beside),
         SocketKind::DnsUdpV4 => match open(mapped, transport(kind), beside) {
             Err(error) if is_no_ipv6(&error) => open(address, transport(kind), beside),
             other => other,
@@ -204,7 +215,7 @@ pub(crate) fn listen(sockets: &[(SocketKind, OwnedFd)]) -> io::Result<()> {
 /// (`TcpExtListenOverflows`) and the caller's repeats.
 fn backlog(kind: SocketKind) -> i32 {
     match kind {
-        SocketKind::Captured => 4096,
+        SocketKind::Captured | SocketKind::Outside => 4096,
         _ => 1024,
     }
 }
@@ -231,7 +242,8 @@ fn transport(kind: SocketKind) -> (Type, Protocol) {
         SocketKind::DnsTcpV4
         | SocketKind::DnsTcpV6
         | SocketKind::Metrics
-        | SocketKind::Captured => (Type::STREAM, Protocol::TCP),
+        | SocketKind::Captured
+        | SocketKind::Outside => (Type::STREAM, Protocol::TCP),
     }
 }
 
@@ -319,16 +331,20 @@ mod tests {
         for (kind, socket) in &made {
             let socket = SockRef::from(socket);
             let address = socket.local_addr().unwrap().as_socket().unwrap();
-            let is_captured = *kind == SocketKind::Captured;
-            assert_eq!(address.port(), if is_captured { proxy } else { resolver });
+            let want = match kind {
+                SocketKind::Captured => proxy,
+                SocketKind::Outside => port_of(&made, &[SocketKind::Outside]),
+                _ => resolver,
+            };
+            assert_eq!(address.port(), want);
             assert_eq!(address.ip().to_canonical().is_ipv6(), is_ipv6(*kind));
             assert_eq!(socket.r#type().unwrap(), transport(*kind).0);
         }
-        let captured = made
-            .iter()
-            .filter(|(kind, _)| *kind == SocketKind::Captured);
         let threads = available_parallelism().map_or(1, usize::from);
-        assert_eq!(captured.count(), threads.min(16));
+        for group in [SocketKind::Captured, SocketKind::Outside] {
+            let of_group = made.iter().filter(|(kind, _)| *kind == group);
+            assert_eq!(of_group.count(), threads.min(16));
+        }
     }
 
     /// A socket that has no mark yet would be taken for a stranger's.
@@ -345,9 +361,11 @@ mod tests {
         });
         assert_eq!(ports(&again), ports(&first));
         let streams = || {
+            // Nobody finds those for outside by their port.
+            let is_told_apart = |kind| kind != SocketKind::Outside;
             again
                 .iter()
-                .filter(|(kind, _)| transport(*kind).0 == Type::STREAM)
+                .filter(move |(kind, _)| transport(*kind).0 == Type::STREAM && is_told_apart(*kind))
         };
         assert!(streams().all(|(_, socket)| !is_listening(socket)));
         listen(&again).unwrap();

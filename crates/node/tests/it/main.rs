@@ -12,6 +12,7 @@ mod child;
 mod direct;
 mod inbound;
 mod joined;
+mod outside;
 mod placement;
 mod ports;
 mod proxied;
