@@ -3,6 +3,7 @@
 //! The way out cannot fail. The way in checks everything, one resource at a time, and says in words
 //! what is wrong with it.
 
+mod gateways;
 mod requests;
 mod routes;
 

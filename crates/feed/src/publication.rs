@@ -200,6 +200,14 @@ impl Parts {
                 self.touched.insert(format!("TCPRoute {name}"));
             }
         }
+        for (name, gateway) in &next.gateways {
+            if base.and_then(|base| base.gateways.get(name)) != Some(gateway) {
+                let gateway = wire::gateways::Gateway::from(gateway);
+                let bytes = gateway.encoded_len();
+                self.part_for(bytes).gateways.push(gateway);
+                self.touched.insert(format!("Gateway {name}"));
+            }
+        }
     }
 
     fn add_removals(&mut self, base: &Snapshot, next: &Snapshot) {
@@ -237,6 +245,14 @@ impl Parts {
                 let bytes = removed.encoded_len();
                 self.part_for(bytes).removed_tcp_routes.push(removed);
                 self.touched.insert(format!("TCPRoute {name}"));
+            }
+        }
+        for name in base.gateways.keys() {
+            if !next.gateways.contains_key(name) {
+                let removed = wire::Name::from(name);
+                let bytes = removed.encoded_len();
+                self.part_for(bytes).removed_gateways.push(removed);
+                self.touched.insert(format!("Gateway {name}"));
             }
         }
     }

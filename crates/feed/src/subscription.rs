@@ -10,7 +10,8 @@ use alloc::vec::Vec;
 use core::net::Ipv4Addr;
 
 use selvedge_model::{
-    CgroupId, Generation, HttpRoute, RouteName, Service, ServiceName, Snapshot, TcpRoute, Workload,
+    CgroupId, Gateway, GatewayName, Generation, HttpRoute, RouteName, Service, ServiceName,
+    Snapshot, TcpRoute, Workload,
 };
 
 use crate::convert::{self, Defect};
@@ -56,6 +57,7 @@ struct Staged {
     workloads: Changes<CgroupId, Workload>,
     http_routes: Changes<RouteName, HttpRoute>,
     tcp_routes: Changes<RouteName, TcpRoute>,
+    gateways: Changes<GatewayName, Gateway>,
     ack: Ack,
 }
 
@@ -129,6 +131,7 @@ impl Staged {
             workloads: Changes::default(),
             http_routes: Changes::default(),
             tcp_routes: Changes::default(),
+            gateways: Changes::default(),
             ack: Ack {
                 generation,
                 ..Ack::default()
@@ -138,7 +141,7 @@ impl Staged {
 
     fn len(&self) -> usize {
         let things = self.services.len() + self.workloads.len();
-        things + self.http_routes.len() + self.tcp_routes.len()
+        things + self.http_routes.len() + self.tcp_routes.len() + self.gateways.len()
     }
 
     fn take_part(&mut self, part: &mut wire::Update) {
@@ -168,12 +171,18 @@ impl Staged {
             let name = RouteName::try_from(route.name.clone()).ok();
             take(&mut self.tcp_routes, &mut self.ack, resource, name, route);
         }
+        for gateway in part.gateways.drain(..) {
+            let resource = resource("Gateway", &gateway.name);
+            let name = GatewayName::try_from(gateway.name.clone()).ok();
+            take(&mut self.gateways, &mut self.ack, resource, name, gateway);
+        }
         self.services.remove(names(&mut part.removed_services));
         let cgroups = part.removed_workloads.drain(..);
         self.workloads.remove(cgroups.map(CgroupId));
         self.http_routes
             .remove(names(&mut part.removed_http_routes));
         self.tcp_routes.remove(names(&mut part.removed_tcp_routes));
+        self.gateways.remove(names(&mut part.removed_gateways));
     }
 
     /// Builds the new snapshot on what was there before.
@@ -185,6 +194,7 @@ impl Staged {
         self.workloads.apply(is_everything, &mut next.workloads);
         self.http_routes.apply(is_everything, &mut next.http_routes);
         self.tcp_routes.apply(is_everything, &mut next.tcp_routes);
+        self.gateways.apply(is_everything, &mut next.gateways);
         next.generation = self.generation;
         next.virtual_range = range;
         (next, self.ack)

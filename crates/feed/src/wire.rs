@@ -1,6 +1,7 @@
 //! The protobuf twins of what travels. Tags are never reused; what cannot be wrong is elsewhere:
 //! `convert` makes model types of these, `message` closed ones.
 
+pub(crate) mod gateways;
 pub(crate) mod routes;
 
 use alloc::boxed::Box;
@@ -63,6 +64,10 @@ pub(crate) struct Update {
     pub(crate) removed_http_routes: Vec<Name>,
     #[prost(message, repeated, tag = "14")]
     pub(crate) removed_tcp_routes: Vec<Name>,
+    #[prost(message, repeated, tag = "15")]
+    pub(crate) gateways: Vec<gateways::Gateway>,
+    #[prost(message, repeated, tag = "16")]
+    pub(crate) removed_gateways: Vec<Name>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

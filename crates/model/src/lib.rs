@@ -12,7 +12,9 @@
 extern crate alloc;
 
 mod diagnostic;
+mod gateway;
 mod histogram;
+mod hostname;
 pub mod http_text;
 mod instant;
 mod name;
@@ -28,7 +30,9 @@ mod snapshot;
 mod workload;
 
 pub use diagnostic::{Diagnostic, Origin};
+pub use gateway::{Gateway, GatewayListener, GatewayName, GatewayParent};
 pub use histogram::Histogram;
+pub use hostname::Hostname;
 pub use instant::Instant;
 pub use name::{Label, NameError, ServiceName};
 pub use observation::{
@@ -45,7 +49,8 @@ pub use route::{
     TextMatch, ValueMatch, WeightedBackend,
 };
 pub use route_table::{
-    Fields, HiddenMatch, Listener, MatchPlace, RequestHead, RouteTable, Rule, Selected, Spoken,
+    Entrance, Fields, HiddenMatch, Listener, MatchPlace, RequestHead, RouteTable, Rule, Selected,
+    Spoken,
 };
 pub use service::{AppProtocol, Endpoint, Place, Port, Protocol, Service, ServicePort, Way};
 pub use snapshot::{Generation, Snapshot};

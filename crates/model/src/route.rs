@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
 
-use crate::{Label, Pattern, Port, RetryPolicy, ServiceName};
+use crate::{GatewayParent, Hostname, Label, Pattern, Port, RetryPolicy, ServiceName};
 
 /// The full name of a route. Text form: `cart-canary.default`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,8 +28,12 @@ impl fmt::Display for RouteName {
 pub struct HttpRoute {
     /// Its name.
     pub name: RouteName,
-    /// Whose requests it is about.
+    /// The services whose requests it is about.
     pub parents: Vec<RouteParent>,
+    /// The Gateways whose requests it is about.
+    pub gateways: Vec<GatewayParent>,
+    /// The hosts that it is about where requests come in at a Gateway; none is all of the listener's.
+    pub hostnames: Vec<Hostname>,
     /// Its rules, in their order.
     pub rules: Vec<HttpRule>,
 }

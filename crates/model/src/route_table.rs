@@ -8,6 +8,7 @@
 //! comes out.
 
 mod build;
+mod entrance;
 mod head;
 mod hidden;
 mod rule;
@@ -20,6 +21,7 @@ use core::net::Ipv4Addr;
 use hashbrown::HashMap;
 
 use crate::{Backend, BackendIndex, Port, RouteIndex, ServiceName, Snapshot};
+pub use entrance::Entrance;
 pub use head::{Fields, RequestHead};
 pub use hidden::{HiddenMatch, MatchPlace};
 pub use rule::Rule;
@@ -29,6 +31,8 @@ use selection::Matches;
 #[derive(Debug, Default)]
 pub struct RouteTable {
     listeners: HashMap<(Ipv4Addr, Port), Listener>,
+    published: HashMap<Port, (Ipv4Addr, Port)>,
+    entrances: HashMap<Port, Entrance>,
     rules: Vec<Arc<Rule>>,
     backends: Vec<Backend>,
 }
@@ -48,6 +52,17 @@ impl RouteTable {
     /// What is known about connections to this virtual address and port.
     pub fn listener(&self, address: Ipv4Addr, port: Port) -> Option<&Listener> {
         self.listeners.get(&(address, port))
+    }
+
+    /// The virtual address and port that a TCP port of the host leads to, which is published for
+    /// callers outside the mesh.
+    pub fn published(&self, port: Port) -> Option<(Ipv4Addr, Port)> {
+        self.published.get(&port).copied()
+    }
+
+    /// What is known about connections from outside to this port of the host, where it is a Gateway's.
+    pub fn entrance(&self, port: Port) -> Option<&Entrance> {
+        self.entrances.get(&port)
     }
 
     /// Every rule, a [`RouteIndex`] being its place. The ends of listeners that no route is attached

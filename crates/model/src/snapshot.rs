@@ -4,7 +4,9 @@ use alloc::collections::BTreeMap;
 use core::fmt;
 use core::net::Ipv4Addr;
 
-use crate::{CgroupId, HttpRoute, RouteName, Service, ServiceName, TcpRoute, Workload};
+use crate::{
+    CgroupId, Gateway, GatewayName, HttpRoute, RouteName, Service, ServiceName, TcpRoute, Workload,
+};
 
 /// Version of the whole configuration; grows by one with every accepted change and never shrinks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -31,6 +33,8 @@ pub struct Snapshot {
     pub http_routes: BTreeMap<RouteName, HttpRoute>,
     /// Routes of connections by name.
     pub tcp_routes: BTreeMap<RouteName, TcpRoute>,
+    /// Gateways by name. A port is one Gateway's, and no service publishes it.
+    pub gateways: BTreeMap<GatewayName, Gateway>,
 }
 
 impl Snapshot {
@@ -43,6 +47,7 @@ impl Snapshot {
             workloads: BTreeMap::new(),
             http_routes: BTreeMap::new(),
             tcp_routes: BTreeMap::new(),
+            gateways: BTreeMap::new(),
         }
     }
 

@@ -16,6 +16,15 @@ pub(crate) struct Client {
     pub(crate) deadline: Deadline,
     /// The workload that connected; `None` is outside the mesh.
     pub(crate) source: Option<CgroupId>,
-    /// The virtual address and port it asked for.
-    pub(crate) asked: (Ipv4Addr, Port),
+    /// What it asked for.
+    pub(crate) asked: Asked,
+}
+
+/// What a connection was made to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// A service, by its virtual address and port.
+    Service(Ipv4Addr, Port),
+    /// A Gateway, by its port of the host.
+    Gateway(Port),
 }

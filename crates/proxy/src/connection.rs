@@ -6,11 +6,12 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use selvedge_model::{Port, Spoken};
+use selvedge_feed::SocketKind;
+use selvedge_model::{CgroupId, Port, Spoken};
 use tokio::net::TcpStream;
 
 use crate::buffer::Inbox;
-use crate::client::Client;
+use crate::client::{Asked, Client};
 use crate::deadline::Deadline;
 use crate::receiving::drain;
 use crate::relay::reset_at_close;
@@ -27,25 +28,30 @@ const LINGER: Duration = Duration::from_secs(2);
 /// How requests are served: [`crate::request::serve`], whose future has no name.
 pub(crate) type Serve<F> = fn(Rc<Worker>, Client) -> F;
 
-/// Serves a connection to its end. One that nobody led here, or to what is not served here, is closed
-/// at once: this is no open proxy.
+/// Serves a connection that came over a socket of this kind to its end. One that nobody led here, or to
+/// what is not served here, is closed at once: this is no open proxy.
 pub(crate) async fn serve<F>(
     worker: Rc<Worker>,
+    kind: SocketKind,
     stream: TcpStream,
     slots: Rc<Slots<F>>,
     serve_request: Serve<F>,
 ) where
     F: Future<Output = (Client, Next)>,
 {
-    let Some(mut client) = client(&worker, stream) else {
+    let Some(mut client) = client(&worker, kind, stream) else {
         return;
     };
-    let (address, port) = client.asked;
-    let routing = worker.routing(client.asked);
-    let listener = routing
-        .as_ref()
-        .and_then(|(routing, _)| routing.table.listener(address, port));
-    let spoken = listener.map(|listener| listener.spoken);
+    let Some((routing, _)) = worker.routing(client.asked) else {
+        return reset_at_close(&client.stream);
+    };
+    let spoken = match client.asked {
+        Asked::Service(address, port) => {
+            let listener = routing.table.listener(address, port);
+            listener.map(|it| it.spoken)
+        }
+        Asked::Gateway(_) => Some(Spoken::Http),
+    };
     drop(routing);
     match spoken {
         Some(Spoken::Http) => {}
@@ -74,19 +80,34 @@ pub(crate) async fn serve<F>(
     }
 }
 
-fn client(worker: &Worker, stream: TcpStream) -> Option<Client> {
-    let origin = worker.origin.of(&stream)?;
-    let IpAddr::V4(address) = origin.server.ip() else {
-        return None;
+fn client(worker: &Worker, kind: SocketKind, stream: TcpStream) -> Option<Client> {
+    let (source, asked) = match kind {
+        SocketKind::Outside => (None, from_outside(worker, &stream)?),
+        _ => from_program(worker, &stream)?,
     };
     stream.set_nodelay(true).ok()?;
     Some(Client {
         stream,
         inbox: Inbox::new(worker.buffers.clone()),
         deadline: Deadline::new(worker.clock),
-        source: Some(origin.workload),
-        asked: (address, Port::new(origin.server.port())?),
+        source,
+        asked,
     })
+}
+
+fn from_program(worker: &Worker, stream: &TcpStream) -> Option<(Option<CgroupId>, Asked)> {
+    let origin = worker.origin.of(stream)?;
+    let IpAddr::V4(address) = origin.server.ip() else {
+        return None;
+    };
+    let port = Port::new(origin.server.port())?;
+    Some((Some(origin.workload), Asked::Service(address, port)))
+}
+
+/// The kernel gives such a connection the port of the host that was reached.
+fn from_outside(worker: &Worker, stream: &TcpStream) -> Option<Asked> {
+    let reached = Port::new(stream.local_addr().ok()?.port())?;
+    worker.outside(reached)
 }
 
 /// Waits for the first bytes of a request; false where none came.

@@ -188,9 +188,8 @@ impl Discovery {
         {
             let (captured, resolver): (Sockets, Sockets) = sockets
                 .into_iter()
-                .partition(|(kind, _)| *kind == SocketKind::Captured);
-            let captured = captured.into_iter().map(|(_, socket)| socket);
-            self.workers.serve(captured.collect()).await;
+                .partition(|(kind, _)| matches!(kind, SocketKind::Captured | SocketKind::Outside));
+            self.workers.serve(captured).await;
             // Only a worker that has ended does not take them, and with it the process ends.
             let _ = self.commands.send(Command::Serve(resolver)).await;
         }

@@ -2,12 +2,12 @@
 //! says.
 
 use std::io::Write;
-use std::net::Ipv4Addr;
 
 use selvedge_model::{FieldChanges, Fields, HttpAction, HttpFilters, PathChange, Port};
 use selvedge_wire::http1::{Field, FieldName, Framing, Message, Start, Target, Version, write};
 
 use crate::batch::Coding;
+use crate::client::Asked;
 use crate::request::Next;
 use crate::trace::Trace;
 
@@ -148,14 +148,14 @@ impl Fields for ByName<'_> {
 }
 
 /// Puts the head of a request as it goes to an endpoint, but for the empty line at its end. Its connection
-/// asked for the address and port `asked`.
+/// was made to what was `asked`.
 pub(crate) fn write_request(
     out: &mut Vec<u8>,
     request: &Message<'_>,
     filters: &HttpFilters,
     prefix_bytes: usize,
     trace: &Trace,
-    asked: (Ipv4Addr, Port),
+    asked: Asked,
 ) {
     let parts = Parts::of(request);
     let rewrite = match &filters.action {
@@ -179,14 +179,16 @@ pub(crate) fn write_request(
         write::field(out, b"host", host);
     } else if request.values(FieldName::Host).next().is_none() {
         // HTTP/1.0 lets it be missing, HTTP/1.1 does not; what was asked for is then the connection's
-        // address (RFC 9112, sections 3.2 and 3.3).
-        let (address, port) = asked;
+        // address (RFC 9112, sections 3.2 and 3.3). A Gateway has many: then it is empty.
         out.extend_from_slice(b"host: ");
-        match port.get() {
-            80 => write!(out, "{address}\r\n"),
-            port => write!(out, "{address}:{port}\r\n"),
+        if let Asked::Service(address, port) = asked {
+            match port.get() {
+                80 => write!(out, "{address}"),
+                port => write!(out, "{address}:{port}"),
+            }
+            .expect("memory takes everything");
         }
-        .expect("memory takes everything");
+        out.extend_from_slice(b"\r\n");
     }
     let replaced = |field: &Field<'_>| match field.known {
         FieldName::Host => host.is_some(),

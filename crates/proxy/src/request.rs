@@ -4,17 +4,16 @@
 //! to deliver, and record. Both directions of an exchange live in this one task. Where it is dropped,
 //! the admission and the attempt give back what they hold.
 
-use std::net::Ipv4Addr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use selvedge_model::{HttpAction, Instant, Port, Reason, RequestHead, Rule, Selected};
+use selvedge_model::{HttpAction, Instant, Reason, RequestHead, Rule, Selected};
 use selvedge_resilience::{Call, Ending, Verdict};
 use selvedge_wire::http1::{Answers, Framing, Message, Version};
 use tokio::io::AsyncWriteExt;
 
-use crate::client::Client;
+use crate::client::{Asked, Client};
 use crate::exchange::{Exchange, Exchanged};
 use crate::head::{self, After, Facts, Parts};
 use crate::receiving::read_head;
@@ -160,13 +159,10 @@ async fn read(
 /// The rule for a request, and how long the prefix is that it matched.
 fn route<'r>(
     routing: &'r Routing,
-    (address, port): (Ipv4Addr, Port),
+    asked: Asked,
     request: &Message<'_>,
 ) -> Result<(&'r Rule, usize), Reply> {
-    let listener = routing
-        .table
-        .listener(address, port)
-        .ok_or(Reason::NoRoute)?;
+    let table = &routing.table;
     let parts = Parts::of(request);
     let head = RequestHead {
         method: head::method(request),
@@ -174,7 +170,14 @@ fn route<'r>(
         query: parts.query,
         fields: &head::ByName(*request),
     };
-    match listener.select(&head) {
+    let selected = match asked {
+        Asked::Service(address, port) => table.listener(address, port).map(|it| it.select(&head)),
+        Asked::Gateway(port) => {
+            let entrance = table.entrance(port);
+            entrance.map(|it| it.select(parts.host(request), &head))
+        }
+    };
+    match selected.unwrap_or(Selected::NoRoute) {
         Selected::Rule { rule, prefix_bytes } => Ok((rule, prefix_bytes)),
         Selected::NoRoute => Err(Reason::NoRoute.into()),
     }
@@ -188,7 +191,7 @@ fn prepare(
     rule: &Rule,
     prefix_bytes: usize,
     trace: &Trace,
-    asked: (Ipv4Addr, Port),
+    asked: Asked,
 ) {
     let mut out = std::mem::take(&mut scratch.to_upstream);
     let request = scratch.request();

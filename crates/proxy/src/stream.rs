@@ -8,7 +8,7 @@ use std::task::Poll;
 use selvedge_model::Reason;
 use selvedge_resilience::{Admission, Attempt, Call, Ending, Outcome, OutcomeKind, Verdict};
 
-use crate::client::Client;
+use crate::client::{Asked, Client};
 use crate::connect::connect;
 use crate::detect::{self, Spoken};
 use crate::exchange::CONNECT_TIME;
@@ -55,7 +55,10 @@ pub(crate) async fn detect(worker: &Rc<Worker>, client: &mut Client) -> bool {
 /// Connects to an endpoint, and to another where that cannot be done.
 async fn lead(worker: &Rc<Worker>, client: &Client) -> Result<Led, Reason> {
     let (routing, _) = worker.routing(client.asked).ok_or(Reason::NoRoute)?;
-    let listener = routing.table.listener(client.asked.0, client.asked.1);
+    let Asked::Service(address, port) = client.asked else {
+        return Err(Reason::NoRoute);
+    };
+    let listener = routing.table.listener(address, port);
     let rule = listener.ok_or(Reason::NoRoute)?.connection_rule();
     let random = worker.rng().next_u64();
     let destination = rule.pick((random >> 32) as u32).ok_or(Reason::NoBackend)?;

@@ -4,7 +4,6 @@
 use std::cell::{Cell, RefCell, RefMut};
 use std::future::Future;
 use std::io;
-use std::net::Ipv4Addr;
 use std::num::NonZeroUsize;
 use std::ops::Deref;
 use std::os::fd::OwnedFd;
@@ -22,10 +21,11 @@ use tokio::task::JoinSet;
 
 use crate::accept::accept;
 use crate::buffer::Buffers;
+use crate::client::Asked;
 use crate::clock::Clock;
 use crate::connection::{self, Serve};
 use crate::counters::Counters;
-use crate::handover;
+use crate::handover::{self, Sockets};
 use crate::origin::OriginSource;
 use crate::pool::{Destination, Pool, Upstream};
 use crate::request;
@@ -103,15 +103,32 @@ impl Worker {
         self.rng.borrow_mut()
     }
 
-    /// The routing for a connection to this address and port, and whether the port goes through the
-    /// proxy still. A connection whose port does not is served once more.
-    pub(crate) fn routing(&self, asked: (Ipv4Addr, Port)) -> Option<(Rc<Current>, bool)> {
+    /// The routing for a connection, and whether what it asked for goes through the proxy still. A
+    /// connection to a service's port that does not is served once more.
+    pub(crate) fn routing(&self, asked: Asked) -> Option<(Rc<Current>, bool)> {
         let current = self.current()?;
-        if current.table.listener(asked.0, asked.1).is_some() {
+        let (address, port) = match asked {
+            Asked::Service(address, port) => (address, port),
+            Asked::Gateway(port) => {
+                let is_there = current.table.entrance(port).is_some();
+                return is_there.then_some((current, true));
+            }
+        };
+        if current.table.listener(address, port).is_some() {
             return Some((current, true));
         }
-        let departed = current.of_departed(asked.0, asked.1)?;
+        let departed = current.of_departed(address, port)?;
         Some((Rc::new(Current(Arc::new(departed))), false))
+    }
+
+    /// What a connection from outside asks for, which has reached this port of the host.
+    pub(crate) fn outside(&self, reached: Port) -> Option<Asked> {
+        let current = self.current()?;
+        if current.table.entrance(reached).is_some() {
+            return Some(Asked::Gateway(reached));
+        }
+        let (address, port) = current.table.published(reached)?;
+        Some(Asked::Service(address, port))
     }
 
     fn current(&self) -> Option<Rc<Current>> {
@@ -168,7 +185,7 @@ async fn sweep(worker: Rc<Worker>) {
 #[derive(Debug)]
 pub(crate) enum Command {
     /// Serve these sockets, and the ones before no longer.
-    Serve(Vec<OwnedFd>),
+    Serve(Sockets),
     /// Are you alive?
     Probe(oneshot::Sender<()>),
 }
@@ -197,8 +214,9 @@ impl Workers {
     }
 
     /// Spreads the sockets over the workers. One that has ended takes none, and the process ends too.
-    pub(crate) async fn serve(&self, sockets: Vec<OwnedFd>) {
-        let mut shares: Vec<Vec<OwnedFd>> = self.0.iter().map(|_| Vec::new()).collect();
+    pub(crate) async fn serve(&self, sockets: Sockets) {
+        let mut shares: Vec<Sockets> = self.0.iter().map(|_| Vec::new()).collect();
+        // Those of one kind come one after the other.
         for (index, socket) in sockets.into_iter().enumerate() {
             shares[index % self.0.len()].push(socket);
         }
@@ -247,9 +265,9 @@ pub(crate) async fn work(worker: Worker, mut commands: mpsc::Receiver<Command>) 
             command = commands.recv() => match command {
                 Some(Command::Serve(sockets)) => {
                     let retired = std::mem::take(&mut serving);
-                    for socket in sockets {
+                    for (kind, socket) in sockets {
                         let (retire, retired) = oneshot::channel();
-                        listening.spawn_local(listen(worker.clone(), socket, retired));
+                        listening.spawn_local(listen(worker.clone(), kind, socket, retired));
                         serving.push(retire);
                     }
                     // The new ones are there before the old ones go.
@@ -273,6 +291,7 @@ pub(crate) async fn work(worker: Worker, mut commands: mpsc::Receiver<Command>) 
 
 async fn listen(
     worker: Rc<Worker>,
+    kind: SocketKind,
     socket: OwnedFd,
     retired: oneshot::Receiver<()>,
 ) -> io::Result<()> {
@@ -281,6 +300,7 @@ async fn listen(
     let admit = |stream: TcpStream| {
         let serving = connection::serve(
             worker.clone(),
+            kind,
             stream,
             slots.clone(),
             request::serve as Serve<_>,

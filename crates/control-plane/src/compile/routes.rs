@@ -89,6 +89,8 @@ impl<'a> Routes<'a> {
         let route = HttpRoute {
             name: name.clone(),
             parents: parents.into_iter().map(|parent| parent.says).collect(),
+            gateways: Vec::new(),
+            hostnames: Vec::new(),
             rules: spec.rules.clone(),
         };
         self.http.insert(name, route);

@@ -14,6 +14,7 @@ use selvedge_model::{
     TcpRoute, TextMatch, ValueMatch, WeightedBackend,
 };
 
+use super::gateways;
 use super::requests::nanos;
 use super::{Defect, at_most, collect, port, small};
 use crate::wire::{self, routes};
@@ -42,6 +43,8 @@ impl From<&HttpRoute> for routes::HttpRoute {
             name: (&route.name).into(),
             parents: route.parents.iter().map(Into::into).collect(),
             rules: route.rules.iter().map(Into::into).collect(),
+            gateways: route.gateways.iter().map(Into::into).collect(),
+            hostnames: route.hostnames.iter().map(ToString::to_string).collect(),
         }
     }
 }
@@ -56,6 +59,8 @@ impl TryFrom<routes::HttpRoute> for HttpRoute {
         Ok(Self {
             name: wire.name.try_into()?,
             parents: parents(wire.parents)?,
+            gateways: gateways::parents(wire.gateways)?,
+            hostnames: gateways::hostnames(wire.hostnames)?,
             rules: collect(wire.rules, HttpRule::try_from)?,
         })
     }

@@ -3,7 +3,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::Name;
+use super::{Name, gateways};
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct HttpRoute {
@@ -13,6 +13,10 @@ pub(crate) struct HttpRoute {
     pub(crate) parents: Vec<RouteParent>,
     #[prost(message, repeated, tag = "3")]
     pub(crate) rules: Vec<HttpRule>,
+    #[prost(message, repeated, tag = "4")]
+    pub(crate) gateways: Vec<gateways::Parent>,
+    #[prost(string, repeated, tag = "5")]
+    pub(crate) hostnames: Vec<String>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

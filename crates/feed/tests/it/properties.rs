@@ -126,10 +126,14 @@ fn workload() -> impl Strategy<Value = Workload> {
 }
 
 fn snapshots() -> impl Strategy<Value = Vec<Arc<Snapshot>>> {
-    let routes = (routes::http_routes(), routes::tcp_routes());
+    let routes = (
+        routes::http_routes(),
+        routes::tcp_routes(),
+        routes::gateways(),
+    );
     vec((services(), vec(workload(), 0..6), routes), 1..6).prop_map(|all| {
         let snapshot = |(index, (services, workloads, routes)): (usize, (_, Vec<Workload>, _))| {
-            let (http_routes, tcp_routes) = routes;
+            let (http_routes, tcp_routes, gateways) = routes;
             let workloads = workloads.into_iter().map(|w| (w.cgroup, w));
             Arc::new(Snapshot {
                 generation: Generation(u64::try_from(index).unwrap() + 1),
@@ -138,6 +142,7 @@ fn snapshots() -> impl Strategy<Value = Vec<Arc<Snapshot>>> {
                 workloads: workloads.collect(),
                 http_routes,
                 tcp_routes,
+                gateways,
             })
         };
         all.into_iter().enumerate().map(snapshot).collect()

@@ -11,10 +11,11 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use selvedge_feed::{Publication, Settings, Subscription};
 use selvedge_model::{
-    Backend, Backoff, Ejection, FieldChanges, Generation, HttpAction, HttpFilters, HttpMatch,
-    HttpRoute, HttpRule, Label, PathChange, PathMatch, Pattern, Port, Redirect, RequestPolicy,
-    RetryBudget, RetryPolicy, Rewrite, RouteName, RouteParent, ServiceName, Snapshot, TcpRoute,
-    TextMatch, Timeouts, ValueMatch, Way, WeightedBackend,
+    Backend, Backoff, Ejection, FieldChanges, Gateway, GatewayListener, GatewayName, GatewayParent,
+    Generation, Hostname, HttpAction, HttpFilters, HttpMatch, HttpRoute, HttpRule, Label,
+    PathChange, PathMatch, Pattern, Port, Redirect, RequestPolicy, RetryBudget, RetryPolicy,
+    Rewrite, RouteName, RouteParent, ServiceName, Snapshot, TcpRoute, TextMatch, Timeouts,
+    ValueMatch, Way, WeightedBackend,
 };
 
 use crate::script::deliver;
@@ -194,6 +195,36 @@ fn route_name(ServiceName { namespace, name }: ServiceName) -> RouteName {
     RouteName { namespace, name }
 }
 
+fn gateway_parent(rules: &[HttpRule]) -> GatewayParent {
+    let gateway: ServiceName = "edge".parse().unwrap();
+    GatewayParent {
+        gateway: GatewayName {
+            namespace: gateway.namespace,
+            name: gateway.name,
+        },
+        section: rules.first().and_then(|rule| rule.name.clone()),
+        port: Port::new(80 + rules.len() as u16),
+    }
+}
+
+pub(crate) fn gateways() -> impl Strategy<Value = BTreeMap<GatewayName, Gateway>> {
+    let hostname = select(vec!["", "a.example.com", "*.example.com"]);
+    let listener =
+        (label(), 1_u16.., hostname).prop_map(|(name, port, hostname)| GatewayListener {
+            name,
+            port: Port::new(port).unwrap(),
+            hostname: Hostname::new(hostname),
+        });
+    vec((service(), vec(listener, 0..3)), 0..3).prop_map(|gateways| {
+        let gateways = gateways.into_iter().map(|(name, listeners)| {
+            let ServiceName { namespace, name } = name;
+            let name = GatewayName { namespace, name };
+            (name.clone(), Gateway { name, listeners })
+        });
+        gateways.collect()
+    })
+}
+
 pub(crate) fn http_routes() -> impl Strategy<Value = BTreeMap<RouteName, HttpRoute>> {
     let route = (service(), parents(), vec(rule(), 0..3));
     vec(route, 0..3).prop_map(|routes| {
@@ -202,6 +233,8 @@ pub(crate) fn http_routes() -> impl Strategy<Value = BTreeMap<RouteName, HttpRou
             let route = HttpRoute {
                 name: name.clone(),
                 parents,
+                gateways: vec![gateway_parent(&rules)],
+                hostnames: vec![Hostname::new("*.example.com").unwrap()],
                 rules,
             };
             (name, route)
@@ -240,6 +273,8 @@ fn plain_route() -> HttpRoute {
     };
     HttpRoute {
         name: route_name("r".parse().unwrap()),
+        gateways: Vec::new(),
+        hostnames: Vec::new(),
         parents: vec![RouteParent {
             service,
             port: None,

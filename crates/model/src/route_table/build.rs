@@ -8,13 +8,15 @@ use alloc::vec::Vec;
 use core::net::Ipv4Addr;
 use core::time::Duration;
 
+use super::entrance::{ByHost, Entrance};
 use super::rule::{Share, Shares};
 use super::selection::Matches;
 use super::{Listener, RouteTable, Rule, Spoken};
 use crate::{
-    Backend, BackendIndex, HttpFilters, HttpRoute, HttpRule, Port, Protocol, RequestPolicy,
-    RetryPolicy, RouteIndex, RouteName, RouteParent, Service, ServiceName, ServicePort, Snapshot,
-    TcpRoute, Timeouts, Way, WeightedBackend,
+    Backend, BackendIndex, Gateway, GatewayListener, GatewayName, GatewayParent, Hostname,
+    HttpFilters, HttpRoute, HttpRule, Port, Protocol, RequestPolicy, RetryPolicy, RouteIndex,
+    RouteName, RouteParent, Service, ServiceName, ServicePort, Snapshot, TcpRoute, Timeouts, Way,
+    WeightedBackend,
 };
 
 pub(super) fn table(snapshot: &Snapshot) -> RouteTable {
@@ -35,6 +37,14 @@ pub(super) fn table(snapshot: &Snapshot) -> RouteTable {
             let tcp = tcp_routes.get(&at).and_then(|routes| routes.first());
             builder.add_listener(service, port, http, tcp.copied());
         }
+        let published = service.published.iter();
+        let published = published.map(|(outside, port)| (*outside, (service.address, *port)));
+        builder.table.published.extend(published);
+    }
+    let gateway_routes = gateway_routes(snapshot);
+    for gateway in snapshot.gateways.values() {
+        let routes = gateway_routes.get(&gateway.name);
+        builder.add_gateway(gateway, routes.map_or(&[][..], Vec::as_slice));
     }
     builder.table
 }
@@ -46,6 +56,34 @@ pub(super) fn routes_by_port(
     let mut routes: Vec<_> = snapshot.http_routes.values().collect();
     routes.sort_by(|one, other| compare(&one.name, &other.name));
     attached(snapshot, routes, |route| &route.parents)
+}
+
+/// HTTPRoutes that name each Gateway, in the order of their names, with how they name it.
+fn gateway_routes(
+    snapshot: &Snapshot,
+) -> BTreeMap<&GatewayName, Vec<(&HttpRoute, &GatewayParent)>> {
+    let mut routes: Vec<_> = snapshot.http_routes.values().collect();
+    routes.sort_by(|one, other| compare(&one.name, &other.name));
+    let mut named: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for route in routes {
+        for parent in &route.gateways {
+            let routes = named.entry(&parent.gateway).or_default();
+            routes.push((route, parent));
+        }
+    }
+    named
+}
+
+/// The hosts of a listener that a route is about.
+fn hosts(listener: &GatewayListener, route: &HttpRoute) -> Vec<Option<Hostname>> {
+    match (&listener.hostname, &route.hostnames[..]) {
+        (all, []) => alloc::vec![all.clone()],
+        (None, some) => some.iter().cloned().map(Some).collect(),
+        (Some(some), others) => {
+            let common = others.iter().filter_map(|other| some.intersect(other));
+            common.map(Some).collect()
+        }
+    }
 }
 
 /// As texts `namespace/name` are compared, which is not as their parts are: `-` comes before `/`.
@@ -90,8 +128,8 @@ struct Builder<'a> {
     snapshot: &'a Snapshot,
     table: RouteTable,
     backends: BTreeMap<Backend, BackendIndex>,
-    /// Rules made, by route, place in it, and service they are attached to.
-    http_rules: BTreeMap<(&'a RouteName, usize, &'a ServiceName), Arc<Rule>>,
+    /// Rules made, by route, place in it, and service they are attached to; none where it is Gateways.
+    http_rules: BTreeMap<(&'a RouteName, usize, Option<&'a ServiceName>), Arc<Rule>>,
 }
 
 impl<'a> Builder<'a> {
@@ -131,28 +169,64 @@ impl<'a> Builder<'a> {
     fn matches(&mut self, service: &'a Service, routes: &[&'a HttpRoute]) -> Matches {
         let mut matches = Matches::default();
         for route in routes {
-            for (place, rule) in route.rules.iter().enumerate() {
-                let ready = self.http_rule(service, &route.name, place, rule);
-                for http in &rule.matches {
-                    matches.add(http, &ready);
-                }
-            }
+            self.add_matches(Some(service), route, &mut matches);
         }
         matches.finish()
     }
 
+    fn add_matches(
+        &mut self,
+        service: Option<&'a Service>,
+        route: &'a HttpRoute,
+        matches: &mut Matches,
+    ) {
+        for (place, rule) in route.rules.iter().enumerate() {
+            let ready = self.http_rule(service, &route.name, place, rule);
+            for http in &rule.matches {
+                matches.add(http, &ready);
+            }
+        }
+    }
+
+    fn add_gateway(&mut self, gateway: &'a Gateway, routes: &[(&'a HttpRoute, &'a GatewayParent)]) {
+        let mut ports: BTreeMap<Port, BTreeMap<_, _>> = BTreeMap::new();
+        for listener in &gateway.listeners {
+            let mut by_host: BTreeMap<Option<Hostname>, (Matches, Option<&RouteName>)> =
+                BTreeMap::new();
+            let routes = routes
+                .iter()
+                .filter(|(_, parent)| parent.is_about(listener));
+            for (route, _) in routes {
+                for host in hosts(listener, route) {
+                    let (matches, last) = by_host.entry(host).or_default();
+                    // It may name the listener twice, or two hosts that come to the same.
+                    if last.replace(&route.name) != Some(&route.name) {
+                        self.add_matches(None, route, matches);
+                    }
+                }
+            }
+            let by_host = by_host.into_iter();
+            let by_host = by_host.map(|(host, (matches, _))| (host, matches.finish()));
+            let listeners = ports.entry(listener.port).or_default();
+            listeners.insert(listener.hostname.clone(), ByHost::new(by_host.collect()));
+        }
+        let entrances = ports.into_iter();
+        let entrances = entrances.map(|(port, listeners)| (port, Entrance::new(listeners)));
+        self.table.entrances.extend(entrances);
+    }
+
     fn http_rule(
         &mut self,
-        service: &'a Service,
+        service: Option<&'a Service>,
         route: &'a RouteName,
         place: usize,
         rule: &'a HttpRule,
     ) -> Arc<Rule> {
-        let key = (route, place, &service.name);
+        let key = (route, place, service.map(|service| &service.name));
         if let Some(made) = self.http_rules.get(&key) {
             return Arc::clone(made);
         }
-        let policy = Policy::of(service);
+        let policy = service.map(Policy::of).unwrap_or_default();
         let made = Made {
             name: http_rule_name(route, place, rule),
             filters: rule.filters.clone(),

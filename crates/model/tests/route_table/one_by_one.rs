@@ -57,6 +57,8 @@ fn routes() -> impl Strategy<Value = Vec<HttpRoute>> {
     let name = (select(vec!["a", "a-b", "b"]), select(vec!["x", "x-y"]));
     let one = (name, rules(), option::of(Just(80)));
     let one = one.prop_map(|((namespace, name), rules, only)| HttpRoute {
+        gateways: Vec::new(),
+        hostnames: Vec::new(),
         name: route_name(namespace, name),
         parents: vec![parent("cart", only), parent("cart", Some(81))],
         rules,

@@ -92,6 +92,8 @@ pub(crate) fn rule(matches: Vec<HttpMatch>) -> HttpRule {
 
 pub(crate) fn route(name: RouteName, rules: Vec<HttpRule>) -> HttpRoute {
     HttpRoute {
+        gateways: Vec::new(),
+        hostnames: Vec::new(),
         name,
         parents: vec![parent("cart", Some(80))],
         rules,

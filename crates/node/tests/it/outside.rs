@@ -110,7 +110,9 @@ fn a_published_port_goes_through_the_proxy_where_its_service_does() {
     let direct = caller.tell(&format!("ask {web}:80"));
     assert!(direct.starts_with(&pid), "{direct}");
     assert_eq!(bed.edge(Some(source), web).bypassed, 1);
-    assert!(eventually(|| ask(&mut outside, &addresses[0]).starts_with(&pid)));
+    assert!(eventually(
+        || ask(&mut outside, &addresses[0]).starts_with(&pid)
+    ));
     assert!(bed.edge(None, web).bypassed > 0);
 
     bed.service_mut("web").ports[0].way = Way::ProxyOnly;

@@ -106,7 +106,7 @@ impl Listeners {
                     listeners.push((address, listener));
                 }
                 // Not the resolver's: the feed thread has taken them out.
-                SocketKind::Metrics | SocketKind::Captured => {}
+                SocketKind::Metrics | SocketKind::Captured | SocketKind::Outside => {}
             }
         }
         let datagrams = [&v4, &v6].into_iter().flatten();

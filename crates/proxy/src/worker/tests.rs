@@ -177,7 +177,10 @@ fn a_warm_worker_allocates_nothing() {
     let worker = Worker::new(setting(endpoint), 0, 1);
     runtime.block_on(async {
         commands
-            .send(Command::Serve(vec![listener.into()]))
+            .send(Command::Serve(vec![(
+                SocketKind::Captured,
+                listener.into(),
+            )]))
             .await
             .unwrap();
         tokio::task::spawn_local(work(worker, received));
@@ -202,7 +205,13 @@ fn the_task_of_a_connection_is_small() {
         let address = listener.local_addr().unwrap();
         let stream = tokio::net::TcpStream::connect(address).await.unwrap();
         let slots = Rc::new(Slots::new());
-        let task = connection::serve(worker, stream, slots, request::serve as Serve<_>);
+        let task = connection::serve(
+            worker,
+            SocketKind::Captured,
+            stream,
+            slots,
+            request::serve as Serve<_>,
+        );
         assert!(size_of_val(&task) <= 512, "{} bytes", size_of_val(&task));
     });
 }

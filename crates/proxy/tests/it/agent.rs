@@ -31,6 +31,8 @@ pub(crate) struct Sockets {
     pub(crate) metrics: Option<TcpListener>,
     /// Where the kernel would lead connections to services.
     pub(crate) captured: TcpListener,
+    /// Where the kernel would lead connections from outside; here its own port is the one reached.
+    pub(crate) outside: TcpListener,
 }
 
 impl Sockets {
@@ -96,6 +98,7 @@ impl Sockets {
             tcp6: open(tcp6, Type::STREAM).into(),
             metrics: Some(open(metrics, Type::STREAM).into()),
             captured: open(captured, Type::STREAM).into(),
+            outside: TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap(),
         }
     }
 
@@ -109,10 +112,12 @@ impl Sockets {
         let mut kinds = SocketKind::RESOLVER.to_vec();
         descriptors.push(self.captured.as_fd());
         kinds.push(SocketKind::Captured);
+        descriptors.push(self.outside.as_fd());
+        kinds.push(SocketKind::Outside);
         descriptors.extend(self.metrics.as_ref().map(AsFd::as_fd));
         kinds.extend(self.metrics.as_ref().map(|_| SocketKind::Metrics));
         let list = SocketList::new(kinds);
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(6))];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(7))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
         assert!(ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)));
         let bytes = list.encode();

@@ -12,6 +12,7 @@ mod lifetime;
 mod malformed;
 mod metrics;
 mod origin;
+mod outside;
 mod path;
 mod requests;
 mod resolver;

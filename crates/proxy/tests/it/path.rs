@@ -1,7 +1,7 @@
 //! A service `cart` reached through the proxy, for tests.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 
 use selvedge_model::{
     AppProtocol, Endpoint, Generation, HttpRoute, Place, Port, Protocol, RequestPolicy, Service,
@@ -45,7 +45,16 @@ impl Path {
     }
 
     pub(crate) fn connect(&self) -> Client {
-        let proxy = self.mesh.sockets.captured.local_addr().unwrap();
+        Self::connect_at(&self.mesh.sockets.captured)
+    }
+
+    /// As from outside the mesh.
+    pub(crate) fn connect_from_outside(&self) -> Client {
+        Self::connect_at(&self.mesh.sockets.outside)
+    }
+
+    fn connect_at(proxy: &TcpListener) -> Client {
+        let proxy = proxy.local_addr().unwrap();
         let stream = TcpStream::connect(proxy).unwrap();
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
         stream.set_nodelay(true).unwrap();
