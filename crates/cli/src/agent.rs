@@ -200,8 +200,9 @@ async fn report_listening(node: &SharedNode, plane: &ControlPlane) -> anyhow::Re
     Ok(())
 }
 
-/// How often it is looked whether cgroups that Workloads name are there: they come and go with the
-/// units and containers that they belong to. No wake-up where none is named.
+/// How often it is looked whether cgroups that Workloads name are there, which come and go with the
+/// units and containers that they belong to, and whether a port that a Gateway lacks is free by now. No
+/// wake-up where there is neither.
 const SEARCH_PERIOD: Duration = Duration::from_secs(5);
 
 /// Brings every new generation to the kernel, and looks for the cgroups it names.
@@ -214,14 +215,15 @@ async fn follow_snapshots(
     let mut known = BTreeMap::new();
     loop {
         let names_any = report_named(&node, &plane, &mut known).await?;
+        let lacks_ports = node.lock().lacks_ports();
         let changed = snapshots.changed();
-        if !names_any {
+        if !names_any && !lacks_ports {
             changed.await?;
         } else if let Ok(changed) = timeout(SEARCH_PERIOD, changed).await {
             changed?;
         }
         let snapshot = snapshots.borrow_and_update().clone();
-        if *applied.borrow() == snapshot.generation {
+        if *applied.borrow() == snapshot.generation && !lacks_ports {
             continue;
         }
         match node.lock().apply(&snapshot) {

@@ -30,14 +30,19 @@ pub(crate) struct ServiceIntent {
 const CLUSTER_DOMAIN: &str = "cluster.local";
 
 impl Intent {
-    /// The entries for `snapshot`.
-    pub(crate) fn of(snapshot: &model::Snapshot) -> Self {
+    /// The entries for `snapshot`, where Gateways can have the ports that `is_held` says.
+    pub(crate) fn of(snapshot: &model::Snapshot, is_held: impl Fn(model::Port) -> bool) -> Self {
         let mut intent = Self::default();
         for service in snapshot.services.values() {
             intent.add_service(service);
         }
         for workload in snapshot.workloads.values() {
             intent.add_workload(snapshot, workload);
+        }
+        for port in gateway_ports(snapshot).filter(|port| is_held(*port)) {
+            let gateway = abi::Published { service: GATEWAY };
+            let key = published_key(port, model::Protocol::Tcp);
+            intent.published.insert(key, gateway);
         }
         intent.add_names(snapshot);
         intent
@@ -80,11 +85,7 @@ impl Intent {
         let udp = service.published_udp.iter();
         let udp = udp.map(|port| (model::Protocol::Udp, *port, *port));
         for (protocol, outside, inside) in tcp.chain(udp) {
-            let key = abi::PublishedKey {
-                port: outside.get().to_be(),
-                protocol: protocol.number(),
-                pad: 0,
-            };
+            let key = published_key(outside, protocol);
             let service = service_key(service, inside, protocol);
             self.published.insert(key, abi::Published { service });
         }
@@ -139,6 +140,28 @@ impl Intent {
                 }
             }
         }
+    }
+}
+
+/// What a Gateway's port leads to: no service, since that depends on the request.
+const GATEWAY: abi::ServiceKey = abi::ServiceKey {
+    address: abi::Address { octets: [0; 16] },
+    port: 0,
+    protocol: 0,
+    pad: 0,
+};
+
+/// The ports that Gateways are to have; one may come several times.
+pub(crate) fn gateway_ports(snapshot: &model::Snapshot) -> impl Iterator<Item = model::Port> {
+    let listeners = snapshot.gateways.values().flat_map(|it| &it.listeners);
+    listeners.map(|listener| listener.port)
+}
+
+pub(crate) fn published_key(port: model::Port, protocol: model::Protocol) -> abi::PublishedKey {
+    abi::PublishedKey {
+        port: port.get().to_be(),
+        protocol: protocol.number(),
+        pad: 0,
     }
 }
 

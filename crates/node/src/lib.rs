@@ -13,6 +13,7 @@ mod counters;
 mod ending;
 mod error;
 mod event;
+mod held;
 mod intent;
 mod kernel;
 mod neighbour;

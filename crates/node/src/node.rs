@@ -24,10 +24,11 @@ use crate::cgroup::{self, Relation, Tree};
 use crate::counters;
 use crate::ending::{self, Asked, Whom};
 use crate::error::Error;
-use crate::intent::Intent;
+use crate::held::Held;
+use crate::intent::{self, Intent};
 use crate::kernel::{Kernel, info, remove_tree};
 use crate::neighbour;
-use crate::object::{ORIGIN, Scope, UPSTREAM};
+use crate::object::{INBOUND, ORIGIN, Scope, UPSTREAM};
 use crate::sockets::{self, Beside};
 use crate::watch::{Events, Watches};
 
@@ -76,6 +77,8 @@ pub struct Node {
     generation: Option<Generation>,
     config: abi::Config,
     watches: Watches,
+    /// Ports of Gateways.
+    held: Held,
     /// Cgroups outside the mesh's tree that have been asked about.
     joined: BTreeMap<CgroupId, PathBuf>,
     /// Places of joined cgroups that have this agent's programs.
@@ -116,6 +119,7 @@ impl Node {
             generation: None,
             config,
             watches,
+            held: Held::default(),
             joined: BTreeMap::new(),
             current: BTreeSet::new(),
         })
@@ -130,13 +134,43 @@ impl Node {
         let newest = self.newest_generation()?.max(snapshot.generation);
         update(&self.kernel, "generation", &0u32, &newest.0)?;
         self.generation = None;
-        let publishes_more = self.applied.apply(&self.kernel, Intent::of(snapshot))?;
+        self.hold_ports(snapshot);
+        let intent = Intent::of(snapshot, |port| self.held.has(port));
+        let publishes_more = self.applied.apply(&self.kernel, intent)?;
         let joins_more = self.attach_joined(snapshot)?;
         if publishes_more || joins_more {
             self.kernel.seed()?;
         }
         self.generation = Some(snapshot.generation);
         Ok(())
+    }
+
+    /// Takes the ports of Gateways, and lets go of others.
+    fn hold_ports(&mut self, snapshot: &Snapshot) {
+        let has_inbound = self.kernel.has(INBOUND);
+        let ours = info(self.kernel.map("published")).map_or(0, |info| info.id);
+        let network = self.config.network;
+        let refuse = |port| {
+            if !has_inbound {
+                return Some(
+                    "this kernel cannot lead callers from outside to the proxy".to_owned(),
+                );
+            }
+            let key = intent::published_key(port, Protocol::Tcp);
+            let elsewhere = neighbour::publishes(&key, network, ours).unwrap_or(false);
+            elsewhere.then(|| "another mesh of this host has the port".to_owned())
+        };
+        self.held.hold(intent::gateway_ports(snapshot), refuse);
+    }
+
+    /// The ports of Gateways, and of those that cannot be had why.
+    pub fn gateway_ports(&self) -> BTreeMap<Port, Result<(), String>> {
+        self.held.states()
+    }
+
+    /// Whether a port of a Gateway could not be had. Applying the snapshot again tries it again.
+    pub fn lacks_ports(&self) -> bool {
+        self.held.lacks_any()
     }
 
     /// The newest generation that this agent or those before it since the last reboot have begun to
@@ -340,11 +374,7 @@ impl Node {
     /// Whether another mesh in this network namespace publishes the port. Nothing is reserved: of two
     /// meshes that ask at the same moment both may hear that it is free.
     pub fn is_published_elsewhere(&self, protocol: Protocol, port: Port) -> Result<bool, Error> {
-        let key = abi::PublishedKey {
-            port: port.get().to_be(),
-            protocol: protocol.number(),
-            pad: 0,
-        };
+        let key = intent::published_key(port, protocol);
         let ours = info(self.kernel.map("published")).map_or(0, |info| info.id);
         neighbour::publishes(&key, self.config.network, ours)
     }

@@ -49,6 +49,9 @@ pub(crate) const ORIGIN: &str = "origin";
 /// Leads the proxy's own connections to workloads.
 pub(crate) const UPSTREAM: &str = "upstream";
 
+/// Leads callers from outside.
+pub(crate) const INBOUND: &str = "inbound";
+
 /// Every feature, in the order in which their programs are to run at a shared hook: name look-ups
 /// are led before services are.
 pub(crate) static FEATURES: &[Feature] = &[
@@ -109,11 +112,11 @@ pub(crate) static FEATURES: &[Feature] = &[
         without: "the proxy reaches no workload; services that need it go without, or refuse where a rule would not be kept",
     },
     Feature {
-        name: "inbound",
+        name: INBOUND,
         object: object!("inbound"),
         scopes: &[Scope::Network],
         essential: false,
-        without: "private ports are reachable from off the host, and no TCP port can be published",
+        without: "private ports are reachable from off the host, and no TCP port can be published or be a Gateway's",
     },
     Feature {
         name: "seed",

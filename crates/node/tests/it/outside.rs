@@ -1,15 +1,18 @@
-//! Connections from outside to published ports of services that need the proxy are led there too;
+//! Connections from outside to published ports of services that need the proxy are led there too, and
+//! those to a Gateway's ports;
 //! what the mesh has led to an endpoint is not led once more.
 
 use std::io::Write;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::thread;
 
 use selvedge_feed::SocketKind;
-use selvedge_model::{Place, Port, Protocol, Reason, Way};
+use selvedge_model::{
+    Gateway, GatewayListener, GatewayName, Label, Place, Port, Protocol, Reason, Way,
+};
 use selvedge_node::Beside;
-use socket2::SockRef;
+use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::testbed::{Program, Testbed, eventually, local, maker};
 
@@ -148,4 +151,61 @@ fn the_proxy_reaches_a_replica_that_really_has_the_published_port() {
     // What it asks of the port itself is a call like any other's.
     let answer = ask(&mut outside, &format!("127.0.0.1:{port}"));
     assert_eq!(answer, format!("proxy {port}"));
+}
+
+#[test]
+fn a_gateway_has_its_port_while_nobody_else_has_and_the_proxy_is_there() {
+    let Some(mut bed) = Testbed::new("gateways") else {
+        return;
+    };
+    let numbers = [80, 18_212].map(|port| Port::new(port).unwrap());
+    let taken: SocketAddr = format!("127.0.0.1:{}", numbers[1]).parse().unwrap();
+    let stranger = TcpListener::bind(taken).unwrap();
+    let listener = |port| GatewayListener {
+        name: Label::new("http").unwrap(),
+        port,
+        hostname: None,
+    };
+    let gateway = Gateway {
+        name: GatewayName {
+            namespace: Label::default_namespace(),
+            name: Label::new("edge").unwrap(),
+        },
+        listeners: numbers.map(listener).to_vec(),
+    };
+    bed.snapshot.gateways.insert(gateway.name.clone(), gateway);
+    bed.apply();
+    let mut outside = Program::outside();
+    let open = format!("127.0.0.1:{}", numbers[0]);
+    assert_eq!(ask(&mut outside, &open), REFUSED);
+
+    let proxy = Proxy::start(&mut bed);
+    assert_eq!(ask(&mut outside, &open), "proxy 80");
+    assert_eq!(ask(&mut outside, "[::1]:80"), "proxy 80");
+    let state = |bed: &mut Testbed, port| bed.node().gateway_ports().remove(&port).unwrap();
+    assert_eq!(state(&mut bed, numbers[0]), Ok(()));
+    let why = state(&mut bed, numbers[1]).unwrap_err();
+    assert!(why.contains("in use"), "{why}");
+    // It keeps what it has.
+    stranger.set_nonblocking(true).unwrap();
+    let waiting = std::net::TcpStream::connect(taken).unwrap();
+    assert!(eventually(|| stranger.accept().is_ok()));
+    drop(waiting);
+    drop(stranger);
+    bed.apply();
+    assert_eq!(state(&mut bed, numbers[1]), Ok(()));
+    // Nobody takes the Gateway's port from it.
+    let thief = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    thief.set_reuse_address(true).unwrap();
+    let bound = thief.bind(&SocketAddr::from(([0, 0, 0, 0], 80)).into());
+    assert_eq!(bound.unwrap_err().kind(), std::io::ErrorKind::AddrInUse);
+
+    drop(proxy);
+    assert!(eventually(|| ask(&mut outside, &open) == REFUSED));
+    let refused = bed.node().observe().unwrap().refused;
+    assert!(refused[&Reason::ProxyAway] >= 2, "{refused:?}");
+
+    bed.snapshot.gateways.clear();
+    bed.apply();
+    TcpListener::bind("0.0.0.0:80").unwrap();
 }
