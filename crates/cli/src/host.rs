@@ -2,6 +2,7 @@
 
 mod publication;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -15,7 +16,7 @@ use selvedge_control_plane::{
     CgroupRef, Hint, Host, HostPlacement, Peer, PlacedCgroup, Problem, ProblemKind,
 };
 use selvedge_feed::SocketKind;
-use selvedge_model::{Generation, KernelStatus, Observation, Snapshot, WorkloadName};
+use selvedge_model::{Generation, KernelStatus, Observation, Port, Snapshot, WorkloadName};
 use selvedge_node::{Beside, Node, Sockets};
 use selvedge_telemetry::log;
 use tokio::sync::watch;
@@ -96,6 +97,10 @@ impl Host for NodeHost {
 
     fn kernel(&self) -> Result<KernelStatus, Problem> {
         self.node.lock().status().map_err(|error| failed(&error))
+    }
+
+    fn gateway_ports(&self) -> BTreeMap<Port, Result<(), String>> {
+        self.node.lock().gateway_ports()
     }
 
     fn observe(&self) -> Result<Observation, Problem> {

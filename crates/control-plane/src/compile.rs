@@ -7,20 +7,21 @@
 
 mod condition;
 mod endpoints;
+mod gateways;
 mod policies;
 mod routes;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use selvedge_model::{
-    CgroupId, Diagnostic, DnsSettings, Generation, Port, Protocol, Service, ServiceName, Snapshot,
-    Workload, WorkloadName,
+    CgroupId, Diagnostic, DnsSettings, GatewayName, Generation, Port, Protocol, Service,
+    ServiceName, Snapshot, Workload, WorkloadName,
 };
 
 use crate::address::VirtualRange;
 use crate::document::{
-    CgroupRef, Document, EndpointSlice, HttpRouteSpec, Kind, Publish, ServiceSpec, ServiceSpecPort,
-    Spec, TcpRouteSpec, WorkloadPlace, WorkloadSpec,
+    CgroupRef, Document, EndpointSlice, GatewaySpec, HttpRouteSpec, Kind, Publish, ServiceSpec,
+    ServiceSpecPort, Spec, TcpRouteSpec, WorkloadPlace, WorkloadSpec,
 };
 use condition::Findings;
 pub use condition::{Condition, ConditionReason};
@@ -98,6 +99,7 @@ pub fn compile<'a>(
     snapshot.workloads = workloads(&set, &policies);
     snapshot.http_routes = routes.http;
     snapshot.tcp_routes = routes.tcp;
+    snapshot.gateways = gateways::read(&set, &mut findings);
     routes::note_hidden_matches(&set, &snapshot, &mut findings);
     findings.into_result(snapshot)
 }
@@ -108,6 +110,7 @@ struct Set<'a> {
     workloads: BTreeMap<ServiceName, Vec<Instance<'a>>>,
     slices: BTreeMap<ServiceName, Vec<(&'a Document, &'a EndpointSlice)>>,
     policies: Vec<&'a Document>,
+    gateways: BTreeMap<GatewayName, (&'a Document, &'a GatewaySpec)>,
     http_routes: Vec<(&'a Document, &'a HttpRouteSpec)>,
     tcp_routes: Vec<(&'a Document, &'a TcpRouteSpec)>,
 }
@@ -130,6 +133,7 @@ impl<'a> Set<'a> {
             workloads: BTreeMap::new(),
             slices: BTreeMap::new(),
             policies: Vec::new(),
+            gateways: BTreeMap::new(),
             http_routes: Vec::new(),
             tcp_routes: Vec::new(),
         };
@@ -159,6 +163,11 @@ impl<'a> Set<'a> {
                         .push((document, spec));
                 }
                 Spec::TrafficPolicy(_) => set.policies.push(document),
+                Spec::Gateway(spec) => {
+                    if let Some(name) = gateways::gateway_name(document) {
+                        set.gateways.insert(name, (document, spec));
+                    }
+                }
                 Spec::HttpRoute(spec) => set.http_routes.push((document, spec)),
                 Spec::TcpRoute(spec) => set.tcp_routes.push((document, spec)),
                 Spec::RunPermission(_) => {}

@@ -9,6 +9,7 @@ mod cursor;
 mod duration;
 mod endpoint_slice;
 mod fields;
+mod gateway;
 mod http_route;
 mod key;
 mod metadata;
@@ -25,10 +26,11 @@ mod workload;
 use selvedge_model::{Diagnostic, Label, Origin};
 
 pub use endpoint_slice::{EndpointSlice, SliceEndpoint, SlicePort};
+pub use gateway::GatewaySpec;
 pub use http_route::HttpRouteSpec;
 pub use key::{Kind, ObjectKey};
 pub use metadata::Metadata;
-pub use route_refs::ParentRef;
+pub use route_refs::{ParentRef, ParentTarget};
 pub use run_permission::{RunPermission, RunRule, RunScope, Subject};
 pub use service::{ServiceSpec, ServiceSpecPort, TargetPort};
 pub use tcp_route::TcpRouteSpec;
@@ -125,7 +127,9 @@ pub enum Spec {
     EndpointSlice(EndpointSlice),
     /// An instance of a service.
     Workload(WorkloadSpec),
-    /// Which requests to services go where.
+    /// Ports of the host for callers outside the mesh.
+    Gateway(GatewaySpec),
+    /// Which requests go where.
     HttpRoute(HttpRouteSpec),
     /// Where connections to services go.
     TcpRoute(TcpRouteSpec),
@@ -141,6 +145,7 @@ impl Spec {
             Self::Service(spec) => spec.to_json(),
             Self::EndpointSlice(spec) => spec.to_json(),
             Self::Workload(spec) => spec.to_json(),
+            Self::Gateway(spec) => spec.to_json(),
             Self::HttpRoute(spec) => spec.to_json(&key.namespace_or_default()),
             Self::TcpRoute(spec) => spec.to_json(&key.namespace_or_default()),
             Self::TrafficPolicy(spec) => spec.to_json(),
@@ -305,6 +310,7 @@ fn read_one(cursor: &Cursor<'_>, file: &str, kind: Kind) -> Option<Document> {
         Kind::Service => fields.required("spec", service::read).map(Spec::Service),
         Kind::EndpointSlice => endpoint_slice::read(&fields).map(Spec::EndpointSlice),
         Kind::Workload => fields.required("spec", workload::read).map(Spec::Workload),
+        Kind::Gateway => fields.required("spec", gateway::read).map(Spec::Gateway),
         Kind::HttpRoute => fields
             .required("spec", |cursor| http_route::read(cursor, &namespace))
             .map(Spec::HttpRoute),

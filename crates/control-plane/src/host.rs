@@ -1,6 +1,7 @@
 //! What the API needs from the node. The wiring in `cli` implements it; the planes never name each
 //! other.
 
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -34,6 +35,9 @@ pub trait Host: Send + Sync + 'static {
 
     /// The kernel path at this moment.
     fn kernel(&self) -> Result<KernelStatus, Problem>;
+
+    /// The ports of the host that Gateways are to have, and of those that they have not why.
+    fn gateway_ports(&self) -> BTreeMap<Port, Result<(), String>>;
 
     /// What the kernel path counted.
     fn observe(&self) -> Result<Observation, Problem>;

@@ -24,10 +24,11 @@ pub use api::{Api, Down};
 pub use check::check;
 pub use compile::{Compiled, Condition, ConditionReason, Facts, compile};
 pub use document::{
-    CgroupRef, Document, EndpointSlice, HttpRouteSpec, Kind, Metadata, ObjectKey, ParentRef,
-    Parsed, PolicyTarget, Publish, ResolverSpec, RunPermission, RunRule, RunScope, ServiceSpec,
-    ServiceSpecPort, SliceEndpoint, SlicePort, SourceFile, Spec, Subject, TargetPort, TcpRouteSpec,
-    TrafficPolicy, Weight, WorkloadPlace, WorkloadPort, WorkloadSpec, parse,
+    CgroupRef, Document, EndpointSlice, GatewaySpec, HttpRouteSpec, Kind, Metadata, ObjectKey,
+    ParentRef, ParentTarget, Parsed, PolicyTarget, Publish, ResolverSpec, RunPermission, RunRule,
+    RunScope, ServiceSpec, ServiceSpecPort, SliceEndpoint, SlicePort, SourceFile, Spec, Subject,
+    TargetPort, TcpRouteSpec, TrafficPolicy, Weight, WorkloadPlace, WorkloadPort, WorkloadSpec,
+    parse,
 };
 pub use host::{Hint, Host, HostPlacement, Peer, PlacedCgroup};
 pub use metrics::Metrics;

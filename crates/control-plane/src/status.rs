@@ -3,6 +3,7 @@
 //! Read from what is known already; nothing is asked of the proxy. Read next: `wire.rs` for the
 //! report's fields.
 
+mod gateways;
 mod routed;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,6 +40,8 @@ pub(crate) fn report(api: &Api) -> StatusReport {
         next: hint.next,
     }));
     let routed = Routed::of(&view);
+    let held = api.host.gateway_ports();
+    warnings.extend(gateways::warnings(&view.snapshot, &held));
     let services = view.snapshot.services.values();
     let workloads = view.snapshot.workloads.values();
     StatusReport {
@@ -57,6 +60,7 @@ pub(crate) fn report(api: &Api) -> StatusReport {
                 ..service_report(it, &view.snapshot, &liveness)
             })
             .collect(),
+        gateways: gateways::reports(&view.snapshot, &held, health.is_connected),
         workloads: workloads.map(|it| workload_report(it, &liveness)).collect(),
         refused: observed.as_ref().map(refused).unwrap_or_default(),
         bypassed: observed.as_ref().map(bypassed).unwrap_or_default(),

@@ -191,6 +191,9 @@ pub struct StatusReport {
     pub kernel: KernelReport,
     /// Services, by name.
     pub services: Vec<ServiceReport>,
+    /// Gateways, by name.
+    #[serde(default)]
+    pub gateways: Vec<GatewayReport>,
     /// Workloads of this host, by name.
     pub workloads: Vec<WorkloadReport>,
     /// Refusals so far, by reason, of all edges together.
@@ -340,6 +343,32 @@ pub struct ServiceReport {
     /// The objects for which its connections come through the proxy, as `HTTPRoute cart.default`.
     #[serde(default)]
     pub proxied_by: Vec<String>,
+}
+
+/// A Gateway.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GatewayReport {
+    /// Its own name.
+    pub name: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its listeners.
+    pub listeners: Vec<GatewayListenerReport>,
+}
+
+/// A listener of a Gateway.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GatewayListenerReport {
+    /// Its name.
+    pub name: String,
+    /// The port of the host.
+    pub port: u16,
+    /// The hosts it is about, where not all.
+    pub hostname: Option<String>,
+    /// `serving`, `proxy away`, `starting`, or why its port cannot be had.
+    pub state: String,
 }
 
 /// A port of a service.

@@ -111,6 +111,9 @@ fn says(item: &Value) -> String {
                 place.map(text).unwrap_or_default()
             )
         }
+        Some("Gateway") => list(&spec["listeners"], |listener| {
+            format!("{}:{}", text(&listener["name"]), listener["port"])
+        }),
         Some("HTTPRoute" | "TCPRoute") => {
             let rules = spec["rules"].as_array().map_or(0, Vec::len);
             let parents = list(&spec["parentRefs"], |parent| text(&parent["name"]));

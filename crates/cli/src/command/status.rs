@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use selvedge_control_plane::wire::{
-    ConfigurationReport, KernelReport, ProxyReport, ServiceReport, StatusReport,
+    ConfigurationReport, GatewayReport, KernelReport, ProxyReport, ServiceReport, StatusReport,
 };
 
 use crate::client;
@@ -55,6 +55,7 @@ fn text(report: &StatusReport) -> String {
     configuration(&mut text, &report.configuration);
     kernel(&mut text, &report.kernel);
     services(&mut text, &report.services);
+    gateways(&mut text, &report.gateways);
     workloads(&mut text, report);
     warnings(&mut text, report);
     text
@@ -227,6 +228,26 @@ fn services(text: &mut String, services: &[ServiceReport]) {
     }
     text.push_str(&table.into_text());
     notes(text, services);
+}
+
+fn gateways(text: &mut String, gateways: &[GatewayReport]) {
+    if gateways.is_empty() {
+        return;
+    }
+    text.push('\n');
+    let mut table = Table::new(&["GATEWAY", "LISTENER", "PORT", "HOSTS", "STATE"]);
+    for gateway in gateways {
+        for listener in &gateway.listeners {
+            table.row([
+                format!("{}.{}", gateway.name, gateway.namespace),
+                listener.name.clone(),
+                listener.port.to_string(),
+                listener.hostname.clone().unwrap_or_else(|| "*".to_owned()),
+                listener.state.clone(),
+            ]);
+        }
+    }
+    text.push_str(&table.into_text());
 }
 
 fn notes(text: &mut String, services: &[ServiceReport]) {

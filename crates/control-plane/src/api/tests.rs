@@ -67,6 +67,10 @@ impl Host for FakeHost {
         Ok(KernelStatus::default())
     }
 
+    fn gateway_ports(&self) -> BTreeMap<Port, Result<(), String>> {
+        BTreeMap::new()
+    }
+
     fn observe(&self) -> Result<Observation, Problem> {
         Ok(self.observation.lock().unwrap().clone())
     }

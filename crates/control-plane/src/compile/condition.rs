@@ -33,6 +33,8 @@ pub enum ConditionReason {
     RequestsUnseen,
     /// No request ever gets one of its matches.
     MatchHidden,
+    /// A Gateway that a route names has nothing for it.
+    NotAttached,
 }
 
 impl ConditionReason {
@@ -51,6 +53,9 @@ impl ConditionReason {
             Self::RequestsUnseen => {
                 "offer HTTP/1.1 on the port and say `appProtocol: http`, or leave it at that"
             }
+            Self::NotAttached => {
+                "compare its parentRefs and hostnames with the listeners of the Gateway"
+            }
             Self::MatchHidden => "say in one of the two what tells their requests apart",
         }
     }
@@ -65,6 +70,7 @@ impl ConditionReason {
             Self::BalancedPerConnection => "BalancedPerConnection",
             Self::RequestsUnseen => "RequestsUnseen",
             Self::MatchHidden => "MatchHidden",
+            Self::NotAttached => "NotAttached",
         }
     }
 }

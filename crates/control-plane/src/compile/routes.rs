@@ -8,13 +8,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use selvedge_model::{
-    HiddenMatch, HttpRoute, Label, Port, Protocol, RouteName, RouteParent, RouteTable, ServiceName,
-    ServicePort, Snapshot, TcpRoute, Way, WeightedBackend,
+    GatewayParent, HiddenMatch, HttpRoute, Label, Port, Protocol, RouteName, RouteParent,
+    RouteTable, ServiceName, ServicePort, Snapshot, TcpRoute, Way, WeightedBackend,
 };
 
+use super::gateways;
 use super::policies::Policy;
 use super::{ConditionReason, Findings, Set};
-use crate::document::{Document, HttpRouteSpec, ParentRef, ServiceSpecPort, TcpRouteSpec};
+use crate::document::{
+    Document, HttpRouteSpec, ParentRef, ParentTarget, ServiceSpecPort, TcpRouteSpec,
+};
 
 /// All routes, and what they are attached to.
 #[derive(Default)]
@@ -75,6 +78,7 @@ impl<'a> Routes<'a> {
         spec: &HttpRouteSpec,
         findings: &mut Findings,
     ) {
+        let gateways = gateway_parents(set, document, spec, findings);
         let parents = parents(set, document, &spec.parents, findings);
         for parent in &parents {
             refuse_unreadable(set, document, parent, findings);
@@ -83,14 +87,15 @@ impl<'a> Routes<'a> {
         for (place, rule) in spec.rules.iter().enumerate() {
             note_missing_backends(set, document, place, &rule.backends, findings);
         }
-        let Some(name) = route_name(document).filter(|_| !parents.is_empty()) else {
+        let is_attached = !parents.is_empty() || !gateways.is_empty();
+        let Some(name) = route_name(document).filter(|_| is_attached) else {
             return;
         };
         let route = HttpRoute {
             name: name.clone(),
             parents: parents.into_iter().map(|parent| parent.says).collect(),
-            gateways: Vec::new(),
-            hostnames: Vec::new(),
+            gateways,
+            hostnames: spec.hostnames.clone(),
             rules: spec.rules.clone(),
         };
         self.http.insert(name, route);
@@ -205,7 +210,32 @@ fn route_name(document: &Document) -> Option<RouteName> {
     Some(RouteName { namespace, name })
 }
 
-/// The parents that are there; of the others it is said that they are not. One that is asked for by
+/// The Gateways that have something for the route; of the others it is said why they have not.
+fn gateway_parents(
+    set: &Set<'_>,
+    document: &Document,
+    spec: &HttpRouteSpec,
+    findings: &mut Findings,
+) -> Vec<GatewayParent> {
+    let mut accepted = Vec::new();
+    for (place, parent) in spec.parents.iter().enumerate() {
+        let ParentTarget::Gateway(gateway) = &parent.target else {
+            continue;
+        };
+        let path = format!("spec.parentRefs[{place}]");
+        let says = GatewayParent {
+            gateway: gateway.clone(),
+            section: parent.section.clone(),
+            port: parent.port,
+        };
+        if gateways::is_accepted(set, document, &path, &says, &spec.hostnames, findings) {
+            accepted.push(says);
+        }
+    }
+    accepted
+}
+
+/// The services that are there; of the others it is said that they are not. One that is asked for by
 /// its number is attached before it is there.
 fn parents(
     set: &Set<'_>,
@@ -215,16 +245,19 @@ fn parents(
 ) -> Vec<Parent> {
     let mut parents = Vec::new();
     for (place, parent) in refs.iter().enumerate() {
+        let ParentTarget::Service(service) = &parent.target else {
+            continue;
+        };
         let path = format!("spec.parentRefs[{place}]");
-        let Some((_, spec)) = set.services.get(&parent.service) else {
-            findings.missing_service(document, &path, &parent.service);
+        let Some((_, spec)) = set.services.get(service) else {
+            findings.missing_service(document, &path, service);
             continue;
         };
         let mut port = parent.port;
         if parent.port.is_some() || parent.section.is_some() {
             let meant = spec.ports.iter().find(|port| is_meant(parent, port));
             if meant.is_none() {
-                let message = format!("there is no TCP port {}", describe(parent));
+                let message = format!("there is no TCP port {}", describe(service, parent));
                 findings.condition(document, ConditionReason::PortMissing, &path, message);
                 if parent.section.is_some() {
                     continue;
@@ -232,7 +265,7 @@ fn parents(
             }
             port = port.or(meant.map(|port| port.port));
         }
-        let service = parent.service.clone();
+        let service = service.clone();
         let says = RouteParent { service, port };
         parents.push(Parent { path, says });
     }
@@ -246,14 +279,14 @@ fn is_meant(parent: &ParentRef, port: &ServiceSpecPort) -> bool {
 }
 
 /// The port in words, as `80 called `http` of service cart.default`.
-fn describe(parent: &ParentRef) -> String {
+fn describe(service: &ServiceName, parent: &ParentRef) -> String {
     let number = parent.port.map(|port| format!("{port} "));
     let name = parent
         .section
         .as_ref()
         .map(|name| format!("called `{name}` "));
     let (number, name) = (number.unwrap_or_default(), name.unwrap_or_default());
-    format!("{number}{name}of service {}", parent.service)
+    format!("{number}{name}of service {service}")
 }
 
 /// Requests are seen in HTTP/1.1 only, and only where nobody has encrypted it.

@@ -1,5 +1,6 @@
 //! Claims: endpoints come from every source in a fixed order; contradictions are errors, all at
 //! once; incomplete objects are conditions and hurt nobody else.
+mod gateways;
 mod routes;
 
 use std::net::Ipv4Addr;

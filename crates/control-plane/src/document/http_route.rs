@@ -1,7 +1,7 @@
-//! `gateway.networking.k8s.io/v1/HTTPRoute`: which requests to services go where, and what is done
-//! to them.
+//! `gateway.networking.k8s.io/v1/HTTPRoute`: which requests go where, and what is done to
+//! them.
 //!
-//! Read as Gateway API has it for parents of kind Service; what it has and we do not is refused with
+//! Read as Gateway API has it for parents of kind Service and Gateway; what it has and we do not is refused with
 //! the reason. Read next: `http_route/matches.rs`, `http_route/filters.rs`, `route_refs.rs`.
 
 mod filters;
@@ -13,14 +13,16 @@ pub(super) use times::{DEFAULT_ATTEMPTS, read_statuses};
 use std::collections::BTreeSet;
 
 use selvedge_model::{
-    HttpAction, HttpMatch, HttpRoute, HttpRule, Label, PathChange, PathMatch, Redirect, Rewrite,
+    Hostname, HttpAction, HttpMatch, HttpRoute, HttpRule, Label, PathChange, PathMatch, Redirect,
+    Rewrite,
 };
 use serde_json::{Value, json};
 
 use super::cursor::Cursor;
 use super::fields::Fields;
+use super::gateway::read_hostnames;
 use super::route_refs::{
-    ParentRef, backends_to_json, parents_to_json, read_backends, read_parents,
+    ParentRef, ParentTarget, backends_to_json, parents_to_json, read_backends, read_parents,
 };
 use super::without_nulls;
 
@@ -31,8 +33,10 @@ const MAX_BYTES: usize = 1 << 20;
 /// What a HTTPRoute says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpRouteSpec {
-    /// The services whose requests it is about.
+    /// The services and Gateways whose requests it is about.
     pub parents: Vec<ParentRef>,
+    /// The hosts it is about at Gateways; empty is all.
+    pub hostnames: Vec<Hostname>,
     /// Its rules, in their order.
     pub rules: Vec<HttpRule>,
 }
@@ -40,13 +44,17 @@ pub struct HttpRouteSpec {
 pub(super) fn read(cursor: &Cursor<'_>, namespace: &Label) -> Option<HttpRouteSpec> {
     let known = &["parentRefs", "hostnames", "rules", "useDefaultGateways"];
     let fields = cursor.fields(known)?;
-    if let Some(hostnames) = fields.field("hostnames") {
-        hostnames.warning(
-            "means nothing where the parent is a Service (GEP-1294) and is not kept; to tell hosts \
-             apart, match the header Host",
-        );
-    }
     let parents = read_parents(&fields, namespace);
+    let hostnames = read_hostnames(&fields);
+    if let Some((cursor, parents)) = fields.field("hostnames").zip(parents.as_ref()) {
+        let is_gateway = |parent: &ParentRef| matches!(parent.target, ParentTarget::Gateway(_));
+        if !parents.iter().any(is_gateway) {
+            cursor.warning(
+                "means nothing where the parent is a Service (GEP-1294); to tell hosts apart, match \
+                 the header Host",
+            );
+        }
+    }
     let rules = fields.required("rules", |cursor| {
         let rules = cursor.list(|rule| read_rule(rule, namespace))?;
         check_rules(cursor, &rules)?;
@@ -54,6 +62,7 @@ pub(super) fn read(cursor: &Cursor<'_>, namespace: &Label) -> Option<HttpRouteSp
     });
     let route = HttpRouteSpec {
         parents: parents?,
+        hostnames: hostnames?,
         rules: rules?,
     };
     let bytes = route.to_json(namespace).to_string().len();
@@ -174,10 +183,12 @@ fn replaces_prefix(action: Option<&HttpAction>) -> bool {
 impl HttpRouteSpec {
     pub(super) fn to_json(&self, namespace: &Label) -> Value {
         let rules = self.rules.iter().map(|rule| rule_to_json(rule, namespace));
-        json!({
+        let hostnames: Vec<_> = self.hostnames.iter().map(ToString::to_string).collect();
+        without_nulls(json!({
             "parentRefs": parents_to_json(&self.parents, namespace),
+            "hostnames": (!hostnames.is_empty()).then_some(hostnames),
             "rules": rules.collect::<Vec<_>>(),
-        })
+        }))
     }
 }
 

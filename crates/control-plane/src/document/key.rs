@@ -13,6 +13,8 @@ pub enum Kind {
     EndpointSlice,
     /// `selvedge.dev/v1alpha1/Workload`.
     Workload,
+    /// `gateway.networking.k8s.io/v1/Gateway`.
+    Gateway,
     /// `gateway.networking.k8s.io/v1/HTTPRoute`.
     HttpRoute,
     /// `gateway.networking.k8s.io/v1/TCPRoute`.
@@ -25,10 +27,11 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, in the order they are listed.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Service,
         Self::EndpointSlice,
         Self::Workload,
+        Self::Gateway,
         Self::HttpRoute,
         Self::TcpRoute,
         Self::TrafficPolicy,
@@ -41,6 +44,7 @@ impl Kind {
             Self::Service => "Service",
             Self::EndpointSlice => "EndpointSlice",
             Self::Workload => "Workload",
+            Self::Gateway => "Gateway",
             Self::HttpRoute => "HTTPRoute",
             Self::TcpRoute => "TCPRoute",
             Self::TrafficPolicy => "TrafficPolicy",
@@ -53,7 +57,7 @@ impl Kind {
         match self {
             Self::Service => "v1",
             Self::EndpointSlice => "discovery.k8s.io/v1",
-            Self::HttpRoute | Self::TcpRoute => "gateway.networking.k8s.io/v1",
+            Self::Gateway | Self::HttpRoute | Self::TcpRoute => "gateway.networking.k8s.io/v1",
             Self::Workload | Self::TrafficPolicy | Self::RunPermission => "selvedge.dev/v1alpha1",
         }
     }
@@ -61,7 +65,7 @@ impl Kind {
     /// Earlier texts of `apiVersion` that mean the same and are read too.
     pub const fn earlier_api_versions(self) -> &'static [&'static str] {
         match self {
-            Self::HttpRoute => &["gateway.networking.k8s.io/v1beta1"],
+            Self::Gateway | Self::HttpRoute => &["gateway.networking.k8s.io/v1beta1"],
             Self::TcpRoute => &["gateway.networking.k8s.io/v1alpha2"],
             _ => &[],
         }

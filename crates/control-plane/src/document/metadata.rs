@@ -135,7 +135,7 @@ pub(super) fn read(cursor: &Cursor<'_>, kind: Kind) -> Option<Metadata> {
 fn read_name(cursor: &Cursor<'_>, kind: Kind) -> Option<()> {
     let text = cursor.text()?;
     match kind {
-        Kind::Service | Kind::Workload | Kind::HttpRoute | Kind::TcpRoute => {
+        Kind::Service | Kind::Workload | Kind::Gateway | Kind::HttpRoute | Kind::TcpRoute => {
             cursor.report(Label::new(&text)).map(|_| ())
         }
         _ if text.len() > 253 => {

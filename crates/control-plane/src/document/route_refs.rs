@@ -1,37 +1,48 @@
-//! What routes name: the services they are attached to, and those they lead to.
+//! What routes name: the services and Gateways they are attached to, and the services they lead to.
 //!
-//! Parents are services, as Gateway API has it for meshes (GEP-1294); whether services and ports are
-//! there is judged by `compile`.
+//! Parents are services, as Gateway API has it for meshes (GEP-1294), or Gateways; whether they are there
+//! is judged by `compile`.
 
-use selvedge_model::{Backend, Label, Port, RouteParent, ServiceName, WeightedBackend};
+use selvedge_model::{
+    Backend, GatewayName, Label, Port, RouteParent, ServiceName, WeightedBackend,
+};
 use serde_json::{Value as Json, json};
 
 use super::cursor::Cursor;
 use super::fields::Fields;
 use super::without_nulls;
 
-/// A service that a route is attached to.
+/// What a route is attached to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParentRef {
-    /// The service.
-    pub service: ServiceName,
-    /// Only its port of this name.
+    /// The service or Gateway.
+    pub target: ParentTarget,
+    /// Only its port, or listener, of this name.
     pub section: Option<Label>,
     /// Only this port of it.
     pub port: Option<Port>,
+}
+
+/// A service or a Gateway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ParentTarget {
+    /// What is sent to a service.
+    Service(ServiceName),
+    /// What comes in at a Gateway.
+    Gateway(GatewayName),
 }
 
 /// Reads `parentRefs` of a route in `namespace`.
 pub(super) fn read_parents(fields: &Fields<'_>, namespace: &Label) -> Option<Vec<ParentRef>> {
     fields.refuse(&[(
         "useDefaultGateways",
-        "a route is attached to the services that parentRefs names",
+        "a route is attached to what parentRefs names",
     )]);
     fields.required("parentRefs", |cursor| {
         let parents = cursor.list(|parent| read_parent(parent, namespace))?;
         if parents.is_empty() || parents.len() > RouteParent::MAX {
             let (found, most) = (parents.len(), RouteParent::MAX);
-            cursor.error(format!("needs 1 to {most} services, found {found}"));
+            cursor.error(format!("needs 1 to {most} parents, found {found}"));
             return None;
         }
         Some(parents)
@@ -42,39 +53,33 @@ fn read_parent(cursor: &Cursor<'_>, namespace: &Label) -> Option<ParentRef> {
     cursor.mark();
     let known = &["group", "kind", "namespace", "name", "sectionName", "port"];
     let fields = cursor.fields(known)?;
-    let kind = read_parent_kind(cursor, &fields);
-    let service = read_service(&fields, namespace);
+    // Gateway API takes a parent that says nothing for a Gateway.
+    let kinds = [("Gateway", true), ("Service", false)];
+    let is_gateway = fields.optional("kind", |cursor| cursor.one_of(&kinds));
+    let is_gateway = is_gateway.map(|said| said.unwrap_or(true));
+    let group = match is_gateway {
+        Some(false) => read_core_group(&fields),
+        _ => {
+            let own = [("gateway.networking.k8s.io", ())];
+            let group = fields.optional("group", |cursor| cursor.one_of(&own));
+            group.map(|_| ())
+        }
+    };
+    let name = read_service(&fields, namespace);
     let section = fields.optional("sectionName", Cursor::label);
     let port = fields.optional("port", Cursor::port);
-    kind?;
+    group?;
+    let target = match (is_gateway?, name?) {
+        (true, ServiceName { namespace, name }) => {
+            ParentTarget::Gateway(GatewayName { namespace, name })
+        }
+        (false, service) => ParentTarget::Service(service),
+    };
     Some(ParentRef {
-        service: service?,
+        target,
         section: section?,
         port: port?,
     })
-}
-
-/// Gateway API takes a parent that says nothing for a Gateway.
-fn read_parent_kind(cursor: &Cursor<'_>, fields: &Fields<'_>) -> Option<()> {
-    const NO_GATEWAY: &str = "parents of kind Gateway are not supported: a route is attached to a \
-                              service; write `kind: Service` and `group: ''`";
-    let Some(kind) = fields.field("kind") else {
-        cursor.error(format!(
-            "kind is Gateway where it is left out, and {NO_GATEWAY}"
-        ));
-        return None;
-    };
-    match kind.text()?.as_str() {
-        "Service" => read_core_group(fields),
-        "Gateway" => {
-            kind.error(NO_GATEWAY);
-            None
-        }
-        other => {
-            kind.error(format!("expected Service, found {other:?}"));
-            None
-        }
-    }
 }
 
 /// Services are of the core group, and nothing else that is called so is known here.
@@ -148,11 +153,20 @@ fn read_backend(cursor: &Cursor<'_>, namespace: &Label) -> Option<WeightedBacken
 /// Parents as they are written in a route of `namespace`.
 pub(super) fn parents_to_json(parents: &[ParentRef], namespace: &Label) -> Vec<Json> {
     let parent = |parent: &ParentRef| {
+        let (group, kind, own, name) = match &parent.target {
+            ParentTarget::Service(service) => ("", "Service", &service.namespace, &service.name),
+            ParentTarget::Gateway(gateway) => (
+                "gateway.networking.k8s.io",
+                "Gateway",
+                &gateway.namespace,
+                &gateway.name,
+            ),
+        };
         without_nulls(json!({
-            "group": "",
-            "kind": "Service",
-            "namespace": foreign(&parent.service, namespace),
-            "name": parent.service.name.as_str(),
+            "group": group,
+            "kind": kind,
+            "namespace": foreign(own, namespace),
+            "name": name.as_str(),
             "sectionName": parent.section.as_ref().map(Label::as_str),
             "port": parent.port.map(Port::get),
         }))
@@ -164,7 +178,7 @@ pub(super) fn parents_to_json(parents: &[ParentRef], namespace: &Label) -> Vec<J
 pub(super) fn backends_to_json(backends: &[WeightedBackend], namespace: &Label) -> Vec<Json> {
     let backend = |WeightedBackend { backend, weight }: &WeightedBackend| {
         without_nulls(json!({
-            "namespace": foreign(&backend.service, namespace),
+            "namespace": foreign(&backend.service.namespace, namespace),
             "name": backend.service.name.as_str(),
             "port": backend.port.get(),
             "weight": weight,
@@ -173,7 +187,7 @@ pub(super) fn backends_to_json(backends: &[WeightedBackend], namespace: &Label) 
     backends.iter().map(backend).collect()
 }
 
-/// The namespace of a service where it is not the route's own.
-fn foreign<'a>(service: &'a ServiceName, namespace: &Label) -> Option<&'a str> {
-    (service.namespace != *namespace).then(|| service.namespace.as_str())
+/// The namespace of an object where it is not the route's own.
+fn foreign<'a>(own: &'a Label, namespace: &Label) -> Option<&'a str> {
+    (own != namespace).then(|| own.as_str())
 }

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::cursor::Cursor;
 use super::route_refs::{
-    ParentRef, backends_to_json, parents_to_json, read_backends, read_parents,
+    ParentRef, ParentTarget, backends_to_json, parents_to_json, read_backends, read_parents,
 };
 use super::without_nulls;
 
@@ -23,6 +23,17 @@ pub struct TcpRouteSpec {
 pub(super) fn read(cursor: &Cursor<'_>, namespace: &Label) -> Option<TcpRouteSpec> {
     let fields = cursor.fields(&["parentRefs", "rules", "useDefaultGateways"])?;
     let parents = read_parents(&fields, namespace);
+    if let Some((cursor, parents)) = fields.field("parentRefs").zip(parents.as_ref())
+        && parents
+            .iter()
+            .any(|it| matches!(it.target, ParentTarget::Gateway(_)))
+    {
+        cursor.error(
+            "a Gateway has listeners for HTTP alone: attach a TCPRoute to a service, with `kind: \
+             Service` and `group: ''`",
+        );
+        return None;
+    }
     let rules = fields.required("rules", |cursor| {
         let mut rules = cursor.list(|rule| read_rule(rule, namespace))?;
         if rules.len() != 1 {

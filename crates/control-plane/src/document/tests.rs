@@ -1,6 +1,7 @@
 //! Claims: every error of a set is found at once, with its place; what is written reads back the
 //! same; what Kubernetes writes is taken where its meaning can be kept and refused with a reason
 //! where not.
+mod gateways;
 mod routes;
 
 use selvedge_model::Label;

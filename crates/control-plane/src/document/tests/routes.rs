@@ -123,12 +123,6 @@ fn refused<'a>(cases: impl IntoIterator<Item = (String, &'a str, &'a str)>) {
 fn other_parents_and_backends_are_refused() {
     let parents = |parents: &str| route("").replace("[{kind: Service, name: a}]", parents);
     refused([
-        (parents("[{name: a}]"), "spec.parentRefs[0]", "Gateway"),
-        (
-            parents("[{kind: Gateway, name: a}]"),
-            "spec.parentRefs[0].kind",
-            "attached to a service",
-        ),
         (
             parents("[{kind: Pod, name: a}]"),
             "spec.parentRefs[0].kind",
