@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod bench;
+mod clients;
 mod configuration;
 mod demo;
 mod faults;
