@@ -178,6 +178,9 @@ fn route<'r>(
         }
     };
     match selected.unwrap_or(Selected::NoRoute) {
+        Selected::Rule { rule, .. } if head.method == b"CONNECT" && !rule.tunnels => {
+            Err(Reason::NoRoute.into())
+        }
         Selected::Rule { rule, prefix_bytes } => Ok((rule, prefix_bytes)),
         Selected::NoRoute => Err(Reason::NoRoute.into()),
     }

@@ -235,6 +235,10 @@ impl<'a> Builder<'a> {
                 attempt: timeout(rule.backend_request_timeout, policy.timeouts.attempt),
             },
             retry: retry(rule.retry.as_ref(), policy.retry),
+            tunnels: rule
+                .matches
+                .iter()
+                .any(|it| it.method.as_deref() == Some("CONNECT")),
             shares: self.shares(&rule.backends),
         };
         let made = self.add_rule(made);
@@ -261,6 +265,7 @@ impl<'a> Builder<'a> {
             filters: HttpFilters::default(),
             timeouts: policy.timeouts,
             retry: policy.retry.cloned(),
+            tunnels: true,
             shares,
         })
     }
@@ -272,6 +277,7 @@ impl<'a> Builder<'a> {
             filters: made.filters,
             timeouts: made.timeouts,
             retry: made.retry,
+            tunnels: made.tunnels,
             shares: made.shares,
         });
         self.table.rules.push(Arc::clone(&rule));
@@ -311,6 +317,7 @@ struct Made {
     filters: HttpFilters,
     timeouts: Timeouts,
     retry: Option<RetryPolicy>,
+    tunnels: bool,
     shares: Shares,
 }
 

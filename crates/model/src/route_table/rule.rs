@@ -21,6 +21,9 @@ pub struct Rule {
     pub timeouts: Timeouts,
     /// Which failed requests are sent again: what the route says, else the service's policy.
     pub retry: Option<RetryPolicy>,
+    /// Whether CONNECT may make a tunnel of a connection. No rule sees what passes through one, so that
+    /// those of a route must name the method for it.
+    pub tunnels: bool,
     pub(super) shares: Shares,
 }
 

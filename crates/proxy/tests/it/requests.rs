@@ -1,8 +1,13 @@
 //! Claim: requests and responses go through whole and unharmed, and nothing that belongs to a neighbour
 //! goes with them. Shown on the real process, with servers and clients that count every byte.
 
+use selvedge_model::{
+    Backend, HttpFilters, HttpMatch, HttpRoute, HttpRule, PathMatch, Port, RouteName, RouteParent,
+    ServiceName, WeightedBackend,
+};
+
 use crate::origin::{Origin, ok};
-use crate::path::Path;
+use crate::path::{Cart, Path};
 
 /// A request with these lines between Host and the empty line.
 fn get(fields: &str) -> String {
@@ -304,5 +309,61 @@ fn targets_of_every_form_are_understood() {
         path.get(&format!("{request}\r\n\r\n"));
         let seen = origin.next();
         assert!(seen.starts_with(want), "{request}: {seen}");
+    }
+}
+
+/// What passes through a tunnel is seen by no rule: it takes one that names the method.
+#[test]
+fn a_route_that_does_not_name_connect_lets_none_through() {
+    let origin = Origin::answering(|_| "HTTP/1.1 200 OK\r\n\r\n".to_owned());
+    for (method, status) in [(None, 404), (Some("CONNECT"), 200)] {
+        let path = Path::start(Cart {
+            endpoints: vec![origin.address],
+            routes: vec![route(method)],
+            ..Cart::default()
+        });
+        let mut client = path.connect();
+        client.send("CONNECT cart:80 HTTP/1.1\r\nHost: cart:80\r\n\r\n");
+        let head = client.until("\r\n\r\n");
+        assert!(head.starts_with(&format!("HTTP/1.1 {status}")), "{head}");
+        assert_eq!(origin.rest().len(), usize::from(status == 200));
+    }
+}
+
+/// A route of the service to itself, for one method or all.
+fn route(method: Option<&str>) -> HttpRoute {
+    let cart: ServiceName = "cart".parse().unwrap();
+    let port = Port::new(80).unwrap();
+    HttpRoute {
+        name: RouteName {
+            namespace: cart.namespace.clone(),
+            name: cart.name.clone(),
+        },
+        parents: vec![RouteParent {
+            service: cart.clone(),
+            port: None,
+        }],
+        gateways: Vec::new(),
+        hostnames: Vec::new(),
+        rules: vec![HttpRule {
+            name: None,
+            matches: vec![HttpMatch {
+                path: PathMatch::Prefix("/".to_owned()),
+                headers: Vec::new(),
+                query: Vec::new(),
+                method: method.map(str::to_owned),
+            }],
+            filters: HttpFilters::default(),
+            backends: vec![WeightedBackend {
+                backend: Backend {
+                    service: cart,
+                    port,
+                },
+                weight: 1,
+            }],
+            request_timeout: None,
+            backend_request_timeout: None,
+            retry: None,
+        }],
     }
 }
