@@ -170,7 +170,7 @@ mod tests {
         check(Coding::Chunked, &[0..3, 5..7], false, "5\r\nabcfg\r\n");
         check(
             Coding::Chunked,
-            &[0..17],
+            &[0..9, 9..17],
             true,
             "11\r\nabcdefghijklmnopq\r\n0\r\n\r\n",
         );
