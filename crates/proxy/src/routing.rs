@@ -58,7 +58,7 @@ impl Routing {
 fn plan(snapshot: &Snapshot, table: &RouteTable) -> NodePlan {
     let upstreams = table.backends().iter();
     let routes = table.rules().iter();
-    let proxied = proxied(snapshot);
+    let proxied = proxied(snapshot, table);
     let workloads = snapshot.workloads.values();
     NodePlan {
         upstreams: upstreams
@@ -78,11 +78,16 @@ fn plan(snapshot: &Snapshot, table: &RouteTable) -> NodePlan {
     }
 }
 
-/// Services that serve something through the proxy: what their workloads send is not at its entry.
-fn proxied(snapshot: &Snapshot) -> BTreeSet<&ServiceName> {
+/// Services that serve something through the proxy, be it at a Gateway alone: what their workloads send is
+/// not at its entry.
+fn proxied<'a>(snapshot: &'a Snapshot, table: &'a RouteTable) -> BTreeSet<&'a ServiceName> {
     let services = snapshot.services.values();
     let is_proxied = services.filter(|it| it.ports.iter().any(|port| port.way != Way::Direct));
-    is_proxied.map(|service| &service.name).collect()
+    let served = table.backends().iter().map(|backend| &backend.service);
+    is_proxied
+        .map(|service| &service.name)
+        .chain(served)
+        .collect()
 }
 
 fn upstream(snapshot: &Snapshot, backend: &Backend) -> UpstreamPlan {

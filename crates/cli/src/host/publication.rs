@@ -7,7 +7,7 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use selvedge_control_plane::{HostPlacement, Problem, ProblemKind};
-use selvedge_model::{Port, Protocol, ServiceName, Snapshot};
+use selvedge_model::{Gateway, Port, Protocol, ServiceName, Snapshot};
 use selvedge_node::Node;
 use socket2::{Domain, Socket, Type};
 
@@ -40,6 +40,14 @@ struct Wanted<'a> {
 impl Wanted<'_> {
     fn check(&self, node: &Node, snapshot: &Snapshot) -> Result<(), Problem> {
         let (protocol, port) = (self.protocol, self.port);
+        let is_its = |gateway: &&Gateway| gateway.listeners.iter().any(|it| it.port == port);
+        let gateway = snapshot.gateways.values().find(is_its);
+        if let Some(gateway) = gateway.filter(|_| protocol == Protocol::Tcp) {
+            return Err(self
+                .refused(&format!("Gateway {} has it", gateway.name))
+                .because("what comes to the port goes where HTTPRoutes of the Gateway say")
+                .try_next("publish another port, or attach a HTTPRoute to the Gateway"));
+        }
         let elsewhere = node.is_published_elsewhere(protocol, port);
         if elsewhere.map_err(|error| failed(&error))? {
             return Err(self

@@ -13,6 +13,7 @@ mod clients;
 mod configuration;
 mod demo;
 mod faults;
+mod gateway;
 mod life;
 mod mesh;
 mod metrics;

@@ -244,7 +244,7 @@ fn a_published_udp_port_is_every_replicas() {
 }
 
 /// A port that nobody has, and from which nothing calls.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range")
         .expect("/proc is mounted");
