@@ -16,7 +16,7 @@ use selvedge_control_plane::{
     CgroupRef, Hint, Host, HostPlacement, Peer, PlacedCgroup, Problem, ProblemKind,
 };
 use selvedge_feed::SocketKind;
-use selvedge_model::{Generation, KernelStatus, Observation, Port, Snapshot, WorkloadName};
+use selvedge_model::{Generation, KernelStatus, Observation, Pinned, Port, Snapshot, WorkloadName};
 use selvedge_node::{Beside, Node, Sockets};
 use selvedge_telemetry::log;
 use tokio::sync::watch;
@@ -101,6 +101,10 @@ impl Host for NodeHost {
 
     fn gateway_ports(&self) -> BTreeMap<Port, Result<(), String>> {
         self.node.lock().gateway_ports()
+    }
+
+    fn pinned(&self) -> Result<Vec<Pinned>, Problem> {
+        self.node.lock().pinned().map_err(|error| failed(&error))
     }
 
     fn observe(&self) -> Result<Observation, Problem> {

@@ -6,7 +6,8 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use selvedge_model::{
-    CgroupId, Generation, KernelStatus, Observation, Port, Protocol, ServiceName, WorkloadName,
+    CgroupId, Generation, KernelStatus, Observation, Pinned, Port, Protocol, ServiceName,
+    WorkloadName,
 };
 use tokio::sync::watch;
 
@@ -38,6 +39,9 @@ pub trait Host: Send + Sync + 'static {
 
     /// The ports of the host that Gateways are to have, and of those that they have not why.
     fn gateway_ports(&self) -> BTreeMap<Port, Result<(), String>>;
+
+    /// Connections that go directly though their service's port goes through the proxy.
+    fn pinned(&self) -> Result<Vec<Pinned>, Problem>;
 
     /// What the kernel path counted.
     fn observe(&self) -> Result<Observation, Problem>;

@@ -11,8 +11,8 @@ use std::fs;
 use std::time::Instant;
 
 use selvedge_model::{
-    CgroupId, Diagnostic, Endpoint, FeatureState, KernelStatus, Listening, Observation, Place,
-    Port, Protocol, Service, ServicePort, Snapshot, Way, Workload,
+    CgroupId, Diagnostic, Endpoint, FeatureState, KernelStatus, Listening, Observation, Pinned,
+    Place, Port, Protocol, Service, ServicePort, Snapshot, Way, Workload,
 };
 
 use crate::api::Api;
@@ -42,6 +42,8 @@ pub(crate) fn report(api: &Api) -> StatusReport {
     let routed = Routed::of(&view);
     let held = api.host.gateway_ports();
     warnings.extend(gateways::warnings(&view.snapshot, &held));
+    // Where it cannot be asked, the kernel's report says so.
+    let pinned = api.host.pinned().unwrap_or_default();
     let services = view.snapshot.services.values();
     let workloads = view.snapshot.workloads.values();
     StatusReport {
@@ -55,9 +57,11 @@ pub(crate) fn report(api: &Api) -> StatusReport {
         configuration: configuration_report(&view),
         kernel: kernel_report(kernel),
         services: services
-            .map(|it| ServiceReport {
-                proxied_by: routed.objects(&it.name),
-                ..service_report(it, &view.snapshot, &liveness)
+            .map(|it| {
+                let mut report = service_report(it, &view.snapshot, &liveness);
+                report.proxied_by = routed.objects(&it.name);
+                note_pinned(it, &pinned, &mut report.ports);
+                report
             })
             .collect(),
         gateways: gateways::reports(&view.snapshot, &held, health.is_connected),
@@ -203,6 +207,19 @@ fn service_report(service: &Service, snapshot: &Snapshot, liveness: &Liveness) -
     }
 }
 
+fn note_pinned(service: &Service, pinned: &[Pinned], ports: &mut [ServicePortReport]) {
+    let of_service = pinned.iter().filter(|it| it.service == service.address);
+    for it in of_service {
+        let is_it = |port: &&mut ServicePortReport| {
+            port.port == it.port.get() && port.protocol == Protocol::Tcp.to_string()
+        };
+        if let Some(port) = ports.iter_mut().find(is_it) {
+            port.pinned = it.count;
+            port.pinned_age = Some(it.oldest.as_secs_f64());
+        }
+    }
+}
+
 fn port_report(port: &ServicePort, snapshot: &Snapshot, liveness: &Liveness) -> ServicePortReport {
     let endpoints = port
         .endpoints
@@ -218,6 +235,8 @@ fn port_report(port: &ServicePort, snapshot: &Snapshot, liveness: &Liveness) -> 
             .map(|protocol| protocol.0.clone()),
         way: way(port.way).to_owned(),
         endpoints: endpoints.collect(),
+        pinned: 0,
+        pinned_age: None,
     }
 }
 

@@ -388,6 +388,12 @@ pub struct ServicePortReport {
     pub way: String,
     /// Who answers.
     pub endpoints: Vec<EndpointReport>,
+    /// Connections that go on directly though the port goes through the proxy.
+    #[serde(default)]
+    pub pinned: u64,
+    /// How old the oldest of them is.
+    #[serde(default)]
+    pub pinned_age: Option<f64>,
 }
 
 /// An endpoint of a service's port.

@@ -37,7 +37,7 @@ pub use instant::Instant;
 pub use name::{Label, NameError, ServiceName};
 pub use observation::{
     Drift, Edge, EdgeCounters, EdgeDetail, FeatureState, FeatureStatus, KernelStatus, Listening,
-    MapUsage, Observation,
+    MapUsage, Observation, Pinned,
 };
 pub use pattern::{Pattern, PatternError};
 pub use reason::Reason;

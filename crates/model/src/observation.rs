@@ -162,3 +162,17 @@ pub struct Observation {
     /// Ports that workloads listen on.
     pub listening: Vec<Listening>,
 }
+
+/// Connections that go straight to endpoints though the port they were made to goes through the proxy:
+/// they are from before, or from while that was away.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pinned {
+    /// The service's virtual address.
+    pub service: Ipv4Addr,
+    /// Its port.
+    pub port: Port,
+    /// How many there are.
+    pub count: u64,
+    /// The age of the oldest.
+    pub oldest: Duration,
+}

@@ -250,6 +250,14 @@ enum sv_counter {
 	SV_COUNTERS,
 };
 
+/* Said by pinned.bpf.c of one connection. */
+struct sv_pinned {
+	__u64 age_ns;
+	__u32 service;
+	__u16 port; /* of the service, network order */
+	__u16 pad;
+};
+
 #define SV_EVENT_LISTENING 1
 #define SV_EVENT_GONE 2
 

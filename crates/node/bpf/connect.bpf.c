@@ -74,6 +74,9 @@ static __always_inline bool admit(struct sv_socket *record, const struct sv_serv
 	if (service->flags & SV_SERVICE_DETAILED) {
 		record->flags |= SV_DETAILED;
 		record->started_ns = bpf_ktime_get_ns();
+	} else {
+		/* For pinned.bpf.c, which needs it to a few milliseconds only: no clock is read. */
+		record->started_ns = bpf_ktime_get_coarse_ns();
 	}
 	record->attempt = protocol == IPPROTO_TCP;
 	edge = edge_of(record->source, service->id);

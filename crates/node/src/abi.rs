@@ -77,6 +77,7 @@ shared! {
         pad: [u16; 3],
     }
     OwnerKey: 4 { port: u16, protocol: u8, pad: u8, }
+    Pinned: 16 { age_ns: u64, service: u32, port: u16, pad: u16, }
     Owner: 16 { cgroup: u64, asked: u16, pad: [u16; 3], }
     InFlight: 8 { now: u32, highest: u32, }
     EdgeKey: 8 { source: u32, destination: u32, }

@@ -12,6 +12,7 @@ use crate::abi::{self, Counter};
 use crate::apply::entries;
 use crate::error::Error;
 use crate::kernel::{self, Kernel};
+use crate::object::PINNED;
 
 /// Everything counted so far.
 pub(crate) fn observe(kernel: &Kernel) -> Result<model::Observation, Error> {
@@ -56,6 +57,31 @@ pub(crate) fn counters(kernel: &Kernel) -> Result<BTreeMap<Counter, u64>, Error>
             ))
         })
         .collect()
+}
+
+/// Connections that go directly though their port goes through the proxy, by service and port.
+pub(crate) fn pinned(kernel: &Kernel) -> Result<Vec<model::Pinned>, Error> {
+    let written = kernel.iterate(PINNED, "sockets")?;
+    let mut pinned: BTreeMap<(u32, u16), (u64, u64)> = BTreeMap::new();
+    for one in written.chunks_exact(size_of::<abi::Pinned>()) {
+        let Ok(one) = abi::Pinned::read_from_bytes(one) else {
+            continue;
+        };
+        let (count, oldest) = pinned.entry((one.service, one.port)).or_default();
+        *count += 1;
+        *oldest = one.age_ns.max(*oldest);
+    }
+    let pinned = pinned
+        .into_iter()
+        .filter_map(|((service, port), (count, oldest))| {
+            Some(model::Pinned {
+                service: Ipv4Addr::from_bits(service),
+                port: model::Port::new(u16::from_be(port))?,
+                count,
+                oldest: Duration::from_nanos(oldest),
+            })
+        });
+    Ok(pinned.collect())
 }
 
 fn edges(kernel: &Kernel) -> Result<BTreeMap<model::Edge, model::EdgeCounters>, Error> {

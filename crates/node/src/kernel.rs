@@ -201,24 +201,32 @@ impl Kernel {
 
     /// Runs the iterators that take note of listeners older than the mesh.
     pub(crate) fn seed(&self) -> Result<(), Error> {
-        let failed = || Error::map("run the iterators over", "listeners");
-        let Some((_, object)) = self
-            .loaded
-            .iter()
-            .find(|(feature, _)| feature.name == "seed")
-        else {
-            return Ok(());
+        // Iterators over sockets ask for no map; the call wants one all the same.
+        self.iterate("seed", "config").map(drop)
+    }
+
+    /// Runs the iterators of a feature over a map, and gives what they write; nothing where the feature
+    /// does not work.
+    pub(crate) fn iterate(
+        &self,
+        feature: &'static str,
+        map: &'static str,
+    ) -> Result<Vec<u8>, Error> {
+        let failed = || Error::map("run the iterators over", map);
+        let mut loaded = self.loaded.iter();
+        let mut written = Vec::new();
+        let Some((_, object)) = loaded.find(|(it, _)| it.name == feature) else {
+            return Ok(written);
         };
         for program in object.progs_mut() {
-            // Iterators over sockets ask for no map; the call wants one all the same.
             let link = program
-                .attach_iter(self.map("config").as_fd())
+                .attach_iter(self.map(map).as_fd())
                 .map_err(failed())?;
             let mut iterator = Iter::new(&link).map_err(failed())?;
-            let drained = std::io::copy(&mut iterator, &mut std::io::sink());
+            let drained = std::io::copy(&mut iterator, &mut written);
             drained.map_err(Error::system("iterate over sockets"))?;
         }
-        Ok(())
+        Ok(written)
     }
 
     /// The map with this name. Every feature shares all maps, and one essential feature has loaded.

@@ -15,7 +15,7 @@ use std::time::Duration;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use selvedge_feed::SocketKind;
 use selvedge_model::{
-    CgroupId, Generation, KernelStatus, Observation, Port, Protocol, Snapshot, WorkloadName,
+    CgroupId, Generation, KernelStatus, Observation, Pinned, Port, Protocol, Snapshot, WorkloadName,
 };
 
 use crate::abi;
@@ -382,6 +382,11 @@ impl Node {
     /// What was counted so far.
     pub fn observe(&self) -> Result<Observation, Error> {
         counters::observe(&self.kernel)
+    }
+
+    /// Connections that go directly though their service's port goes through the proxy.
+    pub fn pinned(&self) -> Result<Vec<Pinned>, Error> {
+        counters::pinned(&self.kernel)
     }
 
     /// The state of the kernel path, drift included.

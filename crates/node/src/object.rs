@@ -49,6 +49,8 @@ pub(crate) const ORIGIN: &str = "origin";
 /// Leads the proxy's own connections to workloads.
 pub(crate) const UPSTREAM: &str = "upstream";
 
+/// Says which connections still go directly.
+pub(crate) const PINNED: &str = "pinned";
 /// Leads callers from outside.
 pub(crate) const INBOUND: &str = "inbound";
 
@@ -117,6 +119,13 @@ pub(crate) static FEATURES: &[Feature] = &[
         scopes: &[Scope::Network],
         essential: false,
         without: "private ports are reachable from off the host, and no TCP port can be published or be a Gateway's",
+    },
+    Feature {
+        name: PINNED,
+        object: object!("pinned"),
+        scopes: &[],
+        essential: false,
+        without: "status does not say which direct connections are left on ports that go through the proxy",
     },
     Feature {
         name: "seed",

@@ -258,6 +258,19 @@ fn notes(text: &mut String, services: &[ServiceReport]) {
         if let Some(limit) = service.connection_limit {
             let _ = writeln!(text, "  {} takes at most {limit} connections", service.name);
         }
+        for port in service.ports.iter().filter(|port| port.pinned > 0) {
+            let oldest = port.pinned_age.map_or_else(|| "-".to_owned(), age);
+            let _ = writeln!(
+                text,
+                "  {}: {} to port {} pinned to the direct path until closed, the oldest for {oldest}",
+                service.name,
+                count(
+                    usize::try_from(port.pinned).unwrap_or(usize::MAX),
+                    "connection"
+                ),
+                port.port
+            );
+        }
         if !service.proxied_by.is_empty() {
             let objects = first_few(&service.proxied_by);
             let _ = writeln!(text, "  {} goes through the proxy: {objects}", service.name);

@@ -71,6 +71,10 @@ impl Host for FakeHost {
         BTreeMap::new()
     }
 
+    fn pinned(&self) -> Result<Vec<selvedge_model::Pinned>, Problem> {
+        Ok(Vec::new())
+    }
+
     fn observe(&self) -> Result<Observation, Problem> {
         Ok(self.observation.lock().unwrap().clone())
     }

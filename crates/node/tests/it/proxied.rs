@@ -487,3 +487,30 @@ fn a_connection_that_is_reset_gives_its_slot_back_before_its_socket_is_closed() 
     server.tell("listen l 0.0.0.0:18119");
     assert!(eventually(|| begin("b") == "begun"));
 }
+
+/// A way changes for new connections; status is to name those that stay as they are.
+#[test]
+fn connections_that_stay_on_the_direct_path_are_known() {
+    let Some(mut bed) = Testbed::new("pinned connections") else {
+        return;
+    };
+    let mut scene = Scene::new(&mut bed, Way::Direct, 18119);
+    let web = scene.web;
+    for name in ["a", "b"] {
+        scene.caller.tell(&format!("connect {name} {web}:80"));
+    }
+    assert_eq!(bed.node().pinned().unwrap(), []);
+    bed.service_mut("web").ports[0].way = Way::ProxyOnly;
+    bed.apply();
+    let _proxy = Proxy::start(&mut bed);
+    scene.caller.tell(&format!("connect c {web}:80"));
+    let pinned = bed.node().pinned().unwrap();
+    let [one] = &pinned[..] else {
+        panic!("{pinned:?}");
+    };
+    let port = Port::new(80).unwrap();
+    assert_eq!((one.service, one.port, one.count), (web, port, 2));
+    assert!(one.oldest < 4 * patience(), "{one:?}");
+    drop(scene.caller);
+    assert!(eventually(|| bed.node().pinned().unwrap().is_empty()));
+}
