@@ -27,6 +27,7 @@ mod route;
 mod route_table;
 mod service;
 mod snapshot;
+mod traffic;
 mod workload;
 
 pub use diagnostic::{Diagnostic, Origin};
@@ -41,7 +42,9 @@ pub use observation::{
 };
 pub use pattern::{Pattern, PatternError};
 pub use reason::Reason;
-pub use requests::{Backoff, Ejection, RequestPolicy, RetryBudget, RetryPolicy, Timeouts};
+pub use requests::{
+    Backoff, Ejection, RequestPolicy, RetryBudget, RetryPolicy, Timeouts, Withheld,
+};
 pub use rng::Rng;
 pub use route::{
     Backend, BackendIndex, FieldChanges, HttpAction, HttpFilters, HttpMatch, HttpRoute, HttpRule,
@@ -54,4 +57,7 @@ pub use route_table::{
 };
 pub use service::{AppProtocol, Endpoint, Place, Port, Protocol, Service, ServicePort, Way};
 pub use snapshot::{Generation, Snapshot};
+pub use traffic::{
+    BackendReading, EndpointTraffic, Traffic, TrafficEdge, TrafficEnd, TrafficPath, TrafficUnit,
+};
 pub use workload::{CgroupId, DnsSettings, PortMode, Workload, WorkloadName};

@@ -4,6 +4,8 @@ use alloc::vec::Vec;
 use core::num::{NonZeroU16, NonZeroU32};
 use core::time::Duration;
 
+use crate::Reason;
+
 /// What is said about the requests to one service. Nothing of it is needed to reach the service, so
 /// that a service about which only this is said is reached without the proxy while that is away.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -105,4 +107,37 @@ pub struct Ejection {
     pub duration: Duration,
     /// Most endpoints of a service that may be out at once, in percent; at least one may.
     pub most_percent: u8,
+}
+
+/// Why a retry that was wanted is not made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Withheld {
+    /// As many were made as may be.
+    AttemptsUsed,
+    /// The upstream's retry budget is spent.
+    BudgetSpent,
+    /// It would begin after the request's deadline.
+    Deadline,
+    /// Sending the request again is not safe.
+    NotRepeatable,
+}
+
+impl Withheld {
+    /// All there are.
+    pub const ALL: [Self; 4] = [
+        Self::AttemptsUsed,
+        Self::BudgetSpent,
+        Self::Deadline,
+        Self::NotRepeatable,
+    ];
+
+    /// The public word, in metrics and the access log.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::AttemptsUsed => "attempts_used",
+            Self::BudgetSpent => Reason::RetryBudget.word(),
+            Self::Deadline => "deadline",
+            Self::NotRepeatable => "not_repeatable",
+        }
+    }
 }

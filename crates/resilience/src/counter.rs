@@ -5,15 +5,17 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 /// A count that only grows, and that one thread writes: no locked addition. Where another thread writes
 /// too, counts get lost, which hurts nothing else.
 #[derive(Debug, Default)]
-pub(crate) struct Counter(AtomicU64);
+pub struct Counter(AtomicU64);
 
 impl Counter {
-    pub(crate) fn add(&self, count: u64) {
+    /// Counts so many more.
+    pub fn add(&self, count: u64) {
         self.0
             .store(self.0.load(Relaxed).wrapping_add(count), Relaxed);
     }
 
-    pub(crate) fn get(&self) -> u64 {
+    /// The count so far.
+    pub fn get(&self) -> u64 {
         self.0.load(Relaxed)
     }
 }

@@ -38,6 +38,8 @@ pub(crate) struct Breaker {
     word: AtomicU64,
     /// Failures in a row while closed.
     failures: AtomicU32,
+    /// How often the endpoint was ejected, a probe that failed included.
+    ejections: AtomicU64,
 }
 
 /// How an attempt may go to an endpoint.
@@ -110,7 +112,9 @@ impl Breaker {
 
     /// The probe failed: out again, and longer.
     pub(crate) fn fail_probe(&self, now: Instant, ejection: &Ejection, Probe(word): Probe) {
-        self.swap(word, open(now, ejection.duration, (word & TIMES) + 1));
+        if self.swap(word, open(now, ejection.duration, (word & TIMES) + 1)) {
+            self.ejections.fetch_add(1, Relaxed);
+        }
     }
 
     /// The probe came to nothing: the next attempt may be it.
@@ -122,9 +126,17 @@ impl Breaker {
     /// each other, so there are never more for longer than that.
     pub(crate) fn eject(&self, now: Instant, ejection: &Ejection, may_stay_out: impl Fn() -> bool) {
         let word = open(now, ejection.duration, 1);
-        if self.swap(0, word) && !may_stay_out() {
-            self.swap(word, 0);
+        if !self.swap(0, word) {
+            return;
         }
+        match may_stay_out() {
+            true => drop(self.ejections.fetch_add(1, Relaxed)),
+            false => drop(self.swap(word, 0)),
+        }
+    }
+
+    pub(crate) fn ejections(&self) -> u64 {
+        self.ejections.load(Relaxed)
     }
 
     fn swap(&self, from: u64, to: u64) -> bool {

@@ -29,7 +29,7 @@ impl Entry {
     pub(crate) fn new(name: String, workers: usize) -> Self {
         let share = |_| Share {
             in_flight: AtomicU32::new(0),
-            meters: Meters::new(),
+            meters: Meters::default(),
         };
         Self {
             name,

@@ -1,6 +1,6 @@
 //! What becomes of an attempt, and what follows from that.
 
-use selvedge_model::Instant;
+use selvedge_model::{Instant, Withheld};
 
 /// How an attempt went, as the one who made it saw it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,29 +70,6 @@ pub enum Verdict {
         /// Not before this moment.
         at: Instant,
     },
-}
-
-/// Why a retry that was wanted is not made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Withheld {
-    /// As many were made as may be.
-    AttemptsUsed,
-    /// The upstream's retry budget is spent.
-    BudgetSpent,
-    /// It would begin after the request's deadline.
-    Deadline,
-    /// Sending the request again is not safe.
-    NotRepeatable,
-}
-
-impl Withheld {
-    /// All there are.
-    pub const ALL: [Self; 4] = [
-        Self::AttemptsUsed,
-        Self::BudgetSpent,
-        Self::Deadline,
-        Self::NotRepeatable,
-    ];
 }
 
 impl Ending {

@@ -58,6 +58,8 @@ pub struct EndpointReading {
     pub in_flight: u32,
     /// Whether it is ejected.
     pub circuit: Circuit,
+    /// How often it was ejected; a probe that failed counts once more.
+    pub ejections: u64,
 }
 
 /// A route.
@@ -122,6 +124,7 @@ fn upstream(now: Instant, upstream: &Upstream) -> UpstreamReading {
         weight: endpoint.weight,
         in_flight: endpoint.in_flight(),
         circuit: endpoint.state.breaker.0.circuit(now),
+        ejections: endpoint.state.breaker.0.ejections(),
     };
     UpstreamReading {
         backend: upstream.shared.backend.clone(),

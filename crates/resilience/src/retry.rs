@@ -2,9 +2,9 @@
 
 use core::time::Duration;
 
-use selvedge_model::{Backoff, Instant, RetryPolicy, Rng};
+use selvedge_model::{Backoff, Instant, RetryPolicy, Rng, Withheld};
 
-use crate::outcome::{Outcome, OutcomeKind, Verdict, Withheld};
+use crate::outcome::{Outcome, OutcomeKind, Verdict};
 
 /// How often a request that came to nothing at one endpoint is sent to another at once: whatever the
 /// policy says, and free of the budget, since no endpoint has worked on it.

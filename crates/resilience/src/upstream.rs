@@ -36,7 +36,7 @@ impl Shared {
         Self {
             backend,
             limit: AtomicU32::new(u32::MAX),
-            meters: (0..workers).map(|_| Meters::new()).collect(),
+            meters: (0..workers).map(|_| Meters::default()).collect(),
         }
     }
 

@@ -1,20 +1,16 @@
 //! What was counted, and the part of it that lies between two readings.
 
-use core::array;
-
-use selvedge_model::{Histogram, Instant, Reason};
+use selvedge_model::{Histogram, Instant, Reason, Withheld};
 
 use crate::counter::Counter;
-use crate::outcome::{OutcomeKind, Withheld};
-
-/// Buckets of latency: up to 67 s (2^26 us) as [`Histogram`] has them, and one for all above.
-const BUCKETS: usize = Histogram::index(1 << 26) + 1;
+use crate::latency::{BUCKETS, Latency};
+use crate::outcome::OutcomeKind;
 
 /// How an attempt or a request can end; the place of each in [`Totals::ended`].
 const ENDS: usize = 7;
 
 /// Counts of one worker about one upstream or route. Only that worker writes them.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 #[repr(align(128))]
 pub(crate) struct Meters {
     pub(crate) requests: Counter,
@@ -27,28 +23,10 @@ pub(crate) struct Meters {
     refused_no_endpoint: Counter,
     refused_limit: Counter,
     refused_late: Counter,
-    latency_us: [Counter; BUCKETS],
-    latency_sum_us: Counter,
+    latency: Latency,
 }
 
 impl Meters {
-    pub(crate) fn new() -> Self {
-        Self {
-            requests: Counter::default(),
-            retries: Counter::default(),
-            moves: Counter::default(),
-            repeats_succeeded: Counter::default(),
-            answered: Default::default(),
-            ended: Default::default(),
-            withheld: Default::default(),
-            refused_no_endpoint: Counter::default(),
-            refused_limit: Counter::default(),
-            refused_late: Counter::default(),
-            latency_us: array::from_fn(|_| Counter::default()),
-            latency_sum_us: Counter::default(),
-        }
-    }
-
     pub(crate) fn answer(&self, status: u16) {
         let class = usize::from(status / 100).clamp(1, 5);
         self.answered[class - 1].add(1);
@@ -71,9 +49,7 @@ impl Meters {
     }
 
     pub(crate) fn took(&self, from: Instant, to: Instant) {
-        let us = u64::try_from(to.since(from).as_micros()).unwrap_or(u64::MAX);
-        self.latency_us[Histogram::index(us).min(BUCKETS - 1)].add(1);
-        self.latency_sum_us.add(us);
+        self.latency.took(from, to);
     }
 
     /// Adds what is counted here to `totals`.
@@ -88,10 +64,7 @@ impl Meters {
         add_each(&mut totals.answered, &self.answered);
         add_each(&mut totals.ended, &self.ended);
         add_each(&mut totals.withheld, &self.withheld);
-        let mut counts = [0; BUCKETS];
-        add_each(&mut counts, &self.latency_us);
-        let latency = Histogram::from_counts(&counts, self.latency_sum_us.get());
-        totals.latency_us.merge(&latency);
+        totals.latency_us.merge(&self.latency.histogram());
     }
 }
 

@@ -193,6 +193,9 @@ fn the_next_ejection_in_a_row_is_longer_to_ten_times() {
     ask_bad(&mut rig, bad, ERROR, 3);
     let until = rig.now + 10 * SECOND;
     assert_eq!(circuit(&rig, bad), Circuit::Open { until }, "a new row");
+    let endpoints = rig.endpoints();
+    let ejections: Vec<u64> = endpoints.iter().map(|it| it.ejections).collect();
+    assert_eq!(ejections, [13, 0], "each probe that failed counts");
 }
 
 /// All fail: so many are out as may be, one at least, and never the only one.
