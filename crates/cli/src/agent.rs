@@ -48,6 +48,8 @@ pub(crate) struct Agent {
     pub(crate) plane: ControlPlane,
     pub(crate) host: Arc<NodeHost>,
     pub(crate) health: watch::Receiver<ProxyHealth>,
+    /// The number of the last question about requests.
+    pub(crate) traffic: watch::Sender<u64>,
     pub(crate) tasks: JoinSet<anyhow::Result<()>>,
     /// Ends, with everything stored, once nobody can ask the control plane any more.
     driven: JoinHandle<()>,
@@ -92,6 +94,7 @@ impl Agent {
 
         let (links, linked) = mpsc::channel(1);
         let (health, healthy) = watch::channel(ProxyHealth::default());
+        let (traffic, questioned) = watch::channel(0);
         let host = Arc::new(NodeHost {
             node: node.clone(),
             applied: applied_now,
@@ -109,6 +112,7 @@ impl Agent {
             settings: Settings::default(),
             health,
             metrics: Arc::new(move || metrics.exposition()),
+            traffic: questioned,
         };
         tasks.spawn(publish(publisher, linked));
         let sockets = ProxySockets::new(node.clone(), options.beside, options.metrics);
@@ -124,6 +128,7 @@ impl Agent {
             plane,
             host,
             health: healthy,
+            traffic,
             tasks,
             driven,
         })

@@ -60,6 +60,8 @@ pub struct Api {
     pub host: Arc<dyn Host>,
     /// The proxy.
     pub proxy: watch::Receiver<ProxyHealth>,
+    /// The number of the last question about requests; see [`crate::Publisher::traffic`].
+    pub traffic: watch::Sender<u64>,
     /// Requests to stop.
     pub down: mpsc::Sender<Down>,
     /// The group whose members read; `None` is root alone.

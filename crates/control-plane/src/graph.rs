@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
-use selvedge_model::{EdgeCounters, EdgeDetail, Observation, Snapshot};
+use selvedge_model::{EdgeCounters, EdgeDetail, Observation, Snapshot, Traffic};
 
+use crate::traffic::requests_by_edge;
 use crate::wire::{EdgeDetailReport, EdgeReport, GraphReport};
 
 /// How callers outside the mesh are called.
@@ -15,16 +16,35 @@ pub(crate) const UNASSIGNED: &str = "unassigned";
 
 /// The graph of what was seen. Services without an edge are part of it: that nobody calls them is
 /// worth seeing.
-pub(crate) fn report(snapshot: &Snapshot, observation: &Observation) -> GraphReport {
+pub(crate) fn report(
+    snapshot: &Snapshot,
+    observation: &Observation,
+    traffic: &Traffic,
+) -> GraphReport {
     let names = Names::new(snapshot);
     let mut nodes: BTreeSet<_> = snapshot.services.keys().map(ToString::to_string).collect();
     let edges = observation.edges.iter().map(|(edge, counters)| {
         let source = names.of_source(edge.source);
         let destination = names.of_destination(edge.destination);
-        nodes.extend([source.clone(), destination.clone()]);
         edge_report(source, destination, counters)
     });
-    let edges = edges.collect();
+    let mut edges: Vec<EdgeReport> = edges.collect();
+    for ((source, destination), requests) in requests_by_edge(traffic) {
+        let is_it =
+            |edge: &&mut EdgeReport| edge.source == source && edge.destination == destination;
+        match edges.iter_mut().find(is_it) {
+            Some(edge) => edge.requests = Some(requests),
+            None => edges.push(EdgeReport {
+                source,
+                destination,
+                requests: Some(requests),
+                ..EdgeReport::default()
+            }),
+        }
+    }
+    for edge in &edges {
+        nodes.extend([edge.source.clone(), edge.destination.clone()]);
+    }
     GraphReport {
         age: observation.age.as_secs_f64(),
         nodes: nodes.into_iter().collect(),
@@ -43,6 +63,7 @@ fn edge_report(source: String, destination: String, counters: &EdgeCounters) -> 
         refused: refused
             .map(|(reason, count)| (reason.to_string(), *count))
             .collect(),
+        requests: None,
         detail: counters.detail.as_ref().map(detail_report),
     }
 }

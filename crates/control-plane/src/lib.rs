@@ -17,6 +17,7 @@ mod publish;
 mod source;
 mod status;
 mod store;
+mod traffic;
 pub mod wire;
 
 pub use address::VirtualRange;

@@ -3,6 +3,8 @@
 //! Values are read when asked for; nothing is kept between scrapes. Read next: `telemetry`'s
 //! `exposition.rs`.
 
+mod traffic;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
@@ -55,6 +57,7 @@ impl Metrics {
         configuration(&mut text, &view);
         own(&mut text, self.started);
         proxy(&mut text, &self.proxy.borrow());
+        traffic::write(&mut text, &self.proxy.borrow().traffic, &view.snapshot);
         if let Ok(observation) = self.host.observe() {
             edges(&mut text, &Names::new(&view.snapshot), &observation);
         }

@@ -3,7 +3,7 @@
 //!
 //! Whatever the proxy sends is taken as hostile: frames are bounded and read by closed decoding in
 //! `feed`, and anything out of order ends the connection. It cannot make the agent keep more than
-//! one report and one update, nor read the metrics more than once a second. Read next: `feed`'s
+//! one report, one update and one reading of requests, nor read the metrics more than once a second. Read next: `feed`'s
 //! `publication.rs`, then `status.rs`.
 
 use std::collections::BTreeMap;
@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 
 use selvedge_feed::{
     DecodeError, Decoder, FrameError, MAX_TO_AGENT_BYTES, MetricsPart, Publication, Report,
-    Settings, ToAgent, ToProxy, UnexpectedAck, VERSION,
+    Settings, ToAgent, ToProxy, TrafficReading, TrafficTooLong, UnexpectedAck, VERSION,
 };
-use selvedge_model::{Generation, Snapshot};
+use selvedge_model::{Generation, Snapshot, Traffic};
 use selvedge_telemetry::Counter;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
@@ -62,6 +62,10 @@ pub struct ProxyHealth {
     pub refusals: Arc<BTreeMap<String, String>>,
     /// What it last reported.
     pub report: Arc<Report>,
+    /// What it has last told of requests.
+    pub traffic: Arc<Traffic>,
+    /// Which question that answered; 0 is none, of this connection.
+    pub traffic_asked: u64,
     /// Connections so far; each but the first is a restart of the proxy or of its feed.
     pub connections: u64,
     /// Why the last connection ended.
@@ -90,6 +94,9 @@ pub enum FeedEnd {
     /// It acknowledged what it was not sent.
     #[error("the proxy acknowledged what it was not sent")]
     Ack(#[from] UnexpectedAck),
+    /// It told of more requests than it can have seen.
+    #[error("the proxy told more of requests than there can be")]
+    Traffic(#[from] TrafficTooLong),
     /// It said something out of turn.
     #[error("the proxy sent {0} out of turn")]
     OutOfTurn(&'static str),
@@ -112,6 +119,8 @@ pub struct Publisher {
     pub health: watch::Sender<ProxyHealth>,
     /// Gives the text of all metrics when the proxy asks for it.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    /// The number of the last question about requests. Each new one has the proxy asked.
+    pub traffic: watch::Receiver<u64>,
 }
 
 impl Publisher {
@@ -124,6 +133,7 @@ impl Publisher {
             health.since = Some(Instant::now());
             health.answered = None;
             health.generation = None;
+            health.traffic_asked = 0;
             health.connections += 1;
         });
         let end = self
@@ -163,6 +173,7 @@ impl Publisher {
         mut received: mpsc::Receiver<ToAgent>,
     ) -> Result<(), FeedEnd> {
         let mut snapshots = self.snapshots.clone();
+        let mut questions = Some(self.traffic.clone());
         let mut session = Session {
             publication: Publication::new(self.settings.clone()),
             health: &self.health,
@@ -172,6 +183,9 @@ impl Publisher {
             probed: tokio::time::Instant::now(),
             wants_metrics: false,
             metrics_due: tokio::time::Instant::now(),
+            traffic: TrafficReading::default(),
+            asked: 0,
+            is_traffic_due: false,
         };
         session
             .publication
@@ -192,6 +206,11 @@ impl Publisher {
                     Ok(()) => session.publication.publish(snapshots.borrow_and_update().clone()),
                     Err(_) => return Ok(()),
                 },
+                question = next_question(&mut questions), if !session.is_traffic_due => {
+                    session.asked = question;
+                    session.is_traffic_due = true;
+                    send(&mut writer, &ToProxy::TrafficRequest.encode()).await?;
+                }
                 _ = probes.tick(), if session.is_answered => {
                     send(&mut writer, &session.next_probe()).await?;
                 }
@@ -218,6 +237,18 @@ impl Publisher {
             }
         }
     }
+}
+
+/// Waits for a question that was not asked before.
+async fn next_question(questions: &mut Option<watch::Receiver<u64>>) -> u64 {
+    if let Some(receiver) = questions {
+        if receiver.changed().await.is_ok() {
+            return *receiver.borrow_and_update();
+        }
+        // Nobody is left to ask.
+        *questions = None;
+    }
+    std::future::pending().await
 }
 
 /// Writes a frame; a proxy that does not take it in time hangs.
@@ -260,6 +291,11 @@ struct Session<'a> {
     wants_metrics: bool,
     /// When it may be at the earliest.
     metrics_due: tokio::time::Instant,
+    /// What has come of a reading of requests.
+    traffic: TrafficReading,
+    /// The last question about them, and whether its answer is still to come.
+    asked: u64,
+    is_traffic_due: bool,
 }
 
 impl Session<'_> {
@@ -303,6 +339,16 @@ impl Session<'_> {
             ToAgent::Report(report) => {
                 self.health
                     .send_modify(|health| health.report = Arc::new(report));
+            }
+            ToAgent::Traffic(part) => {
+                let Some(traffic) = self.traffic.on_part(part)? else {
+                    return Ok(());
+                };
+                self.is_traffic_due = false;
+                self.health.send_modify(|health| {
+                    health.traffic = Arc::new(traffic);
+                    health.traffic_asked = self.asked;
+                });
             }
             ToAgent::MetricsRequest if self.wants_metrics => {
                 return Err(FeedEnd::OutOfTurn("another request for metrics"));

@@ -1,6 +1,6 @@
 //! How the node is, every part with its age.
 //!
-//! Read from what is known already; nothing is asked of the proxy. Read next: `wire.rs` for the
+//! Read from what is known already, and what the proxy has just told of requests. Read next: `wire.rs` for the
 //! report's fields.
 
 mod gateways;
@@ -19,6 +19,7 @@ use crate::api::Api;
 use crate::plane::{StoreState, View};
 use crate::problem::{Finding, Problem};
 use crate::publish::ProxyHealth;
+use crate::traffic::requests_by_service;
 use crate::wire::{
     ConfigurationReport, EndpointReport, FeatureReport, FolderReport, KernelReport, MapReport,
     ProcessReport, ProxyReport, ServicePortReport, ServiceReport, StatusReport, Warning,
@@ -44,6 +45,7 @@ pub(crate) fn report(api: &Api) -> StatusReport {
     warnings.extend(gateways::warnings(&view.snapshot, &held));
     // Where it cannot be asked, the kernel's report says so.
     let pinned = api.host.pinned().unwrap_or_default();
+    let requests = requests_by_service(&health.traffic);
     let services = view.snapshot.services.values();
     let workloads = view.snapshot.workloads.values();
     StatusReport {
@@ -60,6 +62,7 @@ pub(crate) fn report(api: &Api) -> StatusReport {
             .map(|it| {
                 let mut report = service_report(it, &view.snapshot, &liveness);
                 report.proxied_by = routed.objects(&it.name);
+                report.requests = requests.get(&it.name.to_string()).cloned();
                 note_pinned(it, &pinned, &mut report.ports);
                 report
             })
@@ -204,6 +207,7 @@ fn service_report(service: &Service, snapshot: &Snapshot, liveness: &Liveness) -
         published: tcp.chain(udp).collect(),
         connection_limit: service.connection_limit,
         proxied_by: Vec::new(),
+        requests: None,
     }
 }
 

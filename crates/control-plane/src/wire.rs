@@ -343,6 +343,9 @@ pub struct ServiceReport {
     /// The objects for which its connections come through the proxy, as `HTTPRoute cart.default`.
     #[serde(default)]
     pub proxied_by: Vec<String>,
+    /// Requests to it, where any came through the proxy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests: Option<RequestsReport>,
 }
 
 /// A Gateway.
@@ -465,9 +468,29 @@ pub struct EdgeReport {
     pub bypassed: u64,
     /// Refusals by reason.
     pub refused: BTreeMap<String, u64>,
+    /// Requests, where any came through the proxy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests: Option<RequestsReport>,
     /// What is counted only where the service asks for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<EdgeDetailReport>,
+}
+
+/// Requests that have ended, since this proxy started.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RequestsReport {
+    /// All of them.
+    pub total: u64,
+    /// By the class of the status that the client got, as `2xx`; `none` where it got none.
+    pub statuses: BTreeMap<String, u64>,
+    /// Those refused, cut or left by their client, by reason.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub refused: BTreeMap<String, u64>,
+    /// Median of their time in microseconds, of those that an endpoint answered whole.
+    pub p50_us: Option<u64>,
+    /// 99th percentile of it.
+    pub p99_us: Option<u64>,
 }
 
 /// Figures of an edge whose service asks for them.

@@ -6,6 +6,7 @@
 mod gateways;
 mod requests;
 mod routes;
+pub(crate) mod traffic;
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;

@@ -73,6 +73,12 @@ counters! {
     MetricsConnectionsRefused = 21, "metrics_connections_refused";
     /// Connections of scrapers closed because of their age, or because no request could be read.
     MetricsConnectionsCut = 22, "metrics_connections_cut";
+    /// Times that no descriptor was left and a listener paused: connections waited in its queue.
+    AcceptPauses = 23, "accept_pauses";
+    /// Idle connections to endpoints closed at the bound of those that are kept.
+    IdleCrowdedOut = 24, "idle_upstream_connections_crowded_out";
+    /// Requests and connections that found the table of their paths full, and are in no other count.
+    TrafficUnlisted = 25, "requests_unlisted";
 }
 
 impl Counter {

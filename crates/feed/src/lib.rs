@@ -2,8 +2,8 @@
 //!
 //! The agent publishes [`Snapshot`](selvedge_model::Snapshot)s through a [`Publication`], the proxy
 //! follows them with a [`Subscription`]: everything at first, then what changed, by generation. What
-//! flows back is a [`ToAgent`]: acknowledgements, answers to probes, counters, and where scrapers are
-//! served a request for the metrics ([`MetricsPart`]). A connection begins with a [`SocketList`],
+//! flows back is a [`ToAgent`]: acknowledgements, answers to probes, counters, what was seen of requests
+//! ([`TrafficPart`]), and where scrapers are served a request for the metrics ([`MetricsPart`]). A connection begins with a [`SocketList`],
 //! which names the descriptors that travel beside it, then both sides speak frames: a length of four
 //! bytes, big-endian, and a protobuf message.
 //!
@@ -26,6 +26,7 @@ mod metrics;
 mod publication;
 mod settings;
 mod subscription;
+mod traffic;
 mod wire;
 
 pub use counter::Counter;
@@ -36,6 +37,7 @@ pub use metrics::{MetricsAnswer, MetricsPart, MetricsTooLong};
 pub use publication::{Publication, UnexpectedAck};
 pub use settings::{Ipv6Answer, Settings};
 pub use subscription::{Progress, Subscription, UpdateError, View};
+pub use traffic::{TrafficPart, TrafficReading, TrafficTooLong};
 
 /// Version of what is spoken on the feed socket, in the [`SocketList`] and in [`ToAgent::Hello`]. What
 /// a socket of the list brings is part of it: 2 since that for IPv4 says who sent a datagram, 3 since

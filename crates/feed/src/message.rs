@@ -9,7 +9,7 @@ use prost::Message as _;
 use selvedge_model::Generation;
 
 use crate::wire::{self, ToAgentBody, ToProxyBody};
-use crate::{Counter, MetricsPart, frame};
+use crate::{Counter, MetricsPart, TrafficPart, frame};
 
 /// What the agent tells the proxy.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,6 +20,8 @@ pub enum ToProxy {
     Probe(u64),
     /// Part of what [`ToAgent::MetricsRequest`] asked for, for [`crate::MetricsAnswer::on_part`].
     Metrics(MetricsPart),
+    /// What was seen of requests, please. To be sent again only when the answer is whole.
+    TrafficRequest,
 }
 
 impl ToProxy {
@@ -34,6 +36,7 @@ impl ToProxy {
                     last: is_last,
                 })
             }
+            Self::TrafficRequest => ToProxyBody::TrafficRequest(wire::TrafficRequest {}),
         };
         frame::encode(&wire::ToProxy { body: Some(body) })
     }
@@ -49,6 +52,7 @@ impl ToProxy {
                     is_last: last,
                 }))
             }
+            Some(ToProxyBody::TrafficRequest(wire::TrafficRequest {})) => Ok(Self::TrafficRequest),
             None => Err(DecodeError::Unknown),
         }
     }
@@ -76,6 +80,9 @@ pub enum ToAgent {
     Report(Report),
     /// All metrics, please. To be sent again only when the answer is whole.
     MetricsRequest,
+    /// Part of what was seen of requests, for [`crate::TrafficReading::on_part`]: the answer to
+    /// [`ToProxy::TrafficRequest`], and before a request for metrics.
+    Traffic(TrafficPart),
 }
 
 /// A generation is in force at the proxy.
@@ -148,6 +155,7 @@ impl ToAgent {
             Self::ProbeReply(nonce) => ToAgentBody::ProbeReply(nonce),
             Self::Report(report) => ToAgentBody::Report(report.into()),
             Self::MetricsRequest => ToAgentBody::MetricsRequest(wire::MetricsRequest {}),
+            Self::Traffic(part) => ToAgentBody::Traffic(part.into()),
         };
         frame::encode(&wire::ToAgent { body: Some(body) })
     }
@@ -163,6 +171,7 @@ impl ToAgent {
             Some(ToAgentBody::ProbeReply(nonce)) => Ok(Self::ProbeReply(nonce)),
             Some(ToAgentBody::Report(report)) => report.try_into().map(Self::Report),
             Some(ToAgentBody::MetricsRequest(wire::MetricsRequest {})) => Ok(Self::MetricsRequest),
+            Some(ToAgentBody::Traffic(part)) => part.try_into().map(Self::Traffic),
             None => Err(DecodeError::Unknown),
         }
     }
@@ -288,6 +297,9 @@ pub enum DecodeError {
     /// Too long, or with control characters in it.
     #[error("a text is too long or has control characters in it")]
     Text,
+    /// A name, a number or a count that no proxy of this version sends.
+    #[error("what was seen of requests cannot be as it is told")]
+    Traffic,
 }
 
 #[cfg(test)]

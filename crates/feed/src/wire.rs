@@ -3,6 +3,7 @@
 
 pub(crate) mod gateways;
 pub(crate) mod routes;
+pub(crate) mod traffic;
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -10,7 +11,7 @@ use alloc::vec::Vec;
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct ToProxy {
-    #[prost(oneof = "ToProxyBody", tags = "1, 2, 3")]
+    #[prost(oneof = "ToProxyBody", tags = "1, 2, 3, 4")]
     pub(crate) body: Option<ToProxyBody>,
 }
 
@@ -22,7 +23,12 @@ pub(crate) enum ToProxyBody {
     Probe(u64),
     #[prost(message, tag = "3")]
     Metrics(MetricsPart),
+    #[prost(message, tag = "4")]
+    TrafficRequest(TrafficRequest),
 }
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct TrafficRequest {}
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct MetricsPart {
@@ -192,7 +198,7 @@ pub(crate) struct SocketAddress {
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct ToAgent {
-    #[prost(oneof = "ToAgentBody", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "ToAgentBody", tags = "1, 2, 3, 4, 5, 6")]
     pub(crate) body: Option<ToAgentBody>,
 }
 
@@ -208,6 +214,8 @@ pub(crate) enum ToAgentBody {
     Report(Report),
     #[prost(message, tag = "5")]
     MetricsRequest(MetricsRequest),
+    #[prost(message, tag = "6")]
+    Traffic(traffic::TrafficPart),
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

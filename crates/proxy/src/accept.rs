@@ -22,7 +22,7 @@ pub(crate) async fn accept(
                 Ok((stream, _)) => admit(stream),
                 // Out of descriptors: connections wait in the queue until some are given back.
                 Err(error) if is_exhaustion(&error) => {
-                    counters.count(Counter::LocalFailures);
+                    counters.count(Counter::AcceptPauses);
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
                 // The program gave up before it was its turn.

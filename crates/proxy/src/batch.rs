@@ -63,6 +63,11 @@ impl Batch {
         self.consumed
     }
 
+    /// Bytes of the body among it.
+    pub(crate) fn data_bytes(&self) -> u64 {
+        self.data as u64
+    }
+
     pub(crate) fn has_ended(&self) -> bool {
         self.ended
     }

@@ -21,7 +21,7 @@ pub(crate) struct Client {
 }
 
 /// What a connection was made to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Asked {
     /// A service, by its virtual address and port.
     Service(Ipv4Addr, Port),

@@ -11,18 +11,21 @@ use std::time::Duration;
 
 use selvedge_feed::{
     Decoder, FrameError, MAX_TO_PROXY_BYTES, MetricsTooLong, Progress, Report, SocketKind,
-    Subscription, ToAgent, ToProxy, UpdateError, VERSION,
+    Subscription, ToAgent, ToProxy, TrafficPart, UpdateError, VERSION,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::clock::Clock;
 use crate::counters::Counters;
 use crate::dns::worker::Command;
 use crate::handover::{self, HandoverError, Sockets};
 use crate::metrics::{Exporter, Requests};
+use crate::reading;
 use crate::routing::{Routing, SharedRouting};
 use crate::table::{SharedTable, Table};
+use crate::traffic::Sightings;
 use crate::worker::Workers;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
@@ -39,6 +42,8 @@ pub(crate) struct Discovery {
     /// Whom connections to services are for.
     pub(crate) workers: Workers,
     pub(crate) routing: SharedRouting,
+    pub(crate) sightings: Sightings,
+    pub(crate) clock: Clock,
     /// Numbers of probes that went through every thread.
     pub(crate) probed: mpsc::Receiver<u64>,
     pub(crate) subscription: Subscription,
@@ -97,9 +102,11 @@ impl Discovery {
         let mut reported = Report::default();
         loop {
             while let Some(message) = decoder.next_message()? {
-                if let Some(answer) = self.on_message(message, &mut scrapes).await? {
-                    stream.write_all(&answer.encode()).await?;
-                }
+                let message = ToProxy::decode(message)?;
+                let answer = self
+                    .on_message(message, &mut scrapes, &mut reported)
+                    .await?;
+                stream.write_all(&answer).await?;
             }
             self.pass_on(&mut sockets).await;
             tokio::select! {
@@ -116,7 +123,7 @@ impl Discovery {
                 }
                 () = scrapes.next() => {
                     // What we counted ourselves is then as fresh as the rest.
-                    let mut request = self.news(&mut reported);
+                    let mut request = self.traffic(&mut reported);
                     request.extend(ToAgent::MetricsRequest.encode());
                     stream.write_all(&request).await?;
                 }
@@ -134,6 +141,18 @@ impl Discovery {
         ToAgent::Report(report).encode()
     }
 
+    /// What was seen of requests and what has changed of the counters, as frames.
+    fn traffic(&self, reported: &mut Report) -> Vec<u8> {
+        let mut frames = self.news(reported);
+        let routing = self.routing.load_full();
+        let node = routing.as_ref().map(|routing| &routing.node);
+        let traffic = reading::read(&self.sightings, node, self.clock.now());
+        for part in TrafficPart::cut(&traffic) {
+            frames.extend(ToAgent::Traffic(part).encode());
+        }
+        frames
+    }
+
     /// Serves metrics on the socket that came, before the last one is closed; on none if none came.
     fn serve_metrics(&mut self, sockets: Sockets) -> io::Result<()> {
         let mut sockets = sockets.into_iter();
@@ -144,29 +163,32 @@ impl Discovery {
         Ok(())
     }
 
+    /// Gives the frames to answer with.
     async fn on_message(
         &mut self,
-        message: &[u8],
+        message: ToProxy,
         scrapes: &mut Requests,
-    ) -> Result<Option<ToAgent>, SessionError> {
-        match ToProxy::decode(message)? {
+        reported: &mut Report,
+    ) -> Result<Vec<u8>, SessionError> {
+        match message {
+            ToProxy::TrafficRequest => Ok(self.traffic(reported)),
             ToProxy::Probe(nonce) => {
                 // The answer comes from the worker, so that it vouches for every thread.
                 let _ = self.commands.send(Command::Probe(nonce)).await;
-                Ok(None)
+                Ok(Vec::new())
             }
             ToProxy::Metrics(part) => {
                 scrapes.on_part(part)?;
-                Ok(None)
+                Ok(Vec::new())
             }
             ToProxy::Update(update) => match self.subscription.on_update(update)? {
-                Progress::Partial => Ok(None),
+                Progress::Partial => Ok(Vec::new()),
                 Progress::Complete(ack) => {
                     let view = self.subscription.view();
                     let table = view.map(|view| Arc::new(Table::build(view)));
                     self.table.store(table);
                     self.reroute();
-                    Ok(Some(ToAgent::Ack(ack)))
+                    Ok(ToAgent::Ack(ack).encode())
                 }
             },
         }

@@ -178,6 +178,7 @@ impl Exchange<'_> {
             coding: self.facts.coding(),
             ended: &scratch.ended,
             replay: Some(&scratch.replay),
+            moved: &scratch.record.bytes[0],
             deadline,
             batch: &mut scratch.request_batch,
         };
@@ -215,9 +216,11 @@ impl Exchange<'_> {
             let mut seat = self.worker.seat();
             admission.on_answer(now, &mut seat, attempt, status, repeatable)
         };
-        if let Verdict::Retry { at } = verdict {
-            return Reached::Again { at };
+        match verdict {
+            Verdict::Retry { at } => return Reached::Again { at },
+            Verdict::Deliver { withheld } => scratch.record.withheld = withheld,
         }
+        scratch.record.status = status;
         let framing = scratch.responses.framing();
         let response = Message::new(scratch.responses.head(), &scratch.answer);
         let keeps = response.keeps_connection();
@@ -243,6 +246,7 @@ impl Exchange<'_> {
             coding,
             ended: &Cell::new(false),
             replay: None,
+            moved: &scratch.record.bytes[1],
             deadline,
             batch: &mut scratch.response_batch,
         };

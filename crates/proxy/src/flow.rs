@@ -32,6 +32,8 @@ pub(crate) struct Flow<'a> {
     pub(crate) ended: &'a Cell<bool>,
     /// Where to keep what was sent, in case it has to be sent again.
     pub(crate) replay: Option<&'a Replay>,
+    /// Counts the bytes of the body.
+    pub(crate) moved: &'a Cell<u64>,
     /// Is told that something has moved.
     pub(crate) deadline: &'a Deadline,
     /// Room for what is on its way: lent, so that whoever waits is small.
@@ -135,6 +137,7 @@ impl Flow<'_> {
                 .parts(self.inbox.bytes(), |part| replay.keep(part));
             replay.set_torn(true);
         }
+        self.moved.set(self.moved.get() + self.batch.data_bytes());
         let is_joined = self.batch.join(self.head, self.inbox.bytes());
         let mut written = 0;
         let mut result = Ok(());

@@ -33,7 +33,9 @@ mod head;
 mod metrics;
 mod origin;
 mod pool;
+mod reading;
 mod receiving;
+mod record;
 mod relay;
 mod replay;
 mod request;
@@ -45,6 +47,7 @@ mod slots;
 mod stream;
 mod table;
 mod trace;
+mod traffic;
 mod worker;
 
 use std::path::PathBuf;
@@ -60,6 +63,7 @@ use crate::clock::Clock;
 use crate::dns::datagram::{Receiver, ReceiverHandle};
 use crate::dns::worker::Queues;
 use crate::routing::SharedRouting;
+use crate::traffic::Sightings;
 use crate::worker::{Worker, Workers};
 
 pub use error::{Error, FilterError};
@@ -103,6 +107,7 @@ pub fn run(options: Options) -> Result<(), Error> {
         routing: SharedRouting::default(),
         origin: options.origin,
         counters: counters.clone(),
+        sightings: Sightings::new(workers.count()),
     };
     let discovery = discovery::Discovery {
         path: options.feed,
@@ -111,6 +116,8 @@ pub fn run(options: Options) -> Result<(), Error> {
         commands,
         workers: workers.clone(),
         routing: setting.routing.clone(),
+        sightings: setting.sightings.clone(),
+        clock: setting.clock,
         probed,
         subscription: Subscription::new(),
         exporter: Arc::new(metrics::Exporter::new(counters.clone())),

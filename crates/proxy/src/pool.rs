@@ -27,8 +27,6 @@ pub(crate) type Destination = (Place, Port);
 pub(crate) struct Pool {
     idle: RefCell<HashMap<Destination, Vec<Idle>>>,
     count: Cell<usize>,
-    /// Connections that were closed because there was no room for them.
-    crowded_out: Cell<u64>,
 }
 
 #[derive(Debug)]
@@ -58,13 +56,17 @@ impl Pool {
         None
     }
 
-    /// Keeps a connection whose last response is whole.
-    pub(crate) fn put(&self, now: Instant, destination: Destination, mut upstream: Upstream) {
+    /// Keeps a connection whose last response is whole; false where it is closed for want of room.
+    pub(crate) fn put(
+        &self,
+        now: Instant,
+        destination: Destination,
+        mut upstream: Upstream,
+    ) -> bool {
         let mut idle = self.idle.borrow_mut();
         let connections = idle.entry(destination).or_default();
         if self.count.get() == Self::MOST || connections.len() == Self::MOST_PER_ENDPOINT {
-            self.crowded_out.set(self.crowded_out.get() + 1);
-            return;
+            return false;
         }
         upstream.reused = true;
         connections.push(Idle {
@@ -72,6 +74,7 @@ impl Pool {
             since: now,
         });
         self.count.set(self.count.get() + 1);
+        true
     }
 
     /// Closes what has been idle for too long or was closed by its peer. True if any is left.

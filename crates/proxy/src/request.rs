@@ -8,7 +8,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use selvedge_model::{HttpAction, Instant, Reason, RequestHead, Rule, Selected};
+use selvedge_model::{HttpAction, Instant, Reason, RequestHead, Rule, Selected, TrafficUnit};
 use selvedge_resilience::{Call, Ending, Verdict};
 use selvedge_wire::http1::{Answers, Framing, Message, Version};
 use tokio::io::AsyncWriteExt;
@@ -49,6 +49,8 @@ pub(crate) async fn serve(worker: Rc<Worker>, mut client: Client) -> (Client, Ne
         Ok(next) => next,
         Err(reply) => answer(&worker, &mut client, &mut scratch, &reply).await,
     };
+    // Record.
+    scratch.record.count(&worker, &client, TrafficUnit::Request);
     worker.scratches.put(scratch);
     (client, next)
 }
@@ -60,18 +62,22 @@ async fn phases(
 ) -> Result<Next, Reply> {
     // Read.
     let Some(started) = read(worker, client, scratch).await? else {
+        scratch.record.gone(worker.clock.now());
         return Ok(Next::Close);
     };
     let facts = Facts::of(&scratch.request(), scratch.requests.framing());
 
     // Route.
     let (routing, stays) = worker.routing(client.asked).ok_or(Reason::NoRoute)?;
+    scratch.record.routing = Some(routing.clone());
     let (rule, prefix_bytes) = route(&routing, client.asked, &scratch.request())?;
+    scratch.record.route = Some(rule.index);
     if let Some(HttpAction::Redirect(redirect)) = &rule.filters.action {
         return Err(Reply::redirect(redirect, &scratch.request(), prefix_bytes));
     }
     let random = worker.rng().next_u64();
     let destination = rule.pick((random >> 32) as u32).ok_or(Reason::NoBackend)?;
+    scratch.record.backend = Some(destination);
 
     // Admit.
     let trace = Trace::of(&scratch.request(), &mut worker.rng());
@@ -104,10 +110,12 @@ async fn phases(
     let mut now = started;
     loop {
         let mut attempt = admission.attempt(now, &mut worker.seat())?;
+        scratch.record.attempt((attempt.place(), attempt.port()));
         let exchanging = exchange.run(now, client, scratch, &mut admission, &mut attempt);
         let exchanged = exchanging.await;
         let again = match exchanged {
             Exchanged::Delivered { next, ending, at } => {
+                scratch.record.delivered(at, ending, admission.deadline());
                 attempt.finish(at, ending);
                 admission.finish(at, ending);
                 return Ok(next);
@@ -116,13 +124,19 @@ async fn phases(
             Exchanged::Failed(reason, outcome) => {
                 let now = worker.clock.now();
                 let verdict = admission.on_outcome(now, &mut worker.seat(), attempt, outcome);
-                let Verdict::Retry { at } = verdict else {
-                    admission.finish(now, Ending::Complete);
-                    return Err(reason.into());
-                };
-                at
+                match verdict {
+                    Verdict::Retry { at } => at,
+                    Verdict::Deliver { withheld } => {
+                        scratch.record.withheld = withheld;
+                        admission.finish(now, Ending::Complete);
+                        return Err(reason.into());
+                    }
+                }
             }
-            Exchanged::ClientFault(fault) => return fault.into(),
+            Exchanged::ClientFault(fault) => {
+                scratch.record.gone(worker.clock.now());
+                return fault.into();
+            }
         };
         worker.wait_until(again).await;
         now = worker.clock.now();
@@ -143,6 +157,7 @@ async fn read(
         ..
     } = client;
     let mut now = worker.clock.now();
+    scratch.record.began = now;
     deadline.set(now, Some(now + HEAD_TIME), None);
     loop {
         if read_head(inbox, &mut scratch.requests, &mut scratch.head)?.is_some() {
@@ -234,6 +249,7 @@ async fn answer(
     out.clear();
     reply.write(&mut out, after, with_body);
     let now = worker.clock.now();
+    scratch.record.replied(now, reply);
     client.deadline.set(now, Some(now + REPLY_TIME), None);
     let sent = client
         .deadline

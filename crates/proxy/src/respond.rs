@@ -99,6 +99,21 @@ impl Reply {
         }
     }
 
+    /// What the client is answered.
+    pub(crate) fn status(&self) -> u16 {
+        match self {
+            Self::Refusal { status, .. } | Self::Redirect { status, .. } => *status,
+        }
+    }
+
+    /// Why it is refused, in the field, the access log and the metrics.
+    pub(crate) fn reason(&self) -> Option<Reason> {
+        match self {
+            Self::Refusal { reason, .. } => Some(*reason),
+            Self::Redirect { .. } => None,
+        }
+    }
+
     /// Puts the whole response.
     pub(crate) fn write(&self, out: &mut Vec<u8>, after: After, with_body: bool) {
         let (status, body) = match self {

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use selvedge_feed::View;
-use selvedge_model::{Backend, Port, Protocol, RouteTable, ServiceName, Snapshot, Way};
+use selvedge_model::{
+    Backend, CgroupId, Port, Protocol, RouteTable, ServiceName, Snapshot, Way, Workload,
+};
 use selvedge_resilience::{EndpointPlan, Node, NodePlan, RoutePlan, UpstreamPlan, WorkloadPlan};
 
 /// The routing in force; none until the first view has come.
@@ -33,6 +35,11 @@ impl Routing {
             view: view.clone(),
             workers,
         }
+    }
+
+    /// The workload with this cgroup, if it is one.
+    pub(crate) fn workload(&self, cgroup: CgroupId) -> Option<&Workload> {
+        self.view.snapshot.workloads.get(&cgroup)
     }
 
     /// For a connection that was led here when its port still went through the proxy: its service as

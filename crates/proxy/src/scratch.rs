@@ -7,6 +7,7 @@ use selvedge_wire::http1::{Answers, Decoder, Message};
 
 use crate::batch::Batch;
 use crate::head;
+use crate::record::Record;
 use crate::replay::Replay;
 
 /// State of one request and its response. An idle connection has none.
@@ -29,6 +30,7 @@ pub(crate) struct Scratch {
     pub(crate) answer: Vec<u8>,
     /// The response's head as it goes to the client.
     pub(crate) to_client: Vec<u8>,
+    pub(crate) record: Record,
 }
 
 impl Scratch {
@@ -45,6 +47,7 @@ impl Scratch {
             responses: Decoder::responses(Limits::default()),
             answer: Vec::new(),
             to_client: Vec::new(),
+            record: Record::default(),
         }
     }
 
@@ -58,6 +61,7 @@ impl Scratch {
         self.responses.restart();
         self.answer.clear();
         self.to_client.clear();
+        self.record = Record::default();
     }
 
     /// Ready for another attempt at the same request.

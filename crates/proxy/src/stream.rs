@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
-use selvedge_model::Reason;
+use selvedge_model::{Instant, Reason, TrafficUnit};
 use selvedge_resilience::{Admission, Attempt, Call, Ending, Outcome, OutcomeKind, Verdict};
 
 use crate::client::{Asked, Client};
@@ -13,6 +13,7 @@ use crate::connect::connect;
 use crate::detect::{self, Spoken};
 use crate::exchange::CONNECT_TIME;
 use crate::pool::Upstream;
+use crate::record::Record;
 use crate::relay::{End, relay, reset_at_close};
 use crate::worker::Worker;
 
@@ -25,22 +26,34 @@ struct Led {
 
 /// Relays a connection to an endpoint. Where none can be reached it is reset.
 pub(crate) async fn serve(worker: &Rc<Worker>, client: &mut Client) {
-    match lead(worker, client).await {
+    let mut record = Record::default();
+    match lead(worker, client, &mut record).await {
         Ok(mut led) => {
             let ending = carry(worker, client, &mut led.upstream).await;
-            led.finish(worker, ending);
+            record.ended = led.finish(worker, ending);
+            record.count(worker, client, TrafficUnit::Connection);
         }
-        Err(_) => reset_at_close(&client.stream),
+        Err(reason) => refuse(worker, client, &mut record, reason),
     }
+}
+
+fn refuse(worker: &Worker, client: &Client, record: &mut Record, reason: Reason) {
+    reset_at_close(&client.stream);
+    record.refused(worker.clock.now(), reason);
+    record.count(worker, client, TrafficUnit::Connection);
 }
 
 /// Finds out what is spoken, with a connection to an endpoint made at once, so that a server that
 /// speaks first is heard without delay. True where requests of HTTP/1 are to be served; everything
 /// else has been served when this ends.
 pub(crate) async fn detect(worker: &Rc<Worker>, client: &mut Client) -> bool {
-    let Ok(mut led) = lead(worker, client).await else {
-        reset_at_close(&client.stream);
-        return false;
+    let mut record = Record::default();
+    let mut led = match lead(worker, client, &mut record).await {
+        Ok(led) => led,
+        Err(reason) => {
+            refuse(worker, client, &mut record, reason);
+            return false;
+        }
     };
     if first_bytes(client, &mut led.upstream).await == Spoken::Http {
         let destination = (led.attempt.place(), led.attempt.port());
@@ -48,20 +61,25 @@ pub(crate) async fn detect(worker: &Rc<Worker>, client: &mut Client) -> bool {
         return true;
     }
     let ending = carry(worker, client, &mut led.upstream).await;
-    led.finish(worker, ending);
+    record.ended = led.finish(worker, ending);
+    record.count(worker, client, TrafficUnit::Connection);
     false
 }
 
 /// Connects to an endpoint, and to another where that cannot be done.
-async fn lead(worker: &Rc<Worker>, client: &Client) -> Result<Led, Reason> {
+async fn lead(worker: &Rc<Worker>, client: &Client, record: &mut Record) -> Result<Led, Reason> {
+    record.began = worker.clock.now();
     let (routing, _) = worker.routing(client.asked).ok_or(Reason::NoRoute)?;
+    record.routing = Some(routing.clone());
     let Asked::Service(address, port) = client.asked else {
         return Err(Reason::NoRoute);
     };
     let listener = routing.table.listener(address, port);
     let rule = listener.ok_or(Reason::NoRoute)?.connection_rule();
+    record.route = Some(rule.index);
     let random = worker.rng().next_u64();
     let destination = rule.pick((random >> 32) as u32).ok_or(Reason::NoBackend)?;
+    record.backend = Some(destination);
     let call = Call {
         source: client.source,
         route: rule.index,
@@ -70,8 +88,7 @@ async fn lead(worker: &Rc<Worker>, client: &Client) -> Result<Led, Reason> {
         timeouts: selvedge_model::Timeouts::default(),
         retry: None,
     };
-    let now = worker.clock.now();
-    let admitted = routing.node.admit(now, &mut worker.seat(), &call);
+    let admitted = routing.node.admit(record.began, &mut worker.seat(), &call);
     let mut admission = admitted.map_err(|refused| refused.reason)?;
     loop {
         let now = worker.clock.now();
@@ -79,6 +96,7 @@ async fn lead(worker: &Rc<Worker>, client: &Client) -> Result<Led, Reason> {
         let attempt = attempt.map_err(|refused| refused.reason)?;
         client.deadline.set(now, Some(now + CONNECT_TIME), None);
         let destination = (attempt.place(), attempt.port());
+        record.attempt(destination);
         let connecting = connect(&destination, &worker.buffers);
         if let Ok(Ok(upstream)) = client.deadline.within(pin!(connecting)).await {
             return Ok(Led {
@@ -103,9 +121,7 @@ async fn lead(worker: &Rc<Worker>, client: &Client) -> Result<Led, Reason> {
 /// Waits until either side has said enough to tell what is spoken. Whoever only listens says that too,
 /// by its end.
 async fn first_bytes(client: &mut Client, upstream: &mut Upstream) -> Spoken {
-    client
-        .deadline
-        .set(selvedge_model::Instant::default(), None, None);
+    client.deadline.set(Instant::default(), None, None);
     let Client { stream, inbox, .. } = client;
     poll_fn(|cx| {
         loop {
@@ -139,9 +155,10 @@ async fn carry(worker: &Worker, client: &mut Client, upstream: &mut Upstream) ->
 }
 
 impl Led {
-    fn finish(self, worker: &Worker, ending: Ending) {
+    fn finish(self, worker: &Worker, ending: Ending) -> Instant {
         let now = worker.clock.now();
         self.attempt.finish(now, ending);
         self.admission.finish(now, ending);
+        now
     }
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use selvedge_feed::SocketKind;
+use selvedge_feed::{Counter, SocketKind};
 use selvedge_model::{Instant, Port, Rng};
 use selvedge_resilience::Seat;
 use tokio::net::TcpStream;
@@ -32,6 +32,7 @@ use crate::request;
 use crate::routing::{Routing, SharedRouting};
 use crate::scratch::Scratches;
 use crate::slots::Slots;
+use crate::traffic::{Sighter, Sightings};
 
 /// What a worker is made with.
 #[derive(Clone, Debug)]
@@ -40,6 +41,7 @@ pub(crate) struct Setting {
     pub(crate) routing: SharedRouting,
     pub(crate) origin: OriginSource,
     pub(crate) counters: Arc<Counters>,
+    pub(crate) sightings: Sightings,
 }
 
 /// State of one worker.
@@ -58,6 +60,7 @@ pub(crate) struct Worker {
     routing: RefCell<Option<Rc<Current>>>,
     pub(crate) origin: OriginSource,
     pub(crate) counters: Arc<Counters>,
+    pub(crate) sighter: Sighter,
 }
 
 /// A routing as one worker counts it.
@@ -91,6 +94,7 @@ impl Worker {
             shared: setting.routing,
             routing: RefCell::new(None),
             origin: setting.origin,
+            sighter: Sighter::new(&setting.sightings, index, setting.counters.clone()),
             counters: setting.counters,
         }
     }
@@ -142,7 +146,16 @@ impl Worker {
         }
         let current = Rc::new(Current(shared.clone()));
         *known = Some(current.clone());
+        self.sighter.forget_numbers();
         Some(current)
+    }
+
+    /// Whether `routing` is what [`Self::routing`] gave last for a port that goes through the proxy.
+    pub(crate) fn is_in_force(&self, routing: &Rc<Current>) -> bool {
+        let known = self.routing.borrow();
+        known
+            .as_ref()
+            .is_some_and(|known| Rc::ptr_eq(known, routing))
     }
 
     pub(crate) async fn wait_until(&self, at: Instant) {
@@ -163,7 +176,9 @@ impl Worker {
         destination: Destination,
         upstream: Upstream,
     ) {
-        self.pool.put(now, destination, upstream);
+        if !self.pool.put(now, destination, upstream) {
+            self.counters.count(Counter::IdleCrowdedOut);
+        }
         if !self.is_swept.replace(true) {
             tokio::task::spawn_local(sweep(self.clone()));
         }

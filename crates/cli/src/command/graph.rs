@@ -1,5 +1,6 @@
 //! `selvedge graph`: who calls whom, with figures.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
@@ -52,6 +53,7 @@ pub(crate) fn text(graph: &GraphReport) -> String {
         "FAILED",
         "BYPASSED",
         "REFUSED",
+        "REQUESTS",
         "OPEN",
         "BYTES",
         "CONNECT",
@@ -67,6 +69,7 @@ pub(crate) fn text(graph: &GraphReport) -> String {
             edge.failures.to_string(),
             edge.bypassed.to_string(),
             refusals(edge),
+            figure(edge.requests.as_ref().map(|it| it.total.to_string())),
             figure(detail.map(|it| it.open.to_string())),
             figure(detail.map(|it| bytes(it.bytes_sent.saturating_add(it.bytes_received)))),
             figure(detail.and_then(|it| Some(format!("{} us", it.connect_p50_us?)))),
@@ -89,11 +92,16 @@ pub(crate) fn text(graph: &GraphReport) -> String {
 }
 
 fn refusals(edge: &EdgeReport) -> String {
-    if edge.refused.is_empty() {
+    let of_requests = edge.requests.iter().flat_map(|it| &it.refused);
+    let mut sums: BTreeMap<&str, u64> = BTreeMap::new();
+    for (reason, count) in edge.refused.iter().chain(of_requests) {
+        let sum = sums.entry(reason).or_default();
+        *sum = sum.saturating_add(*count);
+    }
+    if sums.is_empty() {
         return "0".to_owned();
     }
-    let refused = edge
-        .refused
+    let refused = sums
         .iter()
         .map(|(reason, count)| format!("{count} {reason}"));
     refused.collect::<Vec<_>>().join(", ")
@@ -129,7 +137,7 @@ fn dot(graph: &GraphReport) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use selvedge_control_plane::wire::EdgeDetailReport;
+    use selvedge_control_plane::wire::{EdgeDetailReport, RequestsReport};
 
     fn example() -> GraphReport {
         let edge = EdgeReport {
@@ -139,6 +147,11 @@ mod tests {
             failures: 1,
             bypassed: 2,
             refused: [("no_endpoint".to_owned(), 3)].into(),
+            requests: Some(RequestsReport {
+                total: 70,
+                refused: [("no_endpoint".to_owned(), 4), ("no_route".to_owned(), 5)].into(),
+                ..RequestsReport::default()
+            }),
             detail: Some(EdgeDetailReport {
                 open: 2,
                 bytes_sent: 1024,
@@ -159,8 +172,8 @@ mod tests {
     #[test]
     fn the_text_has_every_edge_and_who_is_idle() {
         let want = "\
-FROM     TO           CONNECTIONS  FAILED  BYPASSED  REFUSED        OPEN  BYTES    CONNECT
-outside  web.default  12           1       2         3 no_endpoint  2     2.0 KiB  31 us
+FROM     TO           CONNECTIONS  FAILED  BYPASSED  REFUSED                    REQUESTS  OPEN  BYTES    CONNECT
+outside  web.default  12           1       2         7 no_endpoint, 5 no_route  70        2     2.0 KiB  31 us
 without connections: cart.default
 counted until 100ms ago
 ";

@@ -2,13 +2,15 @@
 //!
 //! Exit status 1 where something is broken rather than merely worth a look, for scripts and monitors.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Args;
 use selvedge_control_plane::wire::{
-    ConfigurationReport, GatewayReport, KernelReport, ProxyReport, ServiceReport, StatusReport,
+    ConfigurationReport, GatewayReport, KernelReport, ProxyReport, RequestsReport, ServiceReport,
+    StatusReport,
 };
 
 use crate::client;
@@ -275,7 +277,23 @@ fn notes(text: &mut String, services: &[ServiceReport]) {
             let objects = first_few(&service.proxied_by);
             let _ = writeln!(text, "  {} goes through the proxy: {objects}", service.name);
         }
+        if let Some(requests) = &service.requests {
+            let _ = writeln!(text, "  {} got {}", service.name, requests_text(requests));
+        }
     }
+}
+
+/// As `120 requests: 112 2xx, 8 5xx; 8 no_endpoint`.
+fn requests_text(requests: &RequestsReport) -> String {
+    let list = |counts: &BTreeMap<String, u64>| {
+        let counts = counts.iter().map(|(word, count)| format!("{count} {word}"));
+        counts.collect::<Vec<_>>().join(", ")
+    };
+    let mut text = format!("{} requests: {}", requests.total, list(&requests.statuses));
+    if !requests.refused.is_empty() {
+        let _ = write!(text, "; {}", list(&requests.refused));
+    }
+    text
 }
 
 /// Some of the objects; the rest is counted.
@@ -368,6 +386,12 @@ mod tests {
             namespace: "default".to_owned(),
             address: Some([127, 96, 0, 1].into()),
             ports: vec![port],
+            requests: Some(RequestsReport {
+                total: 120,
+                statuses: [("2xx".to_owned(), 112), ("5xx".to_owned(), 8)].into(),
+                refused: [("no_endpoint".to_owned(), 8)].into(),
+                ..RequestsReport::default()
+            }),
             proxied_by: (0..6).map(|n| format!("HTTPRoute r-{n}.default")).collect(),
             ..ServiceReport::default()
         };
@@ -392,6 +416,7 @@ services
                                     10.0.0.1:8080        not ready
   cart goes through the proxy: HTTPRoute r-0.default, HTTPRoute r-1.default, \
 HTTPRoute r-2.default, HTTPRoute r-3.default and 2 more
+  cart got 120 requests: 112 2xx, 8 5xx; 8 no_endpoint
 ";
         assert!(text.contains(services), "{text}");
         assert!(text.contains("absent proxy so far: 4\n"), "{text}");

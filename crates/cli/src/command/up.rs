@@ -202,6 +202,7 @@ async fn serve(run_dir: &Path, options: Options, settings: Settings) -> anyhow::
         plane: agent.plane.clone(),
         host: agent.host.clone(),
         proxy: agent.health.clone(),
+        traffic: agent.traffic.clone(),
         down,
         readers,
         started,

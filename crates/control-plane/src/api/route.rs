@@ -11,6 +11,7 @@
 //! | `POST /v1/down` | root | stop the node |
 
 use std::error::Error;
+use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::{Body, Bytes};
@@ -32,6 +33,9 @@ use crate::{graph, status};
 const MAX_DOCUMENTS: usize = 64 << 20;
 /// Longest body of any other request.
 const MAX_BODY: usize = 256 << 10;
+
+/// How long the proxy may take to tell what it has seen: some 100 times what 10,000 routes take.
+const TRAFFIC_PATIENCE: Duration = Duration::from_secs(2);
 
 /// A response of ours.
 pub(super) type Answer = Response<Full<Bytes>>;
@@ -81,18 +85,20 @@ impl Api {
             }
             (&Method::GET, "/v1/status") => {
                 self.check_reader(peer)?;
+                self.ask_traffic().await;
                 Ok(json(&status::report(self)))
             }
             (&Method::GET, "/v1/graph") => {
                 self.check_reader(peer)?;
+                self.ask_traffic().await;
                 let observation = self.host.observe()?;
-                Ok(json(&graph::report(
-                    &self.plane.view().snapshot,
-                    &observation,
-                )))
+                let traffic = self.proxy.borrow().traffic.clone();
+                let view = self.plane.view();
+                Ok(json(&graph::report(&view.snapshot, &observation, &traffic)))
             }
             (&Method::GET, "/metrics") => {
                 self.check_reader(peer)?;
+                self.ask_traffic().await;
                 Ok(text(Metrics::from(self).exposition()))
             }
             (&Method::POST, "/v1/run") => {
@@ -107,6 +113,19 @@ impl Api {
             }
             (method, _) => Err(unknown(method, &path)),
         }
+    }
+
+    /// Has the proxy tell what it has seen of requests. One that is away or slow is not waited for, and
+    /// what it told last counts.
+    async fn ask_traffic(&self) {
+        let mut asked = 0;
+        self.traffic.send_modify(|number| {
+            *number += 1;
+            asked = *number;
+        });
+        let mut proxy = self.proxy.clone();
+        let told = proxy.wait_for(|health| !health.is_connected || health.traffic_asked >= asked);
+        let _slow = timeout(TRAFFIC_PATIENCE, told).await;
     }
 
     /// Whether the peer may see.

@@ -9,8 +9,9 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::Bytes;
 use hyper::{Method, Request};
 use selvedge_model::{
-    CgroupId, Edge, EdgeCounters, EdgeDetail, Generation, KernelStatus, Listening, Observation,
-    Port, Protocol, Reason, WorkloadName,
+    Backend, BackendReading, CgroupId, Edge, EdgeCounters, EdgeDetail, EndpointTraffic, Generation,
+    KernelStatus, Listening, Observation, Place, Port, Protocol, Reason, ServiceName, Traffic,
+    TrafficEdge, TrafficEnd, TrafficPath, TrafficUnit, Withheld, WorkloadName,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -93,7 +94,7 @@ struct Bench {
     host: Arc<FakeHost>,
     kernel: watch::Sender<Generation>,
     _state: TempDir,
-    _proxy: watch::Sender<ProxyHealth>,
+    proxy: watch::Sender<ProxyHealth>,
     stops: mpsc::Receiver<Down>,
 }
 
@@ -123,6 +124,7 @@ fn begin_with(refuses: bool, limits: &[&str]) -> Bench {
         plane,
         host: host.clone(),
         proxy: health,
+        traffic: watch::channel(0).0,
         down,
         readers: Some(4_242),
         started: Instant::now(),
@@ -132,7 +134,7 @@ fn begin_with(refuses: bool, limits: &[&str]) -> Bench {
         host,
         kernel,
         _state: state,
-        _proxy: proxy,
+        proxy,
         stops,
     }
 }
@@ -503,6 +505,110 @@ async fn status_graph_and_metrics_tell_what_was_seen() {
         format!("selvedge_connect_seconds_count{edge}}} 1"),
         "selvedge_objects{kind=\"Service\"} 1".to_owned(),
         "selvedge_proxy_up 0".to_owned(),
+    ] {
+        assert!(
+            metrics.lines().any(|found| found == line),
+            "{line}\n{metrics}"
+        );
+    }
+    check_families(&metrics);
+}
+
+/// What a proxy has told of requests to `cart`.
+fn traffic(cgroup: CgroupId) -> Traffic {
+    let cart: ServiceName = "cart".parse().unwrap();
+    let backend = Backend {
+        service: cart.clone(),
+        port: Port::new(80).unwrap(),
+    };
+    let edge = TrafficEdge {
+        source: Some("web".parse().unwrap()),
+        destination: Some(cart),
+    };
+    let path = |unit, backend: Option<&Backend>| TrafficPath {
+        edge: edge.clone(),
+        unit,
+        route: backend.map(|_| "HTTPRoute/default/cart/0".to_owned()),
+        backend: backend.cloned(),
+    };
+    let well = TrafficEnd::new(200, None);
+    let refused = TrafficEnd::new(503, Some(Reason::NoEndpoint));
+    let lost = TrafficEnd::new(404, Some(Reason::NoRoute));
+    let mut latency_us = selvedge_model::Histogram::new();
+    latency_us.record_many(1_000, 6);
+    let reading = BackendReading {
+        limit: Some(8),
+        requests: 7,
+        retries: 2,
+        withheld: [(Withheld::BudgetSpent, 1)].into(),
+        failed: [(Reason::ConnectFailed, 4)].into(),
+        endpoints: vec![EndpointTraffic {
+            place: Place::Local(cgroup),
+            port: Port::new(80).unwrap(),
+            in_flight: 3,
+            is_ejected: true,
+            ejections: 2,
+        }],
+        ..BackendReading::default()
+    };
+    Traffic {
+        paths: [
+            (
+                path(TrafficUnit::Request, Some(&backend)),
+                [(well, 6), (refused, 1)].into(),
+            ),
+            (path(TrafficUnit::Request, None), [(lost, 2)].into()),
+            (
+                path(TrafficUnit::Connection, Some(&backend)),
+                [(TrafficEnd::default(), 9)].into(),
+            ),
+        ]
+        .into(),
+        latency_us: [(edge, latency_us)].into(),
+        backends: [(backend, reading)].into(),
+    }
+}
+
+#[tokio::test]
+async fn requests_are_seen_by_edge_route_status_and_reason() {
+    let bench = begin();
+    bench.apply(CART).await;
+    let (_, placed) = bench.ask(Method::POST, RUN, cart()).await;
+    let cgroup = CgroupId(placed["cgroup"].as_u64().unwrap());
+    bench
+        .proxy
+        .send_modify(|health| health.traffic = Arc::new(traffic(cgroup)));
+    let want = json!({
+        "total": 9, "statuses": {"2xx": 6, "4xx": 2, "5xx": 1},
+        "refused": {"no_endpoint": 1, "no_route": 2}, "p50Us": 1_023, "p99Us": 1_023,
+    });
+    let (_, status) = bench.ask(Method::GET, "/v1/status", Value::Null).await;
+    assert_eq!(status["services"][0]["requests"], want);
+    let (_, graph) = bench.ask(Method::GET, "/v1/graph", Value::Null).await;
+    assert_eq!(graph["nodes"], json!(["cart.default", "web.default"]));
+    assert_eq!(graph["edges"][0]["requests"], want);
+    let metrics = Metrics::from(&bench.api).exposition();
+    let edge = "source=\"web.default\",destination=\"cart.default\"";
+    let route = "route=\"HTTPRoute/default/cart/0\",backend=\"cart.default:80\"";
+    let backend = "backend=\"cart.default:80\"";
+    let endpoint = format!("{backend},endpoint=\"cart-0.default:80\"");
+    for line in [
+        format!("selvedge_requests_total{{{edge},{route},status=\"2xx\",reason=\"\"}} 6"),
+        format!(
+            "selvedge_requests_total{{{edge},{route},status=\"5xx\",reason=\"no_endpoint\"}} 1"
+        ),
+        format!(
+            "selvedge_requests_total{{{edge},route=\"\",backend=\"\",status=\"4xx\",reason=\"no_route\"}} 2"
+        ),
+        format!("selvedge_relayed_connections_total{{{edge},{route},reason=\"\"}} 9"),
+        format!("selvedge_request_seconds_bucket{{{edge},le=\"0.001023\"}} 6"),
+        format!("selvedge_retries_total{{{backend}}} 2"),
+        format!("selvedge_retries_withheld_total{{{backend},reason=\"retry_budget\"}} 1"),
+        format!("selvedge_attempts_failed_total{{{backend},reason=\"connect_failed\"}} 4"),
+        format!("selvedge_endpoint_request_limit{{{backend}}} 8"),
+        format!("selvedge_endpoint_requests_in_flight{{{endpoint}}} 3"),
+        format!("selvedge_endpoint_ejected{{{endpoint}}} 1"),
+        format!("selvedge_ejections_total{{{endpoint}}} 2"),
     ] {
         assert!(
             metrics.lines().any(|found| found == line),

@@ -14,6 +14,7 @@ struct Bench {
     health: watch::Receiver<ProxyHealth>,
     proxy: UnixStream,
     served: JoinHandle<FeedEnd>,
+    questions: watch::Sender<u64>,
     /// How often metrics were read.
     readings: Arc<AtomicU32>,
 }
@@ -27,6 +28,7 @@ fn begin_with_metrics(lines: usize) -> Bench {
     let (health, known) = watch::channel(ProxyHealth::default());
     let readings = Arc::new(AtomicU32::new(0));
     let counted = readings.clone();
+    let (questions, questioned) = watch::channel(0);
     let publisher = Publisher {
         snapshots: receiver,
         settings: Settings::default(),
@@ -35,6 +37,7 @@ fn begin_with_metrics(lines: usize) -> Bench {
             let reading = counted.fetch_add(1, Ordering::Relaxed) + 1;
             format!("reading {reading}\n").repeat(lines)
         }),
+        traffic: questioned,
     };
     let (near, proxy) = UnixStream::pair().unwrap();
     Bench {
@@ -43,6 +46,7 @@ fn begin_with_metrics(lines: usize) -> Bench {
         proxy,
         served: tokio::spawn(async move { publisher.serve(near).await }),
         readings,
+        questions,
     }
 }
 
@@ -102,7 +106,7 @@ impl Bench {
                 selvedge_feed::Progress::Complete(ack) => Some(ack),
                 selvedge_feed::Progress::Partial => None,
             },
-            ToProxy::Probe(_) | ToProxy::Metrics(_) => None,
+            ToProxy::Probe(_) | ToProxy::Metrics(_) | ToProxy::TrafficRequest => None,
         });
         let ack = ack.await;
         let generation = ack.generation;
@@ -116,7 +120,7 @@ impl Bench {
         let mut answer = MetricsAnswer::default();
         let text = self.hear(|message| match message {
             ToProxy::Metrics(part) => answer.on_part(part).unwrap(),
-            ToProxy::Update(_) | ToProxy::Probe(_) => None,
+            ToProxy::Update(_) | ToProxy::Probe(_) | ToProxy::TrafficRequest => None,
         });
         String::from_utf8(text.await).unwrap()
     }
@@ -146,7 +150,7 @@ async fn a_proxy_follows_the_configuration_and_is_known() {
     bench.health(|health| *health.report == report).await;
     let nonce = bench.hear(|message| match message {
         ToProxy::Probe(nonce) => Some(nonce),
-        ToProxy::Update(_) | ToProxy::Metrics(_) => None,
+        ToProxy::Update(_) | ToProxy::Metrics(_) | ToProxy::TrafficRequest => None,
     });
     let nonce = nonce.await;
     bench.tell(ToAgent::ProbeReply(nonce)).await;
@@ -265,4 +269,36 @@ async fn what_is_out_of_order_ends_the_connection() {
         assert!(is_right(&end), "{what}: {end:?}");
         assert!(bench.health.borrow().last_end.is_some(), "{what}");
     }
+}
+
+/// A question is asked when there is one, and its answer is known by its number.
+#[tokio::test]
+async fn the_proxy_is_asked_what_it_has_seen() {
+    let mut bench = begin();
+    bench.hello().await;
+    bench.questions.send_replace(5);
+    let asked = bench.hear(|message| match message {
+        ToProxy::TrafficRequest => Some(()),
+        _ => None,
+    });
+    asked.await;
+    let path = selvedge_model::TrafficPath {
+        edge: selvedge_model::TrafficEdge {
+            source: None,
+            destination: Some("cart".parse().unwrap()),
+        },
+        unit: selvedge_model::TrafficUnit::Request,
+        route: None,
+        backend: None,
+    };
+    let ends = [(selvedge_model::TrafficEnd::new(200, None), 3)].into();
+    let traffic = Traffic {
+        paths: [(path, ends)].into(),
+        ..Traffic::default()
+    };
+    for part in selvedge_feed::TrafficPart::cut(&traffic) {
+        bench.tell(ToAgent::Traffic(part)).await;
+    }
+    let health = bench.health(|health| health.traffic_asked == 5).await;
+    assert_eq!(*health.traffic, traffic);
 }

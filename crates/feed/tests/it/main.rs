@@ -5,3 +5,4 @@ mod corpus;
 mod properties;
 mod routes;
 mod script;
+mod traffic;

@@ -10,7 +10,7 @@ use proptest::option;
 use proptest::prelude::*;
 use selvedge_feed::{
     Decoder, MAX_TO_AGENT_BYTES, MAX_TO_PROXY_BYTES, MetricsAnswer, MetricsPart, Progress,
-    Publication, Settings, Subscription, ToAgent, ToProxy,
+    Publication, Settings, Subscription, ToAgent, ToProxy, TrafficPart, TrafficReading,
 };
 use selvedge_model::{
     AppProtocol, CgroupId, DnsSettings, Endpoint, Generation, Label, Place, Port, PortMode,
@@ -18,6 +18,7 @@ use selvedge_model::{
 };
 
 use crate::routes;
+use crate::traffic::traffic;
 
 fn label() -> impl Strategy<Value = Label> {
     "[a-d]".prop_map(|text| Label::new(&text).unwrap())
@@ -221,6 +222,30 @@ proptest! {
     }
 
     #[test]
+    fn what_was_seen_of_requests_arrives_as_it_is(
+        readings in vec(traffic(), 1..3),
+        lengths in vec(1_usize..5_000, 1..5),
+    ) {
+        let mut decoder = Decoder::new(MAX_TO_AGENT_BYTES);
+        let mut reading = TrafficReading::default();
+        let mut arrived = Vec::new();
+        for traffic in &readings {
+            let parts = TrafficPart::cut(traffic).into_iter().map(ToAgent::Traffic);
+            let stream: Vec<u8> = parts.flat_map(ToAgent::encode).collect();
+            for chunk in in_chunks(&stream, &lengths) {
+                decoder.push(chunk);
+                while let Some(message) = decoder.next_message().unwrap() {
+                    let ToAgent::Traffic(part) = ToAgent::decode(message).unwrap() else {
+                        panic!("nothing else was sent");
+                    };
+                    arrived.extend(reading.on_part(part).unwrap());
+                }
+            }
+        }
+        prop_assert_eq!(arrived, readings);
+    }
+
+    #[test]
     fn hostile_bytes_never_panic(stream in vec(any::<u8>(), 0..400), lengths in vec(1_usize..50, 1..5)) {
         let mut subscription = Subscription::new();
         let mut decoder = Decoder::new(MAX_TO_AGENT_BYTES);
@@ -254,7 +279,7 @@ fn swallow(subscription: &mut Subscription, message: &[u8]) {
     match ToProxy::decode(message) {
         Ok(ToProxy::Update(update)) => drop(subscription.on_update(update)),
         Ok(ToProxy::Metrics(part)) => drop(MetricsAnswer::default().on_part(part)),
-        Ok(ToProxy::Probe(_)) | Err(_) => {}
+        Ok(ToProxy::Probe(_) | ToProxy::TrafficRequest) | Err(_) => {}
     }
     if let Ok(message) = ToAgent::decode(message) {
         // What was taken is sound: it can be said again, and is the same.

@@ -81,6 +81,7 @@ fn setting(endpoint: SocketAddr) -> Setting {
             workload: CgroupId(7),
         }),
         counters: Arc::default(),
+        sightings: Sightings::new(1),
     }
 }
 

@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use selvedge_feed::{
     Decoder, MAX_TO_AGENT_BYTES, MetricsPart, Publication, Report, Settings, SocketKind,
-    SocketList, ToAgent, ToProxy, VERSION,
+    SocketList, ToAgent, ToProxy, TrafficReading, VERSION,
 };
-use selvedge_model::{CgroupId, Snapshot};
+use selvedge_model::{CgroupId, Snapshot, Traffic};
 use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
 
@@ -254,6 +254,28 @@ impl Feed {
             assert!(Instant::now() < end, "no such report");
         }
         unreachable!("there are more numbers than time")
+    }
+
+    /// Asks what was seen of requests until there is something that `wanted` likes: a client has its
+    /// response before it is counted.
+    pub(crate) fn traffic(&mut self, wanted: impl Fn(&Traffic) -> bool) -> Traffic {
+        let end = Instant::now() + DEADLINE;
+        loop {
+            let request = ToProxy::TrafficRequest.encode();
+            self.stream.write_all(&request).unwrap();
+            let mut reading = TrafficReading::default();
+            let traffic = loop {
+                if let ToAgent::Traffic(part) = self.next()
+                    && let Some(traffic) = reading.on_part(part).unwrap()
+                {
+                    break traffic;
+                }
+            };
+            if wanted(&traffic) {
+                return traffic;
+            }
+            assert!(Instant::now() < end, "no such traffic: {traffic:#?}");
+        }
     }
 
     /// Waits until metrics are asked for.

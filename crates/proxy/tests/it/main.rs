@@ -19,4 +19,5 @@ mod resolver;
 mod streams;
 #[path = "../../../wire/tests/it/table.rs"]
 mod table;
+mod traffic;
 mod upstream;
