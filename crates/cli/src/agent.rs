@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use selvedge_control_plane::{
-    CgroupRef, ControlPlane, Disk, Folder, Metrics, Options as PlaneOptions, ProxyHealth,
-    Publisher, Store, VirtualRange,
+    AccessLog, CgroupRef, ControlPlane, Disk, Folder, Metrics, Options as PlaneOptions,
+    ProxyHealth, Publisher, Store, VirtualRange,
 };
 use selvedge_feed::Settings;
 use selvedge_model::{CgroupId, Generation, Snapshot, WorkloadName};
@@ -37,6 +37,8 @@ pub(crate) struct Options {
     pub(crate) beside: Beside,
     /// The listening socket at which the proxy is to serve metrics.
     pub(crate) metrics: Option<OwnedFd>,
+    /// Where the proxy is to log requests.
+    pub(crate) access_log: Option<AccessLog>,
     pub(crate) started: Instant,
 }
 
@@ -113,6 +115,7 @@ impl Agent {
             health,
             metrics: Arc::new(move || metrics.exposition()),
             traffic: questioned,
+            access_log: options.access_log,
         };
         tasks.spawn(publish(publisher, linked));
         let sockets = ProxySockets::new(node.clone(), options.beside, options.metrics);

@@ -1,6 +1,7 @@
 //! The control plane: documents become a snapshot, snapshots reach the proxy, and everybody can ask.
 #![forbid(unsafe_code)]
 
+mod access_log;
 mod address;
 mod api;
 mod check;
@@ -20,6 +21,7 @@ mod store;
 mod traffic;
 pub mod wire;
 
+pub use access_log::{AccessLog, LogTarget};
 pub use address::VirtualRange;
 pub use api::{Api, Down};
 pub use check::check;

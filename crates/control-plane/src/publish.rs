@@ -16,13 +16,15 @@ use selvedge_feed::{
     Settings, ToAgent, ToProxy, TrafficReading, TrafficTooLong, UnexpectedAck, VERSION,
 };
 use selvedge_model::{Generation, Snapshot, Traffic};
-use selvedge_telemetry::Counter;
+use selvedge_telemetry::{Counter, warn};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, watch};
 use tokio::task::yield_now;
 use tokio::time::{MissedTickBehavior, interval, sleep_until, timeout};
+
+use crate::access_log::{AccessLog, Handed};
 
 /// How often the proxy is asked whether it lives. Each time wakes agent and proxy a few times, timers
 /// included: at once a second both together were measured at 7 wake-ups a second, of the 5 they may
@@ -121,6 +123,8 @@ pub struct Publisher {
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     /// The number of the last question about requests. Each new one has the proxy asked.
     pub traffic: watch::Receiver<u64>,
+    /// Where requests are logged, if anywhere.
+    pub access_log: Option<AccessLog>,
 }
 
 impl Publisher {
@@ -172,6 +176,7 @@ impl Publisher {
         mut writer: OwnedWriteHalf,
         mut received: mpsc::Receiver<ToAgent>,
     ) -> Result<(), FeedEnd> {
+        let mut log = self.begin_log(&mut writer).await?;
         let mut snapshots = self.snapshots.clone();
         let mut questions = Some(self.traffic.clone());
         let mut session = Session {
@@ -213,6 +218,7 @@ impl Publisher {
                 }
                 _ = probes.tick(), if session.is_answered => {
                     send(&mut writer, &session.next_probe()).await?;
+                    self.follow_log(&writer, &mut log).await;
                 }
                 () = sleep_until(session.probed + PATIENCE), if !session.is_answered => {
                     // It may be this process that stood still. What has come meanwhile counts.
@@ -236,6 +242,35 @@ impl Publisher {
                 }
             }
         }
+    }
+}
+
+impl Publisher {
+    /// Tells a proxy that has just connected where to log: it may log for an agent before this one.
+    async fn begin_log(&self, writer: &mut OwnedWriteHalf) -> Result<Handed, FeedEnd> {
+        let mut handed = Handed::default();
+        send(writer, &ToProxy::AccessLog(None).encode()).await?;
+        if let Some(log) = &self.access_log {
+            hand_over(log, writer, &mut handed).await;
+        }
+        Ok(handed)
+    }
+
+    /// Goes where the file should be. Looked at along with the probes, which wake this process anyway.
+    async fn follow_log(&self, writer: &OwnedWriteHalf, handed: &mut Handed) {
+        if let Some(log) = &self.access_log
+            && log.has_moved(handed)
+        {
+            hand_over(log, writer, handed).await;
+        }
+    }
+}
+
+/// A log that cannot be opened is no reason to end anything; it is tried again with the next probe.
+async fn hand_over(log: &AccessLog, writer: &OwnedWriteHalf, handed: &mut Handed) {
+    match log.hand_over(writer.as_ref()).await {
+        Ok(next) => *handed = next,
+        Err(error) => warn!("the access log could not be opened: {error}; see --access-log"),
     }
 }
 

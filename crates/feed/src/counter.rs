@@ -79,6 +79,8 @@ counters! {
     IdleCrowdedOut = 24, "idle_upstream_connections_crowded_out";
     /// Requests and connections that found the table of their paths full, and are in no other count.
     TrafficUnlisted = 25, "requests_unlisted";
+    /// Lines of the access log that found its buffer full, or could not be written.
+    AccessLogDropped = 26, "access_log_lines_dropped";
 }
 
 impl Counter {

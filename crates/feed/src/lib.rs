@@ -4,7 +4,7 @@
 //! follows them with a [`Subscription`]: everything at first, then what changed, by generation. What
 //! flows back is a [`ToAgent`]: acknowledgements, answers to probes, counters, what was seen of requests
 //! ([`TrafficPart`]), and where scrapers are served a request for the metrics ([`MetricsPart`]). A connection begins with a [`SocketList`],
-//! which names the descriptors that travel beside it, then both sides speak frames: a length of four
+//! which names the descriptors that travel beside it (one for the access log may come later), then both sides speak frames: a length of four
 //! bytes, big-endian, and a protobuf message.
 //!
 //! Nothing here performs IO, reads a clock or trusts the other side: each direction has a bound per
@@ -32,7 +32,7 @@ mod wire;
 pub use counter::Counter;
 pub use frame::{Decoder, FrameError};
 pub use handover::{SocketKind, SocketList, SocketListError};
-pub use message::{Ack, DecodeError, Refusal, Report, ToAgent, ToProxy, Update};
+pub use message::{AccessLog, Ack, DecodeError, Refusal, Report, ToAgent, ToProxy, Update};
 pub use metrics::{MetricsAnswer, MetricsPart, MetricsTooLong};
 pub use publication::{Publication, UnexpectedAck};
 pub use settings::{Ipv6Answer, Settings};

@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::num::NonZeroU32;
 
 use prost::Message as _;
 use selvedge_model::Generation;
@@ -22,6 +23,18 @@ pub enum ToProxy {
     Metrics(MetricsPart),
     /// What was seen of requests, please. To be sent again only when the answer is whole.
     TrafficRequest,
+    /// Where the access log goes from here on: to the descriptor that travels beside the first byte of
+    /// this frame. `None`, with no descriptor, is nowhere.
+    AccessLog(Option<AccessLog>),
+}
+
+/// What the access log has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AccessLog {
+    /// Of so many requests one is logged, and every one that is refused.
+    pub one_of: NonZeroU32,
+    /// Whether with the query of its target, which may hold secrets.
+    pub has_query: bool,
 }
 
 impl ToProxy {
@@ -37,6 +50,10 @@ impl ToProxy {
                 })
             }
             Self::TrafficRequest => ToProxyBody::TrafficRequest(wire::TrafficRequest {}),
+            Self::AccessLog(log) => ToProxyBody::AccessLog(wire::AccessLog {
+                one_of: log.map_or(0, |log| log.one_of.get()),
+                query: log.is_some_and(|log| log.has_query),
+            }),
         };
         frame::encode(&wire::ToProxy { body: Some(body) })
     }
@@ -53,6 +70,13 @@ impl ToProxy {
                 }))
             }
             Some(ToProxyBody::TrafficRequest(wire::TrafficRequest {})) => Ok(Self::TrafficRequest),
+            Some(ToProxyBody::AccessLog(wire::AccessLog { one_of, query })) => {
+                let log = |one_of| AccessLog {
+                    one_of,
+                    has_query: query,
+                };
+                Ok(Self::AccessLog(NonZeroU32::new(one_of).map(log)))
+            }
             None => Err(DecodeError::Unknown),
         }
     }

@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct ToProxy {
-    #[prost(oneof = "ToProxyBody", tags = "1, 2, 3, 4")]
+    #[prost(oneof = "ToProxyBody", tags = "1, 2, 3, 4, 5")]
     pub(crate) body: Option<ToProxyBody>,
 }
 
@@ -25,6 +25,17 @@ pub(crate) enum ToProxyBody {
     Metrics(MetricsPart),
     #[prost(message, tag = "4")]
     TrafficRequest(TrafficRequest),
+    #[prost(message, tag = "5")]
+    AccessLog(AccessLog),
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct AccessLog {
+    /// One of so many; 0 is none at all, and then there is no descriptor.
+    #[prost(uint32, tag = "1")]
+    pub(crate) one_of: u32,
+    #[prost(bool, tag = "2")]
+    pub(crate) query: bool,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

@@ -28,3 +28,12 @@ pub(crate) enum Asked {
     /// A Gateway, by its port of the host.
     Gateway(Port),
 }
+
+impl Asked {
+    /// The port, of the service or of the host.
+    pub(crate) fn port(self) -> Port {
+        match self {
+            Self::Service(_, port) | Self::Gateway(port) => port,
+        }
+    }
+}

@@ -1,12 +1,17 @@
 //! The only place that reads the time.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use selvedge_model as model;
 
 /// Monotonic time, unrelated to the calendar.
 pub(crate) fn now() -> Instant {
     Instant::now()
+}
+
+/// Calendar time, for logs only.
+pub(crate) fn calendar() -> SystemTime {
+    SystemTime::now()
 }
 
 /// Moments as the pure parts count them: nanoseconds since the clock was made. Copies agree.

@@ -4,7 +4,9 @@
 //! 20 ms at first, 500 ms at most. Sockets are passed on to the worker only once there is a table,
 //! so that no query is answered from nothing; until then queries wait in the sockets.
 
+use std::collections::VecDeque;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,10 +15,11 @@ use selvedge_feed::{
     Decoder, FrameError, MAX_TO_PROXY_BYTES, MetricsTooLong, Progress, Report, SocketKind,
     Subscription, ToAgent, ToProxy, TrafficPart, UpdateError, VERSION,
 };
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::access_log::AccessLog;
 use crate::clock::Clock;
 use crate::counters::Counters;
 use crate::dns::worker::Command;
@@ -44,6 +47,9 @@ pub(crate) struct Discovery {
     pub(crate) routing: SharedRouting,
     pub(crate) sightings: Sightings,
     pub(crate) clock: Clock,
+    pub(crate) access_log: Arc<AccessLog>,
+    /// For the access log: come, and their message not read yet.
+    pub(crate) descriptors: VecDeque<OwnedFd>,
     /// Numbers of probes that went through every thread.
     pub(crate) probed: mpsc::Receiver<u64>,
     pub(crate) subscription: Subscription,
@@ -100,6 +106,7 @@ impl Discovery {
         decoder.push(&rest);
         let mut chunk = vec![0; CHUNK_BYTES];
         let mut reported = Report::default();
+        self.descriptors.clear();
         loop {
             while let Some(message) = decoder.next_message()? {
                 let message = ToProxy::decode(message)?;
@@ -110,9 +117,12 @@ impl Discovery {
             }
             self.pass_on(&mut sockets).await;
             tokio::select! {
-                length = stream.read(&mut chunk) => match length? {
-                    0 => return Err(SessionError::Closed),
-                    length => decoder.push(&chunk[..length]),
+                read = handover::read(&stream, &mut chunk) => match read? {
+                    (0, _) => return Err(SessionError::Closed),
+                    (length, descriptors) => {
+                        self.descriptors.extend(descriptors);
+                        decoder.push(&chunk[..length]);
+                    }
                 },
                 Some(nonce) = self.probed.recv() => {
                     // What has changed is told with the answer: a timer of its own would wake both
@@ -171,6 +181,16 @@ impl Discovery {
         reported: &mut Report,
     ) -> Result<Vec<u8>, SessionError> {
         match message {
+            ToProxy::AccessLog(None) => {
+                self.access_log.end();
+                Ok(Vec::new())
+            }
+            ToProxy::AccessLog(Some(content)) => {
+                let descriptor = self.descriptors.pop_front();
+                let descriptor = descriptor.ok_or(SessionError::NoDescriptor)?;
+                self.access_log.begin(content, descriptor);
+                Ok(Vec::new())
+            }
             ToProxy::TrafficRequest => Ok(self.traffic(reported)),
             ToProxy::Probe(nonce) => {
                 // The answer comes from the worker, so that it vouches for every thread.
@@ -250,6 +270,8 @@ enum SessionError {
     Decode(#[from] selvedge_feed::DecodeError),
     #[error("the agent does not speak as it should")]
     Metrics(#[from] MetricsTooLong),
+    #[error("the agent sent no descriptor for the access log")]
+    NoDescriptor,
     #[error("the update cannot be followed")]
     Update(#[from] UpdateError),
 }

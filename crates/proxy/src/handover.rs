@@ -47,12 +47,34 @@ fn receive_now(stream: &UnixStream) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
             "more descriptors came than there are kinds",
         ));
     }
-    let descriptors = ancillary.drain().filter_map(|message| match message {
+    let bytes = bytes[..received.bytes].to_vec();
+    Ok((bytes, descriptors(&mut ancillary)))
+}
+
+/// Reads what comes on a feed connection; with it the descriptors that travelled beside these bytes.
+pub(crate) async fn read(
+    stream: &UnixStream,
+    bytes: &mut [u8],
+) -> io::Result<(usize, Vec<OwnedFd>)> {
+    stream
+        .async_io(Interest::READABLE, || read_now(stream, bytes))
+        .await
+}
+
+fn read_now(stream: &UnixStream, bytes: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let mut parts = [IoSliceMut::new(bytes)];
+    let received = recvmsg(stream, &mut parts, &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
+    Ok((received.bytes, descriptors(&mut ancillary)))
+}
+
+fn descriptors(ancillary: &mut RecvAncillaryBuffer<'_>) -> Vec<OwnedFd> {
+    let rights = ancillary.drain().filter_map(|message| match message {
         RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
         _ => None,
     });
-    let descriptors = descriptors.flatten().collect();
-    Ok((bytes[..received.bytes].to_vec(), descriptors))
+    rights.flatten().collect()
 }
 
 /// A listening socket for this thread's runtime.

@@ -5,7 +5,8 @@
 //! over IPv4 and IPv6, and answer mesh names (`dns::datagram`); the worker, which has everything else
 //! of the resolver (`dns`); and the feed thread, which follows the agent (`discovery`), builds the
 //! [`Table`] that answers come from and serves `metrics`, so that neither a large configuration nor a
-//! scraper delays a query. They share that table, the counters, and short queues.
+//! scraper delays a query. Workers beside them serve requests (`worker`), whose log another thread
+//! writes (`access_log`). They share that table, the counters, and short queues.
 //!
 //! The proxy holds no key and no capability, opens no file and starts no program; its listening
 //! sockets come from the agent, and without one it goes on with what it has. It never names the
@@ -13,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 mod accept;
+mod access_log;
 mod batch;
 mod buffer;
 mod client;
@@ -30,6 +32,7 @@ mod exchange;
 mod flow;
 mod handover;
 mod head;
+mod log_line;
 mod metrics;
 mod origin;
 mod pool;
@@ -59,6 +62,7 @@ use selvedge_feed::Subscription;
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::mpsc;
 
+use crate::access_log::AccessLog;
 use crate::clock::Clock;
 use crate::dns::datagram::{Receiver, ReceiverHandle};
 use crate::dns::worker::Queues;
@@ -108,6 +112,7 @@ pub fn run(options: Options) -> Result<(), Error> {
         origin: options.origin,
         counters: counters.clone(),
         sightings: Sightings::new(workers.count()),
+        access_log: Arc::new(AccessLog::new(workers.count(), counters.clone())),
     };
     let discovery = discovery::Discovery {
         path: options.feed,
@@ -118,6 +123,8 @@ pub fn run(options: Options) -> Result<(), Error> {
         routing: setting.routing.clone(),
         sightings: setting.sightings.clone(),
         clock: setting.clock,
+        access_log: setting.access_log.clone(),
+        descriptors: Default::default(),
         probed,
         subscription: Subscription::new(),
         exporter: Arc::new(metrics::Exporter::new(counters.clone())),
@@ -127,10 +134,12 @@ pub fn run(options: Options) -> Result<(), Error> {
     let responder = Arc::new(dns::Responder::new(table, counters, options.origin));
     let (v4, receives_v4) = receiver(&responder)?;
     let (v6, receives_v6) = receiver(&responder)?;
-    let gate = Arc::new(Barrier::new(4 + workers.count()));
+    let gate = Arc::new(Barrier::new(5 + workers.count()));
     for (index, received) in queues.into_iter().enumerate() {
         start_thread("worker", &gate, worker_thread(&setting, index, received)?)?;
     }
+    let access_log = setting.access_log;
+    start_thread("access-log", &gate, || move || access_log.run())?;
     let feed = feed_thread(discovery)?;
     start_thread("feed", &gate, || feed)?;
     start_thread("dns-udp-v4", &gate, || || v4.run())?;

@@ -8,11 +8,15 @@ use selvedge_model::{
     Withheld,
 };
 use selvedge_resilience::Ending;
+use selvedge_wire::http1::Message;
 
 use crate::client::{Asked, Client};
+use crate::log_line;
 use crate::pool::Destination;
 use crate::respond::Reply;
 use crate::routing::Routing;
+use crate::scratch::Scratch;
+use crate::trace::Trace;
 use crate::traffic::{Ended, PathKey};
 use crate::worker::{Current, Worker};
 
@@ -34,7 +38,28 @@ pub(crate) struct Record {
     pub(crate) withheld: Option<Withheld>,
     /// Bytes of the request's body, and of the response's.
     pub(crate) bytes: [Cell<u64>; 2],
+    /// The request id, where it was made here.
+    pub(crate) request_id: Option<[u8; 36]>,
+    pub(crate) trace: Option<Trace>,
     is_whole: bool,
+}
+
+/// Says what became of a request.
+pub(crate) fn request(worker: &Worker, client: &Client, scratch: &Scratch) {
+    let record = &scratch.record;
+    record.count(worker, client, TrafficUnit::Request);
+    if worker.logger.wants(record.reason.is_some()) {
+        let request = (!scratch.head.is_empty()).then(|| scratch.request());
+        record.log(worker, client, TrafficUnit::Request, request.as_ref());
+    }
+}
+
+/// Says what became of a connection without requests.
+pub(crate) fn connection(worker: &Worker, client: &Client, record: &Record) {
+    record.count(worker, client, TrafficUnit::Connection);
+    if worker.logger.wants(record.reason.is_some()) {
+        record.log(worker, client, TrafficUnit::Connection, None);
+    }
 }
 
 impl Record {
@@ -83,8 +108,22 @@ impl Record {
         self.reason = Some(reason);
     }
 
+    fn log(
+        &self,
+        worker: &Worker,
+        client: &Client,
+        unit: TrafficUnit,
+        request: Option<&Message<'_>>,
+    ) {
+        let path = self.path(client, unit);
+        let has_query = worker.logger.has_query();
+        worker
+            .logger
+            .log(|line| log_line::write(line, self, client, &path, request, has_query));
+    }
+
     /// Counts what came of it.
-    pub(crate) fn count(&self, worker: &Worker, client: &Client, unit: TrafficUnit) {
+    fn count(&self, worker: &Worker, client: &Client, unit: TrafficUnit) {
         let ended = Ended {
             end: TrafficEnd::new(self.status, self.reason),
             began: self.began,

@@ -8,7 +8,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use selvedge_model::{HttpAction, Instant, Reason, RequestHead, Rule, Selected, TrafficUnit};
+use selvedge_model::{HttpAction, Instant, Reason, RequestHead, Rule, Selected};
 use selvedge_resilience::{Call, Ending, Verdict};
 use selvedge_wire::http1::{Answers, Framing, Message, Version};
 use tokio::io::AsyncWriteExt;
@@ -17,6 +17,7 @@ use crate::client::{Asked, Client};
 use crate::exchange::{Exchange, Exchanged};
 use crate::head::{self, After, Facts, Parts};
 use crate::receiving::read_head;
+use crate::record;
 use crate::respond::Reply;
 use crate::routing::Routing;
 use crate::scratch::Scratch;
@@ -50,7 +51,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, mut client: Client) -> (Client, Ne
         Err(reply) => answer(&worker, &mut client, &mut scratch, &reply).await,
     };
     // Record.
-    scratch.record.count(&worker, &client, TrafficUnit::Request);
+    record::request(&worker, &client, &scratch);
     worker.scratches.put(scratch);
     (client, next)
 }
@@ -221,7 +222,7 @@ fn prepare(
         trace,
         asked,
     );
-    trace.write_missing(&mut out, &request, &mut worker.rng());
+    let made_id = trace.write_missing(&mut out, &request, &mut worker.rng());
     head::write_framing(&mut out, &request, facts.framing, Version::Http11);
     if facts.wants_upgrade {
         head::write_upgrade(&mut out, &request);
@@ -231,6 +232,8 @@ fn prepare(
     scratch.responses.answers(answers);
     scratch.head_bytes = out.len();
     scratch.to_upstream = out;
+    scratch.record.request_id = made_id;
+    scratch.record.trace = Some(*trace);
 }
 
 /// Answers for the mesh itself. What of the request is still to come is not waited for: the connection

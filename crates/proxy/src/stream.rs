@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
-use selvedge_model::{Instant, Reason, TrafficUnit};
+use selvedge_model::{Instant, Reason};
 use selvedge_resilience::{Admission, Attempt, Call, Ending, Outcome, OutcomeKind, Verdict};
 
 use crate::client::{Asked, Client};
@@ -13,7 +13,7 @@ use crate::connect::connect;
 use crate::detect::{self, Spoken};
 use crate::exchange::CONNECT_TIME;
 use crate::pool::Upstream;
-use crate::record::Record;
+use crate::record::{self, Record};
 use crate::relay::{End, relay, reset_at_close};
 use crate::worker::Worker;
 
@@ -31,7 +31,7 @@ pub(crate) async fn serve(worker: &Rc<Worker>, client: &mut Client) {
         Ok(mut led) => {
             let ending = carry(worker, client, &mut led.upstream).await;
             record.ended = led.finish(worker, ending);
-            record.count(worker, client, TrafficUnit::Connection);
+            record::connection(worker, client, &record);
         }
         Err(reason) => refuse(worker, client, &mut record, reason),
     }
@@ -40,7 +40,7 @@ pub(crate) async fn serve(worker: &Rc<Worker>, client: &mut Client) {
 fn refuse(worker: &Worker, client: &Client, record: &mut Record, reason: Reason) {
     reset_at_close(&client.stream);
     record.refused(worker.clock.now(), reason);
-    record.count(worker, client, TrafficUnit::Connection);
+    record::connection(worker, client, record);
 }
 
 /// Finds out what is spoken, with a connection to an endpoint made at once, so that a server that
@@ -62,7 +62,7 @@ pub(crate) async fn detect(worker: &Rc<Worker>, client: &mut Client) -> bool {
     }
     let ending = carry(worker, client, &mut led.upstream).await;
     record.ended = led.finish(worker, ending);
-    record.count(worker, client, TrafficUnit::Connection);
+    record::connection(worker, client, &record);
     false
 }
 

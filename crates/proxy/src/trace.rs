@@ -35,22 +35,36 @@ impl Trace {
         (folded & u128::from(u64::MAX)) as u64 | 1
     }
 
+    /// The trace id, as 32 hexadecimal digits have it.
+    pub(crate) fn id(&self) -> u128 {
+        self.id
+    }
+
     /// Whether the `traceparent` fields that came are passed on.
     pub(crate) fn came(&self) -> bool {
         self.came
     }
 
     /// Puts the fields that did not come: a parent that nobody has sampled, and a request id.
-    pub(crate) fn write_missing(&self, out: &mut Vec<u8>, request: &Message<'_>, rng: &mut Rng) {
+    /// Gives the request id that was made.
+    pub(crate) fn write_missing(
+        &self,
+        out: &mut Vec<u8>,
+        request: &Message<'_>,
+        rng: &mut Rng,
+    ) -> Option<[u8; 36]> {
         if !self.came {
             let mut value = *b"00-00000000000000000000000000000000-0000000000000000-00";
             hex(&mut value[3..35], self.id);
             hex(&mut value[36..52], u128::from(rng.next_u64() | 1));
             write::field(out, b"traceparent", &value);
         }
-        if request.values(FieldName::XRequestId).next().is_none() {
-            write::field(out, b"x-request-id", &uuid(random(rng)));
+        if request.values(FieldName::XRequestId).next().is_some() {
+            return None;
         }
+        let made = uuid(random(rng));
+        write::field(out, b"x-request-id", &made);
+        Some(made)
     }
 }
 

@@ -20,6 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use crate::accept::accept;
+use crate::access_log::{AccessLog, Logger};
 use crate::buffer::Buffers;
 use crate::client::Asked;
 use crate::clock::Clock;
@@ -42,6 +43,7 @@ pub(crate) struct Setting {
     pub(crate) origin: OriginSource,
     pub(crate) counters: Arc<Counters>,
     pub(crate) sightings: Sightings,
+    pub(crate) access_log: Arc<AccessLog>,
 }
 
 /// State of one worker.
@@ -61,6 +63,7 @@ pub(crate) struct Worker {
     pub(crate) origin: OriginSource,
     pub(crate) counters: Arc<Counters>,
     pub(crate) sighter: Sighter,
+    pub(crate) logger: Logger,
 }
 
 /// A routing as one worker counts it.
@@ -95,6 +98,7 @@ impl Worker {
             routing: RefCell::new(None),
             origin: setting.origin,
             sighter: Sighter::new(&setting.sightings, index, setting.counters.clone()),
+            logger: Logger::new(setting.access_log, index),
             counters: setting.counters,
         }
     }

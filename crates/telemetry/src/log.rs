@@ -138,7 +138,7 @@ pub fn chain(error: &dyn Error) -> impl Display {
 }
 
 /// A moment as `2026-01-31T23:59:59.123Z` (RFC 3339).
-struct Timestamp(SystemTime);
+pub struct Timestamp(pub SystemTime);
 
 impl Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroU32;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::{UnixDatagram, UnixListener};
@@ -13,7 +14,7 @@ use std::time::Instant;
 
 use anyhow::{Context, anyhow, bail};
 use clap::Args;
-use selvedge_control_plane::{Api, Down, VirtualRange};
+use selvedge_control_plane::{AccessLog, Api, Down, LogTarget, VirtualRange};
 use selvedge_node::{Beside, ProxyOptions, living_proxy, open_metrics};
 use selvedge_telemetry::{info, log, warn};
 use tokio::signal::unix::{SignalKind, signal};
@@ -47,6 +48,16 @@ pub(crate) struct UpArgs {
     /// Every local user can read them there.
     #[arg(long, value_name = "ADDRESS:PORT", value_parser = loopback)]
     metrics: Option<SocketAddr>,
+    /// Log requests that come through the proxy to this file, or with `-` to standard output: one JSON
+    /// object a line. A file that is moved away is made anew within some 2 s.
+    #[arg(long, value_name = "FILE|-")]
+    access_log: Option<PathBuf>,
+    /// Log one of N requests; those that are refused are always logged.
+    #[arg(long, value_name = "N", default_value = "1", requires = "access_log")]
+    access_log_sample: NonZeroU32,
+    /// Log the query of each request too, which may hold secrets.
+    #[arg(long, requires = "access_log")]
+    access_log_query: bool,
     /// What to log: error, warn, info or debug.
     #[arg(long, default_value = "info")]
     log: log::Level,
@@ -64,6 +75,28 @@ impl UpArgs {
                 self.virtual_range
             )
         })
+    }
+
+    fn access_log(&self) -> anyhow::Result<Option<AccessLog>> {
+        let Some(path) = &self.access_log else {
+            return Ok(None);
+        };
+        let target = match path.as_os_str() == "-" {
+            true => LogTarget::Output,
+            false => LogTarget::File(std::path::absolute(path)?),
+        };
+        let opened = target.open();
+        opened.with_context(|| {
+            format!(
+                "could not open {} for the access log; name another file with --access-log, or `-`",
+                path.display()
+            )
+        })?;
+        let content = selvedge_feed::AccessLog {
+            one_of: self.access_log_sample,
+            has_query: self.access_log_query,
+        };
+        Ok(Some(AccessLog { target, content }))
     }
 
     fn private_ports(&self) -> anyhow::Result<(u16, u16)> {
@@ -125,6 +158,7 @@ pub(crate) fn up(run_dir: &Path, args: &UpArgs) -> anyhow::Result<ExitCode> {
         private_ports: args.private_ports()?,
     };
     let virtual_range = args.virtual_range()?;
+    let access_log = args.access_log()?;
     let lock = Lock::take(run_dir)?;
     let pid_file = run_dir.join("proxy.pid");
     let feed = run_dir.join("feed.sock");
@@ -176,6 +210,7 @@ pub(crate) fn up(run_dir: &Path, args: &UpArgs) -> anyhow::Result<ExitCode> {
         config: args.config.clone(),
         beside,
         metrics,
+        access_log,
         started,
     };
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -20,5 +20,6 @@ mod metrics;
 mod names;
 mod outside;
 mod process;
+mod requests;
 mod run;
 mod runtimes;

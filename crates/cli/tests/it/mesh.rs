@@ -1,8 +1,9 @@
 //! A mesh for one test: `selvedge up` in folders of its own, and the other commands against it.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -23,6 +24,7 @@ pub(crate) struct Mesh {
     pub(crate) cgroup: String,
     private_ports: String,
     metrics: Option<String>,
+    access_log: Option<PathBuf>,
     folder: tempfile::TempDir,
 }
 
@@ -55,6 +57,7 @@ impl Mesh {
             private_ports: format!("{first}-{}", first + 199),
             cgroup: format!("selvedge-test-{}-{number}", std::process::id()),
             metrics: None,
+            access_log: None,
             folder,
         })
     }
@@ -103,12 +106,30 @@ impl Mesh {
         if let Some(address) = &self.metrics {
             up.args(["--metrics", address]);
         }
+        if let Some(path) = &self.access_log {
+            up.arg("--access-log").arg(path);
+        }
         up
     }
 
     /// The next agent serves metrics over TCP at `address`.
     pub(crate) fn serve_metrics(&mut self, address: &str) {
         self.metrics = Some(address.to_owned());
+    }
+
+    /// The next agent has requests logged to this file of the test's folder.
+    pub(crate) fn log_requests(&mut self, name: &str) {
+        self.access_log = Some(self.folder().join(name));
+    }
+
+    /// All metrics, over the API's socket.
+    pub(crate) fn metrics(&self) -> String {
+        let mut api = UnixStream::connect(self.run_dir().join("api.sock")).expect("it is up");
+        let request = "GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+        api.write_all(request.as_bytes()).expect("it reads");
+        let mut answer = String::new();
+        api.read_to_string(&mut answer).expect("it answers");
+        answer
     }
 
     /// The next agent serves no metrics over TCP.

@@ -38,6 +38,7 @@ fn begin_with_metrics(lines: usize) -> Bench {
             format!("reading {reading}\n").repeat(lines)
         }),
         traffic: questioned,
+        access_log: None,
     };
     let (near, proxy) = UnixStream::pair().unwrap();
     Bench {
@@ -106,7 +107,10 @@ impl Bench {
                 selvedge_feed::Progress::Complete(ack) => Some(ack),
                 selvedge_feed::Progress::Partial => None,
             },
-            ToProxy::Probe(_) | ToProxy::Metrics(_) | ToProxy::TrafficRequest => None,
+            ToProxy::Probe(_)
+            | ToProxy::Metrics(_)
+            | ToProxy::TrafficRequest
+            | ToProxy::AccessLog(_) => None,
         });
         let ack = ack.await;
         let generation = ack.generation;
@@ -120,7 +124,10 @@ impl Bench {
         let mut answer = MetricsAnswer::default();
         let text = self.hear(|message| match message {
             ToProxy::Metrics(part) => answer.on_part(part).unwrap(),
-            ToProxy::Update(_) | ToProxy::Probe(_) | ToProxy::TrafficRequest => None,
+            ToProxy::Update(_)
+            | ToProxy::Probe(_)
+            | ToProxy::TrafficRequest
+            | ToProxy::AccessLog(_) => None,
         });
         String::from_utf8(text.await).unwrap()
     }
@@ -150,7 +157,10 @@ async fn a_proxy_follows_the_configuration_and_is_known() {
     bench.health(|health| *health.report == report).await;
     let nonce = bench.hear(|message| match message {
         ToProxy::Probe(nonce) => Some(nonce),
-        ToProxy::Update(_) | ToProxy::Metrics(_) | ToProxy::TrafficRequest => None,
+        ToProxy::Update(_)
+        | ToProxy::Metrics(_)
+        | ToProxy::TrafficRequest
+        | ToProxy::AccessLog(_) => None,
     });
     let nonce = nonce.await;
     bench.tell(ToAgent::ProbeReply(nonce)).await;

@@ -81,6 +81,7 @@ fn setting(endpoint: SocketAddr) -> Setting {
             workload: CgroupId(7),
         }),
         counters: Arc::default(),
+        access_log: Arc::new(AccessLog::new(1, Arc::default())),
         sightings: Sightings::new(1),
     }
 }

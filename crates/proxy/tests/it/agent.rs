@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use selvedge_feed::{
-    Decoder, MAX_TO_AGENT_BYTES, MetricsPart, Publication, Report, Settings, SocketKind,
+    AccessLog, Decoder, MAX_TO_AGENT_BYTES, MetricsPart, Publication, Report, Settings, SocketKind,
     SocketList, ToAgent, ToProxy, TrafficReading, VERSION,
 };
 use selvedge_model::{CgroupId, Snapshot, Traffic};
@@ -276,6 +276,19 @@ impl Feed {
             }
             assert!(Instant::now() < end, "no such traffic: {traffic:#?}");
         }
+    }
+
+    /// Has requests logged to a file from here on, one of so many. Returns when it is so.
+    pub(crate) fn log_to(&mut self, file: &std::fs::File, content: AccessLog) {
+        let frame = ToProxy::AccessLog(Some(content)).encode();
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        let descriptors = [file.as_fd()];
+        assert!(ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)));
+        let parts = [IoSlice::new(&frame)];
+        let sent = sendmsg(&self.stream, &parts, &mut ancillary, SendFlags::empty());
+        assert_eq!(sent.unwrap(), frame.len());
+        self.probe(1);
     }
 
     /// Waits until metrics are asked for.

@@ -169,7 +169,7 @@ fn a_probe_is_answered_by_a_process_that_has_given_up_its_rights() {
     let processors = std::thread::available_parallelism().unwrap().get();
     assert_eq!(
         checked,
-        4 + processors.min(16),
-        "resolver, feed, one per socket of datagrams, and the workers"
+        5 + processors.min(16),
+        "resolver, feed, access log, one per socket of datagrams, and the workers"
     );
 }

@@ -1,0 +1,131 @@
+//! Requests through the real mesh: found by edge, route, status and reason in metrics, `graph` and
+//! `status`, and line by line in the access log, which follows its file.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::mesh::Mesh;
+use crate::process::eventually;
+
+const TALK: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/fetch.py");
+
+const ROUTE: &str = "
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: web}
+spec:
+  parentRefs: [{group: '', kind: Service, name: web}]
+  rules:
+  - matches: [{path: {value: /known}}]
+    backendRefs: [{name: web, port: 8080}]
+  - matches: [{path: {value: /nowhere}}]
+    backendRefs: [{name: web, port: 8080, weight: 0}]
+";
+
+/// A mesh with the service `web`, behind a route, in which `shop` has asked for some paths.
+fn ask(mesh: &Mesh, paths: &[&str]) -> String {
+    let call = [&["/usr/bin/python3", TALK, "get", "web", "8080"], paths].concat();
+    let (status, printed) = mesh.run_to_end("shop", &call);
+    assert_eq!(status, 0, "{printed}");
+    printed
+}
+
+fn lines(mesh: &Mesh, name: &str) -> Vec<Value> {
+    let text = fs::read_to_string(mesh.folder().join(name)).unwrap_or_default();
+    let lines = text.lines().map(serde_json::from_str);
+    lines.map(|line| line.expect("it is JSON")).collect()
+}
+
+#[test]
+fn requests_are_seen_wherever_one_looks() {
+    let test = "requests_are_seen_wherever_one_looks";
+    let Some(mut mesh) = Mesh::prepare(test, &["python3"]) else {
+        return;
+    };
+    mesh.log_requests("access.log");
+    mesh.start_agent();
+    let serve = ["web", "--", "/usr/bin/python3", TALK, "serve", "8080"];
+    let _server = mesh.run(&serve);
+    mesh.await_listening("web", 1);
+    mesh.apply(ROUTE);
+    let printed = ask(&mesh, &["/known", "/known", "/unknown", "/nowhere"]);
+    let said: Vec<_> = printed.lines().collect();
+    let want = ["200 None", "200 None", "404 no_route", "500 no_backend"];
+    assert_eq!(said, want);
+
+    let seen = || {
+        let graph = mesh.graph();
+        let edge = graph
+            .edges
+            .into_iter()
+            .find(|edge| edge.source == "shop.default");
+        edge.and_then(|edge| edge.requests)
+    };
+    assert!(
+        eventually(|| seen().is_some_and(|it| it.total == 4)),
+        "{:?}",
+        seen()
+    );
+    let requests = seen().expect("it was there");
+    let counts = |counts: &[(&str, u64)]| {
+        let counts = counts
+            .iter()
+            .map(|(word, count)| ((*word).to_owned(), *count));
+        counts.collect::<std::collections::BTreeMap<_, _>>()
+    };
+    assert_eq!(
+        requests.statuses,
+        counts(&[("2xx", 2), ("4xx", 1), ("5xx", 1)])
+    );
+    assert_eq!(
+        requests.refused,
+        counts(&[("no_route", 1), ("no_backend", 1)])
+    );
+    assert_eq!(mesh.service("web").requests, Some(requests));
+
+    let metrics = mesh.metrics();
+    let edge = "source=\"shop.default\",destination=\"web.default\"";
+    for (end, count) in [
+        (
+            "route=\"HTTPRoute/default/web/0\",backend=\"web.default:8080\",status=\"2xx\",reason=\"\"",
+            2,
+        ),
+        (
+            "route=\"\",backend=\"\",status=\"4xx\",reason=\"no_route\"",
+            1,
+        ),
+        (
+            "route=\"HTTPRoute/default/web/1\",backend=\"\",status=\"5xx\",reason=\"no_backend\"",
+            1,
+        ),
+    ] {
+        let line = format!("selvedge_requests_total{{{edge},{end}}} {count}");
+        assert!(
+            metrics.lines().any(|found| found == line),
+            "{line}\n{metrics}"
+        );
+    }
+
+    assert!(eventually(|| lines(&mesh, "access.log").len() == 4));
+    let mut logged = lines(&mesh, "access.log");
+    // Each worker's lines are in order, and no more.
+    logged.sort_by_key(|line| line["path"].to_string());
+    let reasons: Vec<_> = logged.iter().map(|line| line["reason"].as_str()).collect();
+    assert_eq!(reasons, [None, None, Some("no_backend"), Some("no_route")]);
+    for line in &logged {
+        assert_eq!(line["source"], "shop.default", "{line}");
+        assert_eq!(line["source_workload"], "shop-0.default", "{line}");
+        assert_eq!(line["destination"], "web.default", "{line}");
+    }
+    assert_eq!(logged[0]["endpoint"], "web-0.default:8080");
+
+    // As logrotate does it.
+    let log = mesh.folder().join("access.log");
+    fs::rename(&log, mesh.folder().join("access.log.1")).expect("it is there");
+    assert!(eventually(|| log.exists()), "the log is made anew");
+    assert!(eventually(|| {
+        ask(&mesh, &["/known"]);
+        !lines(&mesh, "access.log").is_empty()
+    }));
+}
