@@ -21,6 +21,8 @@ pub(crate) struct Cart {
     pub(crate) routes: Vec<HttpRoute>,
     /// What is spoken, where that is said.
     pub(crate) spoken: Option<&'static str>,
+    /// Whether the kernel leads connections to endpoints.
+    pub(crate) is_direct: bool,
 }
 
 pub(crate) struct Path {
@@ -90,7 +92,10 @@ pub(crate) fn snapshot(generation: u64, cart: Cart) -> Snapshot {
             protocol: Protocol::Tcp,
             app_protocol: cart.spoken.map(|spoken| AppProtocol(spoken.to_owned())),
             endpoints: cart.endpoints.iter().map(endpoint).collect(),
-            way: Way::ProxyOrDirect,
+            way: match cart.is_direct {
+                true => Way::Direct,
+                false => Way::ProxyOrDirect,
+            },
         }],
         published: Vec::new(),
         published_udp: Vec::new(),

@@ -7,7 +7,7 @@ use selvedge_model::{
 };
 
 use crate::origin::{Origin, ok};
-use crate::path::{Cart, Path};
+use crate::path::{Cart, Path, snapshot};
 
 /// A request with these lines between Host and the empty line.
 fn get(fields: &str) -> String {
@@ -310,6 +310,30 @@ fn targets_of_every_form_are_understood() {
         let seen = origin.next();
         assert!(seen.starts_with(want), "{request}: {seen}");
     }
+}
+
+#[test]
+fn a_connection_whose_port_has_become_direct_is_served_once_more() {
+    let origin = Origin::answering(|_| ok("x"));
+    let mut path = Path::to(&[origin.address]);
+    let mut client = path.connect();
+    client.send(&get(""));
+    assert_eq!(client.response().field("connection"), None);
+    let direct = Cart {
+        endpoints: vec![origin.address],
+        is_direct: true,
+        ..Cart::default()
+    };
+    path.mesh.feed.publish(snapshot(2, direct));
+    client.send(&get(""));
+    let response = client.response();
+    assert_eq!(
+        (response.status, response.field("connection")),
+        (200, Some("close"))
+    );
+    assert!(client.is_closed());
+    // One that was on its way meanwhile is served too.
+    assert_eq!(path.get(&get("")).field("connection"), Some("close"));
 }
 
 /// What passes through a tunnel is seen by no rule: it takes one that names the method.
