@@ -4,7 +4,6 @@ use std::future::Future;
 use std::net::IpAddr;
 use std::pin::pin;
 use std::rc::Rc;
-use std::time::Duration;
 
 use selvedge_feed::SocketKind;
 use selvedge_model::{CgroupId, Port, Spoken};
@@ -19,11 +18,6 @@ use crate::request::Next;
 use crate::slots::Slots;
 use crate::stream;
 use crate::worker::Worker;
-
-/// How long a connection may be idle between two requests.
-const KEEP_ALIVE: Duration = Duration::from_secs(15 * 60);
-/// How long a peer has to close a connection that we have closed.
-const LINGER: Duration = Duration::from_secs(2);
 
 /// How requests are served: [`crate::request::serve`], whose future has no name.
 pub(crate) type Serve<F> = fn(Rc<Worker>, Client) -> F;
@@ -114,7 +108,7 @@ fn from_outside(worker: &Worker, stream: &TcpStream) -> Option<Asked> {
 async fn awaits(worker: &Worker, client: &mut Client) -> bool {
     client
         .deadline
-        .set(worker.clock.now(), None, Some(KEEP_ALIVE));
+        .set(worker.clock.now(), None, Some(worker.patience.keep_alive));
     let filled = client.inbox.fill(&mut client.stream);
     matches!(client.deadline.within(pin!(filled)).await, Ok(Ok(1..)))
 }
@@ -126,7 +120,9 @@ async fn close(worker: &Worker, client: &mut Client) {
         return;
     }
     let now = worker.clock.now();
-    client.deadline.set(now, Some(now + LINGER), None);
+    client
+        .deadline
+        .set(now, Some(now + worker.patience.linger), None);
     let drained = drain(&mut client.stream, &mut client.inbox);
     let _ = client.deadline.within(pin!(drained)).await;
 }

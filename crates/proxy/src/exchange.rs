@@ -4,7 +4,6 @@
 use std::cell::Cell;
 use std::pin::pin;
 use std::rc::Rc;
-use std::time::Duration;
 
 use selvedge_model::{Instant, Reason, Rule};
 use selvedge_resilience::{Admission, Attempt, Ending, Outcome, OutcomeKind, Verdict};
@@ -23,11 +22,6 @@ use crate::request::Next;
 use crate::scratch::Scratch;
 use crate::sending::{self, ClientFault, Sending};
 use crate::worker::Worker;
-
-/// How long nothing of a body may move, either way.
-const BODY_IDLE: Duration = Duration::from_secs(60);
-/// How long a connection to an endpoint may take where the request's time does not say.
-pub(crate) const CONNECT_TIME: Duration = Duration::from_secs(10);
 
 /// One attempt at a request.
 #[derive(Clone, Copy)]
@@ -108,7 +102,7 @@ impl Exchange<'_> {
         };
         client
             .deadline
-            .set(now, attempt.deadline(), Some(BODY_IDLE));
+            .set(now, attempt.deadline(), Some(self.worker.patience.body));
         let reached = self.pass(client, &mut upstream, scratch, admission, attempt);
         let reached = reached.await;
         let (ending, next, reusable) = match reached {
@@ -142,7 +136,9 @@ impl Exchange<'_> {
         destination: &Destination,
         attempt: &Attempt,
     ) -> Result<Upstream, Fault> {
-        let end = attempt.deadline().unwrap_or(now + CONNECT_TIME);
+        let end = attempt
+            .deadline()
+            .unwrap_or(now + self.worker.patience.connect);
         deadline.set(now, Some(end), None);
         let connecting = pin!(connect(destination, &self.worker.buffers));
         match deadline.within(connecting).await {
@@ -236,7 +232,7 @@ impl Exchange<'_> {
         if framing == Framing::Tunnel {
             return Reached::Tunnel;
         }
-        deadline.set(now, attempt.deadline(), Some(BODY_IDLE));
+        deadline.set(now, attempt.deadline(), Some(self.worker.patience.body));
         let mut response = Flow {
             from: from_upstream,
             inbox: &mut upstream.inbox,

@@ -35,6 +35,7 @@ mod head;
 mod log_line;
 mod metrics;
 mod origin;
+mod patience;
 mod pool;
 mod reading;
 mod receiving;
@@ -66,6 +67,7 @@ use crate::access_log::AccessLog;
 use crate::clock::Clock;
 use crate::dns::datagram::{Receiver, ReceiverHandle};
 use crate::dns::worker::Queues;
+use crate::patience::Patience;
 use crate::routing::SharedRouting;
 use crate::traffic::Sightings;
 use crate::worker::{Worker, Workers};
@@ -110,6 +112,7 @@ pub fn run(options: Options) -> Result<(), Error> {
         clock: Clock::start(),
         routing: SharedRouting::default(),
         origin: options.origin,
+        patience: Patience::default(),
         counters: counters.clone(),
         sightings: Sightings::new(workers.count()),
         access_log: Arc::new(AccessLog::new(workers.count(), counters.clone())),

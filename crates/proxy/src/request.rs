@@ -6,7 +6,6 @@
 
 use std::pin::pin;
 use std::rc::Rc;
-use std::time::Duration;
 
 use selvedge_model::{HttpAction, Instant, Reason, RequestHead, Rule, Selected};
 use selvedge_resilience::{Call, Ending, Verdict};
@@ -36,11 +35,6 @@ pub(crate) enum Next {
     /// It has come to its end.
     Done,
 }
-
-/// How long a head may take from its first byte to its last.
-const HEAD_TIME: Duration = Duration::from_secs(30);
-/// How long a client may take nothing of an answer of ours.
-const REPLY_TIME: Duration = Duration::from_secs(10);
 
 /// Serves the request whose first bytes are in the client's inbox. Has the client while that lasts, so
 /// that a place can be found for all of this, see [`crate::slots`].
@@ -159,7 +153,7 @@ async fn read(
     } = client;
     let mut now = worker.clock.now();
     scratch.record.began = now;
-    deadline.set(now, Some(now + HEAD_TIME), None);
+    deadline.set(now, Some(now + worker.patience.head), None);
     loop {
         if read_head(inbox, &mut scratch.requests, &mut scratch.head)?.is_some() {
             return Ok(Some(now));
@@ -253,7 +247,9 @@ async fn answer(
     reply.write(&mut out, after, with_body);
     let now = worker.clock.now();
     scratch.record.replied(now, reply);
-    client.deadline.set(now, Some(now + REPLY_TIME), None);
+    client
+        .deadline
+        .set(now, Some(now + worker.patience.reply), None);
     let sent = client
         .deadline
         .within(pin!(client.stream.write_all(&out)))

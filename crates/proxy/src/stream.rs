@@ -11,7 +11,6 @@ use selvedge_resilience::{Admission, Attempt, Call, Ending, Outcome, OutcomeKind
 use crate::client::{Asked, Client};
 use crate::connect::connect;
 use crate::detect::{self, Spoken};
-use crate::exchange::CONNECT_TIME;
 use crate::pool::Upstream;
 use crate::record::{self, Record};
 use crate::relay::{End, relay, reset_at_close};
@@ -94,7 +93,9 @@ async fn lead(worker: &Rc<Worker>, client: &Client, record: &mut Record) -> Resu
         let now = worker.clock.now();
         let attempt = admission.attempt(now, &mut worker.seat());
         let attempt = attempt.map_err(|refused| refused.reason)?;
-        client.deadline.set(now, Some(now + CONNECT_TIME), None);
+        client
+            .deadline
+            .set(now, Some(now + worker.patience.connect), None);
         let destination = (attempt.place(), attempt.port());
         record.attempt(destination);
         let connecting = connect(&destination, &worker.buffers);

@@ -28,6 +28,7 @@ use crate::connection::{self, Serve};
 use crate::counters::Counters;
 use crate::handover::{self, Sockets};
 use crate::origin::OriginSource;
+use crate::patience::Patience;
 use crate::pool::{Destination, Pool, Upstream};
 use crate::request;
 use crate::routing::{Routing, SharedRouting};
@@ -41,6 +42,7 @@ pub(crate) struct Setting {
     pub(crate) clock: Clock,
     pub(crate) routing: SharedRouting,
     pub(crate) origin: OriginSource,
+    pub(crate) patience: Patience,
     pub(crate) counters: Arc<Counters>,
     pub(crate) sightings: Sightings,
     pub(crate) access_log: Arc<AccessLog>,
@@ -61,6 +63,7 @@ pub(crate) struct Worker {
     /// would have to agree on.
     routing: RefCell<Option<Rc<Current>>>,
     pub(crate) origin: OriginSource,
+    pub(crate) patience: Patience,
     pub(crate) counters: Arc<Counters>,
     pub(crate) sighter: Sighter,
     pub(crate) logger: Logger,
@@ -97,6 +100,7 @@ impl Worker {
             shared: setting.routing,
             routing: RefCell::new(None),
             origin: setting.origin,
+            patience: setting.patience,
             sighter: Sighter::new(&setting.sightings, index, setting.counters.clone()),
             logger: Logger::new(setting.access_log, index),
             counters: setting.counters,

@@ -80,6 +80,7 @@ fn setting(endpoint: SocketAddr) -> Setting {
             server: (ADDRESS, 80).into(),
             workload: CgroupId(7),
         }),
+        patience: Patience::default(),
         counters: Arc::default(),
         access_log: Arc::new(AccessLog::new(1, Arc::default())),
         sightings: Sightings::new(1),
@@ -146,6 +147,80 @@ fn send(stream: &mut TcpStream, requests: usize) {
         }
         assert!(answer.starts_with(b"HTTP/1.1 200 "));
     }
+}
+
+/// Has `client` do something against a worker with this patience.
+fn with_patience<T: Send + 'static>(
+    patience: Patience,
+    client: impl FnOnce(TcpStream) -> T + Send + 'static,
+) -> T {
+    let origin = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut setting = setting(origin.local_addr().unwrap());
+    setting.patience = patience;
+    thread::spawn(move || serve(&origin));
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (commands, received) = mpsc::channel(QUEUE);
+    let (done, is_done) = oneshot::channel();
+    let client = thread::spawn(move || {
+        let result = client(stream);
+        let _ = done.send(());
+        result
+    });
+    local_runtime().block_on(async {
+        let sockets = vec![(SocketKind::Captured, listener.into())];
+        commands.send(Command::Serve(sockets)).await.unwrap();
+        tokio::task::spawn_local(work(Worker::new(setting, 0, 1), received));
+        // Without an answer where the client has failed, which the thread tells.
+        let _ = is_done.await;
+    });
+    client.join().unwrap()
+}
+
+/// What comes until the connection ends, however.
+fn everything(mut stream: TcpStream) -> String {
+    let mut all = Vec::new();
+    let _ = stream.read_to_end(&mut all);
+    String::from_utf8(all).unwrap()
+}
+
+#[test]
+fn whoever_does_not_go_on_is_given_up() {
+    const SOON: Duration = Duration::from_millis(20);
+    let head = Patience {
+        head: SOON,
+        ..Patience::default()
+    };
+    let body = Patience {
+        body: SOON,
+        ..Patience::default()
+    };
+    for (patience, request) in [
+        (head, "GET / HTTP/1.1\r\nHo"),
+        (
+            body,
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhalf",
+        ),
+    ] {
+        let answer = with_patience(patience, move |mut stream| {
+            stream.write_all(request.as_bytes()).unwrap();
+            everything(stream)
+        });
+        assert!(answer.starts_with("HTTP/1.1 408 "), "{request}: {answer}");
+        assert!(
+            answer.contains("selvedge-reason: request_stalled\r\n"),
+            "{answer}"
+        );
+    }
+    let idle = Patience {
+        keep_alive: SOON,
+        ..Patience::default()
+    };
+    let after = with_patience(idle, |mut stream| {
+        send(&mut stream, 2);
+        everything(stream)
+    });
+    assert_eq!(after, "");
 }
 
 #[test]
