@@ -11,6 +11,7 @@ mod interrupt;
 mod load;
 mod plain;
 mod program;
+mod requests;
 mod stage;
 mod summary;
 

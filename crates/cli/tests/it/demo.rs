@@ -75,7 +75,7 @@ fn the_demo_leaves_nothing_behind() {
     check_nothing_is_left(folder.path(), &demo);
 
     let mut demo = start(folder.path());
-    for act in ["3  ", "5  ", "6  ", "7  ", "Summary"] {
+    for act in ["3  ", "5  ", "6  ", "7  ", "8  ", "Summary"] {
         demo.line(act);
     }
     let (status, printed) = demo.finish();

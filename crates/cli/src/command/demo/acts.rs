@@ -10,6 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::footprint::{self, Footprint, SERVICES};
 use super::load::{Figures, Load};
 use super::plain::Plain;
+use super::requests;
 use super::say;
 use super::stage::{Stage, fetch, outside_port};
 use super::summary::Findings;
@@ -68,6 +69,7 @@ pub(super) fn play(stage: &mut Stage, pace: &Pace, keep: bool) -> anyhow::Result
     show_graph(stage)?;
     let replica_killed = kill_replica(stage, pace, port)?;
     let mesh_killed = kill_mesh(stage, pace, port)?;
+    requests::understand(stage)?;
     let footprint = watch_idle(stage, pace.idle)?;
     let found = Findings {
         meshed,
@@ -134,7 +136,7 @@ fn answering_process(answer: &str) -> Option<i32> {
 }
 
 /// How many endpoints of a service listen.
-fn listening(stage: &Stage, service: &str) -> usize {
+pub(super) fn listening(stage: &Stage, service: &str) -> usize {
     let Ok(status) = stage.status() else {
         return 0;
     };
@@ -232,7 +234,7 @@ fn kill_replica(stage: &mut Stage, pace: &Pace, port: u16) -> anyhow::Result<Fig
 }
 
 /// The processes in the same cgroup as `pid`, which is the replica.
-fn processes_beside(pid: i32) -> anyhow::Result<Vec<i32>> {
+pub(super) fn processes_beside(pid: i32) -> anyhow::Result<Vec<i32>> {
     let cgroup = |pid: i32| fs::read_to_string(format!("/proc/{pid}/cgroup")).ok();
     let replica = cgroup(pid).context("the replica has ended by itself")?;
     let entries = fs::read_dir("/proc")
@@ -293,7 +295,7 @@ fn connections(stage: &Stage) -> anyhow::Result<u64> {
 }
 
 fn watch_idle(stage: &Stage, idle: Duration) -> anyhow::Result<Footprint> {
-    say!("8  Nothing happens for {idle:?}, with {SERVICES} services");
+    say!("9  Nothing happens for {idle:?}, with {SERVICES} services");
     say!("   $ selvedge apply -f more.yaml\n");
     footprint::fill_up(stage)?;
     Footprint::measure(stage, idle)

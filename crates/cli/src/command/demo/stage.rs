@@ -26,10 +26,11 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 const OUTSIDE_PORTS: Range<u16> = 18_080..18_180;
 
 /// What the programs read.
-const ASSETS: [(&str, &str); 4] = [
+const ASSETS: [(&str, &str); 5] = [
     ("app.py", include_str!("../../../demo/app.py")),
     ("nginx.conf", include_str!("../../../demo/nginx.conf")),
     ("redis.conf", include_str!("../../../demo/redis.conf")),
+    ("routes.yaml", include_str!("../../../demo/routes.yaml")),
     ("report.lua", include_str!("../../../demo/report.lua")),
 ];
 
