@@ -37,7 +37,8 @@ impl Facts {
             let mut options = request.connection_options();
             options.any(|option| option.eq_ignore_ascii_case(b"upgrade"))
         };
-        let offers = request.values(FieldName::Upgrade).next().is_some();
+        let mut offers = request.values(FieldName::Upgrade).peekable();
+        let offers = offers.peek().is_some() && !offers.any(lists_http2);
         Self {
             is_idempotent: has_key || is_idempotent(method),
             framing,
@@ -54,6 +55,19 @@ impl Facts {
             _ => Coding::Plain,
         }
     }
+}
+
+/// Whether an Upgrade offers HTTP/2. A server that took it would get requests that nobody here has seen,
+/// and RFC 9113 (section 3.1) has done away with it: it is not passed on.
+fn lists_http2(offered: &[u8]) -> bool {
+    let mut protocols = offered.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+    protocols.any(|protocol| {
+        let name = protocol
+            .split(|byte| *byte == b'/')
+            .next()
+            .unwrap_or_default();
+        name.eq_ignore_ascii_case(b"h2c") || name.eq_ignore_ascii_case(b"h2")
+    })
 }
 
 /// Methods that are idempotent by definition (RFC 9110, section 9.2.2).

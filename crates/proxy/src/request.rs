@@ -115,7 +115,11 @@ async fn phases(
                 admission.finish(at, ending);
                 return Ok(next);
             }
-            Exchanged::Again { at } => at,
+            Exchanged::Again { at } => {
+                // Its endpoint is done with it, and need not wait along.
+                drop(attempt);
+                at
+            }
             Exchanged::Failed(reason, outcome) => {
                 let now = worker.clock.now();
                 let verdict = admission.on_outcome(now, &mut worker.seat(), attempt, outcome);

@@ -75,6 +75,14 @@ impl Scratch {
         self.to_upstream.extend_from_slice(&self.replay.bytes());
     }
 
+    /// Whether it has only the memory that requests usually need. What a large one needed is given back.
+    fn is_usual(&self) -> bool {
+        const USUAL: usize = 16 << 10;
+        let heads = [&self.head, &self.to_upstream, &self.answer, &self.to_client];
+        let heads: usize = heads.iter().map(|head| head.capacity()).sum();
+        heads + self.replay.bytes().capacity() <= USUAL
+    }
+
     /// The request's head.
     pub(crate) fn request(&self) -> Message<'_> {
         Message::new(self.requests.head(), &self.head)
@@ -102,7 +110,7 @@ impl Scratches {
 
     pub(crate) fn put(&self, mut scratch: Box<Scratch>) {
         let mut free = self.free.borrow_mut();
-        if free.len() < Self::MOST {
+        if free.len() < Self::MOST && scratch.is_usual() {
             scratch.clear();
             free.push(scratch);
         }

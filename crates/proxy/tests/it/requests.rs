@@ -284,6 +284,24 @@ fn another_protocol_has_the_connection_to_itself() {
     }
 }
 
+/// Behind it would come requests that no rule has seen.
+#[test]
+fn an_upgrade_to_http2_is_not_passed_on() {
+    let origin = Origin::answering(|_| ok("x"));
+    let path = Path::to(&[origin.address]);
+    for offer in ["h2c", "websocket, H2C", "h2c/1, echo"] {
+        let fields = format!(
+            "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: {offer}\r\nHTTP2-Settings: AAMAAABk\r\n"
+        );
+        assert_eq!(path.get(&get(&fields)).body, "x");
+        let seen = origin.next().to_ascii_lowercase();
+        assert!(
+            !seen.contains("upgrade") && !seen.contains("http2-settings"),
+            "{seen}"
+        );
+    }
+}
+
 #[test]
 fn targets_of_every_form_are_understood() {
     let origin = Origin::answering(|_| ok(""));
