@@ -37,9 +37,9 @@ reasons! {
     /// The service exists, but has no such port.
     NoSuchPort = 1, "no_such_port", "ECONNREFUSED";
     /// No endpoint of the service listens at this moment.
-    NoEndpoint = 2, "no_endpoint", "ECONNREFUSED";
+    NoEndpoint = 2, "no_endpoint", "ECONNREFUSED; 503 from the proxy";
     /// The service's connection limit is reached.
-    ConnectionLimit = 3, "connection_limit", "ECONNREFUSED";
+    ConnectionLimit = 3, "connection_limit", "ECONNREFUSED; 503 from the proxy";
     /// Endpoints listen, but none on an address family this socket can reach.
     AddressFamily = 4, "address_family", "ECONNREFUSED";
     /// The program is in another network namespace, from which local endpoints cannot be reached.

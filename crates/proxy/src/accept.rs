@@ -41,7 +41,8 @@ pub(crate) async fn accept(
     Ok(())
 }
 
-fn is_exhaustion(error: &io::Error) -> bool {
+/// Whether it is this process or host that has nothing left.
+pub(crate) fn is_exhaustion(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
         Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)

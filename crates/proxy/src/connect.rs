@@ -3,9 +3,14 @@
 use std::io;
 use std::rc::Rc;
 
+use selvedge_feed::Counter;
+use selvedge_model::Reason;
+use selvedge_resilience::OutcomeKind;
 use tokio::net::TcpStream;
 
+use crate::accept::is_exhaustion;
 use crate::buffer::{Buffers, Inbox};
+use crate::counters::Counters;
 use crate::pool::{Destination, Upstream};
 
 /// Connects to an endpoint. Takes as long as the kernel tries: whoever waits has a deadline.
@@ -21,4 +26,38 @@ pub(crate) async fn connect(
         inbox: Inbox::new(buffers.clone()),
         reused: false,
     })
+}
+
+/// Whose doing it is that no connection was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ConnectFault {
+    /// The endpoint's: it refuses, or does not answer.
+    Endpoint,
+    /// The kernel's: the service has as many connections as it may (`Place::upstream_address`).
+    Limit,
+    /// Ours: no descriptor or memory is left.
+    Local,
+}
+
+impl ConnectFault {
+    pub(crate) fn of(error: &io::Error, counters: &Counters) -> Self {
+        if error.raw_os_error() == Some(libc::EDQUOT) {
+            return Self::Limit;
+        }
+        if is_exhaustion(error) {
+            counters.count(Counter::LocalFailures);
+            return Self::Local;
+        }
+        Self::Endpoint
+    }
+
+    /// What it is to the gate, and to whoever is refused. Only the first speaks against the endpoint,
+    /// and only then may another one help.
+    pub(crate) fn outcome(self) -> (OutcomeKind, Reason) {
+        match self {
+            Self::Endpoint => (OutcomeKind::ConnectFailed, Reason::ConnectFailed),
+            Self::Limit => (OutcomeKind::Cancelled, Reason::ConnectionLimit),
+            Self::Local => (OutcomeKind::Cancelled, Reason::ConnectFailed),
+        }
+    }
 }

@@ -11,7 +11,7 @@ use selvedge_wire::http1::{Framing, Message};
 use tokio::io::AsyncWriteExt;
 
 use crate::client::Client;
-use crate::connect::connect;
+use crate::connect::{ConnectFault, connect};
 use crate::deadline::{Deadline, TimedOut};
 use crate::flow::{Flow, FlowFault};
 use crate::head::{self, After, Facts};
@@ -68,7 +68,7 @@ enum Reached {
 
 /// What went wrong.
 enum Fault {
-    Connect,
+    Connect(ConnectFault),
     /// A connection that was used before was closed just then.
     Stale,
     Answer(AnswerFault),
@@ -142,8 +142,12 @@ impl Exchange<'_> {
         deadline.set(now, Some(end), None);
         let connecting = pin!(connect(destination, &self.worker.buffers));
         match deadline.within(connecting).await {
-            Ok(connected) => connected.map_err(|_| Fault::Connect),
-            Err(_) if attempt.deadline().is_none() => Err(Fault::Connect),
+            Ok(Ok(upstream)) => Ok(upstream),
+            Ok(Err(error)) => {
+                let fault = ConnectFault::of(&error, &self.worker.counters);
+                Err(Fault::Connect(fault))
+            }
+            Err(_) if attempt.deadline().is_none() => Err(Fault::Connect(ConnectFault::Endpoint)),
             Err(_) => Err(Fault::TimedOut),
         }
     }
@@ -270,7 +274,7 @@ impl Exchange<'_> {
     /// Nothing of a response came to the client.
     fn failed(&self, fault: &Fault, scratch: &Scratch, admission: &Admission) -> Exchanged {
         let (kind, reason) = match fault {
-            Fault::Connect => (OutcomeKind::ConnectFailed, Reason::ConnectFailed),
+            Fault::Connect(fault) => fault.outcome(),
             Fault::Stale => (OutcomeKind::Stale, Reason::ResponseCut),
             Fault::Answer(AnswerFault::Cut { .. }) => (OutcomeKind::Cut, Reason::ResponseCut),
             Fault::Answer(AnswerFault::Malformed) => {
@@ -287,7 +291,7 @@ impl Exchange<'_> {
                 return Exchanged::ClientFault(ClientFault::Gone);
             }
         };
-        let was_sent = kind != OutcomeKind::ConnectFailed;
+        let was_sent = !matches!(fault, Fault::Connect(_));
         let repeatable = (!was_sent || self.is_repeatable()) && scratch.replay.is_whole();
         Exchanged::Failed(reason, Outcome { kind, repeatable })
     }
@@ -337,7 +341,7 @@ impl Fault {
             Self::TimedOut => Ending::TimedOut,
             Self::Response(FlowFault::Write)
             | Self::Client(_)
-            | Self::Connect
+            | Self::Connect(_)
             | Self::Stale
             | Self::Answer(_) => Ending::Cancelled,
         }

@@ -6,10 +6,10 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use selvedge_model::{Instant, Reason};
-use selvedge_resilience::{Admission, Attempt, Call, Ending, Outcome, OutcomeKind, Verdict};
+use selvedge_resilience::{Admission, Attempt, Call, Ending, Outcome, Verdict};
 
 use crate::client::{Asked, Client};
-use crate::connect::connect;
+use crate::connect::{ConnectFault, connect};
 use crate::detect::{self, Spoken};
 use crate::pool::Upstream;
 use crate::record::{self, Record};
@@ -99,21 +99,26 @@ async fn lead(worker: &Rc<Worker>, client: &Client, record: &mut Record) -> Resu
         let destination = (attempt.place(), attempt.port());
         record.attempt(destination);
         let connecting = connect(&destination, &worker.buffers);
-        if let Ok(Ok(upstream)) = client.deadline.within(pin!(connecting)).await {
-            return Ok(Led {
-                admission,
-                attempt,
-                upstream,
-            });
-        }
+        let fault = match client.deadline.within(pin!(connecting)).await {
+            Ok(Ok(upstream)) => {
+                return Ok(Led {
+                    admission,
+                    attempt,
+                    upstream,
+                });
+            }
+            Ok(Err(error)) => ConnectFault::of(&error, &worker.counters),
+            Err(_) => ConnectFault::Endpoint,
+        };
+        let (kind, reason) = fault.outcome();
         let outcome = Outcome {
-            kind: OutcomeKind::ConnectFailed,
+            kind,
             repeatable: true,
         };
         let now = worker.clock.now();
         let verdict = admission.on_outcome(now, &mut worker.seat(), attempt, outcome);
         match verdict {
-            Verdict::Deliver { .. } => return Err(Reason::ConnectFailed),
+            Verdict::Deliver { .. } => return Err(reason),
             Verdict::Retry { at } => worker.wait_until(at).await,
         }
     }
