@@ -53,7 +53,8 @@ pub struct LoadOptions {
     pub fields: Vec<(String, String)>,
     /// Decides arrivals, which requests are a POST, and the first half of every id.
     pub seed: u64,
-    /// Where to write a line for each request: method, id, and status or error.
+    /// Where to write a line for each request: method, id, and status (with the mesh's reason
+    /// where it refused) or error.
     pub record: Option<PathBuf>,
 }
 

@@ -6,6 +6,7 @@
 mod direct;
 mod idle;
 mod limit;
+mod losses;
 mod names;
 mod proxy;
 mod replicas;
@@ -151,6 +152,7 @@ impl<'a> Bench<'a> {
             Measure::Scale => scale::measure(self, &mut section),
             Measure::Idle => idle::measure(self, &mut section),
             Measure::Proxy => proxy::measure(self, &mut section),
+            Measure::Losses => losses::measure(self, &mut section),
         };
         interrupt::check()?;
         if let Err(error) = &done {
@@ -285,5 +287,6 @@ fn title(measure: Measure) -> &'static str {
         Measure::Scale => "5,000 services with 20,000 endpoints against 10 with 40",
         Measure::Idle => "20 services with 60 endpoints and nothing to do",
         Measure::Proxy => "HTTP/1.1 through a proxy: 64 connections kept, answers of 1 KiB",
+        Measure::Losses => "requests while a replica is killed every second, and the proxy once",
     }
 }

@@ -64,7 +64,7 @@ impl Mesh {
     }
 
     pub(crate) fn run_dir(&self) -> PathBuf {
-        self.plan.folder.join("run")
+        self.file("run")
     }
 
     /// Starts the agent, and with it the proxy; gives the time until both serve.
@@ -74,10 +74,10 @@ impl Mesh {
         let mut command = self.command(&self.plan.program, "up");
         command
             .arg("--state-dir")
-            .arg(self.plan.folder.join("state"))
+            .arg(self.file("state"))
             .args(["--cgroup", &self.plan.cgroup])
             .args(["--private-ports", &format!("{first}-{last}")]);
-        let log = self.plan.folder.join("agent.log");
+        let log = self.agent_log();
         let start = || Process::start("selvedge up", &mut command, log);
         self.agent = Some(match self.plan.cpu {
             Some(cpu) => process::start_pinned(cpu, start)?,
@@ -132,7 +132,7 @@ impl Mesh {
     /// Applies documents by `selvedge apply`; gives the time that took.
     pub(crate) fn apply(&mut self, documents: &str) -> anyhow::Result<Duration> {
         self.documents += 1;
-        let file = self.plan.folder.join(format!("{}.yaml", self.documents));
+        let file = self.file(&format!("{}.yaml", self.documents));
         fs::write(&file, documents)?;
         let began = Instant::now();
         let output = self
@@ -177,11 +177,32 @@ impl Mesh {
         crew.start_by(service, command, count)
     }
 
-    /// The command that runs a program as a replica of a service.
-    pub(crate) fn run_command(&self, service: &str) -> Command {
+    /// The command that runs a program as a replica of a service; the program is appended.
+    pub(crate) fn run_command(&self, service: &str, ports: &[u16]) -> Command {
         let mut command = self.command(&self.plan.copy, "run");
-        command.args([service, "--"]);
+        command.arg(service);
+        for port in ports {
+            command.args(["--port", &port.to_string()]);
+        }
+        command.arg("--");
         command
+    }
+
+    /// The command that runs this binary itself as a replica of a service; its arguments are appended.
+    pub(crate) fn run_own_command(&self, service: &str, ports: &[u16]) -> Command {
+        let mut command = self.run_command(service, ports);
+        command.arg(&self.plan.copy);
+        command
+    }
+
+    /// A file of this mesh's folder, gone with it.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.plan.folder.join(name)
+    }
+
+    /// What the agent prints.
+    pub(crate) fn agent_log(&self) -> PathBuf {
+        self.file("agent.log")
     }
 
     /// Virtual addresses by service name.

@@ -23,11 +23,13 @@ pub enum Measure {
     Idle,
     /// HTTP requests against nginx, HAProxy and Envoy.
     Proxy,
+    /// HTTP requests while replicas, and the proxy, are killed.
+    Losses,
 }
 
 impl Measure {
     /// Every measure, in the order in which they run.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Direct,
         Self::Names,
         Self::Replicas,
@@ -36,6 +38,7 @@ impl Measure {
         Self::Scale,
         Self::Idle,
         Self::Proxy,
+        Self::Losses,
     ];
 
     /// The word for it on the command line.
@@ -49,6 +52,7 @@ impl Measure {
             Self::Scale => "scale",
             Self::Idle => "idle",
             Self::Proxy => "proxy",
+            Self::Losses => "losses",
         }
     }
 }

@@ -66,6 +66,12 @@ impl Process {
         }
     }
 
+    /// Whether it has ended.
+    pub(crate) fn has_ended(&mut self) -> anyhow::Result<bool> {
+        let status = self.child.try_wait().context("cannot wait for a child")?;
+        Ok(status.is_some())
+    }
+
     /// The last it printed, for messages.
     pub(crate) fn last_words(&self) -> String {
         let text = fs::read_to_string(&self.log).unwrap_or_default();
@@ -123,6 +129,22 @@ pub(crate) fn is_alive(pid: u32) -> bool {
         .rsplit_once(") ")
         .and_then(|(_, rest)| rest.chars().next());
     state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
+}
+
+/// How long ago a process was started, in steps of 10 ms.
+pub(crate) fn age(pid: u32) -> anyhow::Result<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).context("no such process")?;
+    let uptime = fs::read_to_string("/proc/uptime").context("cannot read /proc/uptime")?;
+    // Fields 3 and on follow the name; the 22nd is the start after boot in ticks (proc_pid_stat(5)).
+    let rest = stat.rsplit_once(") ").map(|(_, rest)| rest);
+    let ticks = rest.and_then(|rest| rest.split(' ').nth(19)?.parse::<u64>().ok());
+    let started = ticks.context("/proc/PID/stat has another form")? as f64 / 100.0;
+    let uptime = uptime
+        .split(' ')
+        .next()
+        .and_then(|it| it.parse::<f64>().ok());
+    let uptime = uptime.context("/proc/uptime has another form")?;
+    Ok(Duration::from_secs_f64((uptime - started).max(0.0)))
 }
 
 /// Ties every thread of a process to one CPU; threads made later follow their maker.
@@ -305,6 +327,7 @@ mod tests {
     fn this_process_is_alive_and_uses_cpu() {
         let own = std::process::id();
         assert!(is_alive(own));
+        assert!(age(own).unwrap() < Duration::from_secs(24 * 3600));
         let before = Usage::read(own).unwrap();
         let mut random = crate::random::Random::new(1);
         let deadline = Instant::now() + Duration::from_millis(100);

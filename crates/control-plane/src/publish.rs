@@ -54,7 +54,7 @@ pub struct ProxyHealth {
     pub is_connected: bool,
     /// Its process id, as it says.
     pub pid: Option<u32>,
-    /// When this connection began, or the last one ended.
+    /// When this connection began, its first generation came into force, or the last one ended.
     pub since: Option<Instant>,
     /// When it last answered a probe.
     pub answered: Option<Instant>,
@@ -359,6 +359,9 @@ impl Session<'_> {
                 self.publication.on_ack(&ack)?;
                 let refusals = Arc::new(self.publication.refusals().clone());
                 self.health.send_modify(|health| {
+                    if health.generation.is_none() {
+                        health.since = Some(Instant::now());
+                    }
                     health.generation = Some(ack.generation);
                     health.refusals = refusals;
                 });

@@ -4,6 +4,7 @@
 //! Nothing is sent twice: a request whose connection broke has failed, whatever became of it.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::net::SocketAddr;
 
 use selvedge_wire::ProtocolError;
@@ -254,7 +255,7 @@ impl<'a> Client<'a> {
         let connection = &mut self.connections[slot];
         match (connection.state, ended) {
             (State::Waiting(_), Ok(Some(_))) => {
-                connection.keeps_connection = false;
+                connection.answer.keeps_connection = false;
                 self.complete(slot, now_ns, poller);
             }
             (State::Waiting(_), Ok(None)) => self.fail(slot, "closed", now_ns),
@@ -270,16 +271,15 @@ impl<'a> Client<'a> {
         let State::Waiting(exchange) = connection.state else {
             return;
         };
-        let (status, keeps) = (connection.status, connection.keeps_connection);
-        connection.status = 0;
+        let answer = std::mem::take(&mut connection.answer);
         self.outstanding -= 1;
         self.completed += 1;
         let latency_ns = now_ns.saturating_sub(exchange.due_ns);
         let service_ns = now_ns.saturating_sub(exchange.sent_ns);
         let tally = self.tally(exchange.due_ns);
-        tally.answered(status, latency_ns, service_ns);
-        self.put(exchange, &status.to_string());
-        match keeps {
+        tally.answered(&answer, latency_ns, service_ns);
+        self.put(exchange, &answer);
+        match answer.keeps_connection {
             true => self.next(slot, now_ns),
             false => self.reopen(slot, now_ns, poller),
         }
@@ -333,7 +333,7 @@ impl<'a> Client<'a> {
             State::Waiting(exchange) => {
                 self.outstanding -= 1;
                 self.tally(exchange.due_ns).errors.count(kind);
-                self.put(exchange, kind);
+                self.put(exchange, &kind);
             }
             State::Connecting { .. } => self.failed_connects.count(kind),
             State::Idle | State::Closed { .. } => {}
@@ -355,9 +355,10 @@ impl<'a> Client<'a> {
         connection.state = State::Closed { until_ns };
     }
 
-    fn put(&mut self, exchange: Exchange, outcome: &str) {
+    fn put(&mut self, exchange: Exchange, outcome: &dyn fmt::Display) {
         if let Some(record) = &mut self.record {
             let method = exchange.method.name().as_bytes();
+            let outcome = outcome.to_string();
             record.put(&[method, &digits(exchange.id), outcome.as_bytes()]);
         }
     }

@@ -1,10 +1,11 @@
 //! A connection of a load, and the answers that come over it.
 
+use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 
 use rustix::io::Errno;
-use selvedge_wire::http1::{Decoder, Event, Start};
+use selvedge_wire::http1::{Decoder, Event, Message, Start};
 use selvedge_wire::{Limits, ProtocolError};
 use socket2::{Domain, Socket, Type};
 
@@ -17,10 +18,24 @@ pub(super) struct Connection {
     pub(super) stream: Option<Stream>,
     decoder: Decoder,
     pub(super) state: State,
-    /// Of the answer that is being read; 0 before its head.
+    /// What is being read.
+    pub(super) answer: Answer,
+}
+
+/// The head of an answer, as far as a load cares.
+#[derive(Debug)]
+pub(super) struct Answer {
+    /// 0 before the head.
     pub(super) status: u16,
     pub(super) keeps_connection: bool,
+    /// Why the mesh refused the request; empty where an origin answered.
+    pub(super) reason: String,
 }
+
+/// The field in which the mesh says why it refused a request.
+const REASON_FIELD: &[u8] = b"selvedge-reason";
+/// Longest reason: what comes from outside is bounded.
+const MOST_REASON: usize = 64;
 
 /// What a connection is good for.
 #[derive(Clone, Copy, Debug)]
@@ -74,8 +89,7 @@ impl Connection {
             stream: None,
             decoder: Decoder::responses(Limits::default()),
             state: State::Closed { until_ns },
-            status: 0,
-            keeps_connection: true,
+            answer: Answer::default(),
         }
     }
 
@@ -91,12 +105,11 @@ impl Connection {
         let Some(stream) = &mut self.stream else {
             return Met::Part(Received::Empty);
         };
-        let (decoder, status) = (&mut self.decoder, &mut self.status);
-        let keeps_connection = &mut self.keeps_connection;
+        let (decoder, answer) = (&mut self.decoder, &mut self.answer);
         let waits = matches!(self.state, State::Waiting(_));
         let (mut is_whole, mut is_unasked) = (false, false);
         let received = stream.receive(buffer, |input| {
-            let (taken, whole) = take(input, decoder, status, keeps_connection)?;
+            let (taken, whole) = answer.take(input, decoder)?;
             is_whole = whole;
             is_unasked = !waits || whole && taken < input.len();
             Ok::<_, Failure>(taken)
@@ -112,29 +125,55 @@ impl Connection {
     }
 }
 
-/// Reads on in an answer; says how many bytes were understood, and whether the answer is whole.
-fn take(
-    input: &[u8],
-    decoder: &mut Decoder,
-    status: &mut u16,
-    keeps_connection: &mut bool,
-) -> Result<(usize, bool), Failure> {
-    let mut at = 0;
-    loop {
-        let rest = &input[at..];
-        let step = decoder.step(rest).map_err(Failure::Protocol)?;
-        at += step.consumed;
-        match step.event {
-            None => return Ok((at, false)),
-            Some(Event::End) => return Ok((at, true)),
-            Some(Event::Head) => {
-                let message = decoder.message(rest, &step);
-                *keeps_connection = message.keeps_connection();
-                if let Start::Response { status: this, .. } = message.start() {
-                    *status = this;
-                }
+impl Default for Answer {
+    fn default() -> Self {
+        Self {
+            status: 0,
+            keeps_connection: true,
+            reason: String::new(),
+        }
+    }
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { status, reason, .. } = self;
+        match reason.as_str() {
+            "" => write!(f, "{status}"),
+            reason => write!(f, "{status} {reason}"),
+        }
+    }
+}
+
+impl Answer {
+    /// Reads on; says how many bytes were understood, and whether the answer is whole.
+    fn take(&mut self, input: &[u8], decoder: &mut Decoder) -> Result<(usize, bool), Failure> {
+        let mut at = 0;
+        loop {
+            let rest = &input[at..];
+            let step = decoder.step(rest).map_err(Failure::Protocol)?;
+            at += step.consumed;
+            match step.event {
+                None => return Ok((at, false)),
+                Some(Event::End) => return Ok((at, true)),
+                Some(Event::Head) => self.note(&decoder.message(rest, &step)),
+                Some(Event::Data(_) | Event::Trailers) => {}
             }
-            Some(Event::Data(_) | Event::Trailers) => {}
+        }
+    }
+
+    fn note(&mut self, message: &Message<'_>) {
+        self.keeps_connection = message.keeps_connection();
+        if let Start::Response { status, .. } = message.start() {
+            self.status = status;
+        }
+        self.reason.clear();
+        if self.status >= 400 {
+            let mut fields = message.fields();
+            let found = fields.find(|field| field.name.eq_ignore_ascii_case(REASON_FIELD));
+            let value = found.map_or(&[][..], |field| field.value);
+            let reason = String::from_utf8_lossy(&value[..value.len().min(MOST_REASON)]);
+            self.reason.push_str(&reason);
         }
     }
 }

@@ -64,6 +64,8 @@ pub struct Outcomes {
     pub answers: BTreeMap<String, u64>,
     /// Requests that were sent and got no whole answer, by cause.
     pub errors: BTreeMap<String, u64>,
+    /// Answers by which the mesh refused a request, by its reason.
+    pub refusals: BTreeMap<String, u64>,
     /// Requests that were not sent, because as many as the queue holds were waiting.
     pub unsent: u64,
 }
@@ -97,6 +99,7 @@ impl Outcomes {
                 .map(|(class, count)| (format!("{class}xx"), *count))
                 .collect(),
             errors: tally.errors.counts().clone(),
+            refusals: tally.refusals.counts().clone(),
             unsent: tally.unsent,
         }
     }
@@ -205,6 +208,7 @@ impl fmt::Display for LoadReport {
 impl fmt::Display for Outcomes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} requests{}", self.requests, list(&self.answers, ""))?;
+        write!(f, "{}", list(&self.refusals, "refused: "))?;
         write!(f, "{}", list(&self.errors, "failed: "))?;
         match self.unsent {
             0 => Ok(()),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::connection::Answer;
 use super::latency::Latencies;
 
 /// Most kinds of errors told apart: they are words of ours, but for system errors nobody foresaw.
@@ -15,6 +16,8 @@ pub(super) struct Tally {
     /// Answers by the first digit of their status.
     pub(super) classes: [u64; 6],
     pub(super) errors: Kinds,
+    /// Answers by which the mesh refused a request, by its reason.
+    pub(super) refusals: Kinds,
     /// Requests that were due and never sent: no connection was free, and the queue was full.
     pub(super) unsent: u64,
     /// From the instant at which each was due to its answer.
@@ -31,6 +34,7 @@ impl Tally {
             requests: 0,
             classes: [0; 6],
             errors: Kinds::default(),
+            refusals: Kinds::default(),
             unsent: 0,
             latencies: Latencies::new(),
             services: Latencies::new(),
@@ -38,9 +42,12 @@ impl Tally {
         }
     }
 
-    /// An answer with this status, which is below 600.
-    pub(super) fn answered(&mut self, status: u16, latency_ns: u64, service_ns: u64) {
-        self.classes[usize::from(status / 100).min(5)] += 1;
+    /// A whole answer.
+    pub(super) fn answered(&mut self, answer: &Answer, latency_ns: u64, service_ns: u64) {
+        self.classes[usize::from(answer.status / 100).min(5)] += 1;
+        if !answer.reason.is_empty() {
+            self.refusals.count(&answer.reason);
+        }
         self.latencies.record(latency_ns);
         self.services.record(service_ns);
     }

@@ -99,6 +99,20 @@ fn answers_end_as_they_end() {
     }
 }
 
+/// Why the mesh refused is counted by its word; what an origin answers by itself has none.
+#[test]
+fn refusals_are_counted_by_reason() {
+    let refusal = "HTTP/1.1 503 No\r\nSelvedge-Reason: no_endpoint\r\ncontent-length: 0\r\n\r\n";
+    let report = end_of_one(refusal, Then::Wait);
+    assert_eq!(report.measured.refusals["no_endpoint"], 1, "{report}");
+    assert!(
+        report.to_string().contains("refused: no_endpoint 1"),
+        "{report}"
+    );
+    let own = "HTTP/1.1 503 No\r\ncontent-length: 0\r\n\r\n";
+    assert!(end_of_one(own, Then::Wait).measured.refusals.is_empty());
+}
+
 /// Of two answers to one request neither is believed: the second might be somebody else's.
 #[test]
 fn a_second_answer_fails_the_request() {

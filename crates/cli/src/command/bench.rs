@@ -18,7 +18,7 @@ const INTERRUPTED: u8 = 130;
 pub(crate) struct BenchArgs {
     #[command(subcommand)]
     tool: Option<Tool>,
-    /// What to measure: direct, names, replicas, restart, limit, scale, idle, proxy; all without any.
+    /// What to measure: direct, names, replicas, restart, limit, scale, idle, proxy, losses; all without any.
     #[arg(value_name = "MEASURE")]
     measures: Vec<Measure>,
     /// Interleaved rounds of each comparison: 24, and 5 of `proxy`, where it is not given.

@@ -143,9 +143,11 @@ async fn a_proxy_follows_the_configuration_and_is_known() {
     let mut bench = begin();
     let mut subscription = Subscription::new();
     bench.hello().await;
+    let connected = bench.health(|health| health.pid.is_some()).await;
     assert_eq!(bench.follow(&mut subscription).await, Generation(1));
     let health = bench.health(|health| health.generation.is_some()).await;
     assert_eq!((health.pid, health.connections), (Some(7), 1));
+    assert!(health.since > connected.since, "it has served from then on");
     bench.snapshots.send_replace(Arc::new(snapshot(3)));
     assert_eq!(bench.follow(&mut subscription).await, Generation(3));
     assert_eq!(subscription.view().unwrap().snapshot, snapshot(3));

@@ -230,7 +230,7 @@ impl Stage {
         let way = self.way(name)?;
         let all = self.warm_up + self.window + PATIENCE;
         let mut command = match name {
-            OURS => self.mesh.run_command("wrk"),
+            OURS => self.mesh.run_command("wrk", &[]),
             _ => Command::new("env"),
         };
         command
