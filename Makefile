@@ -36,6 +36,7 @@ bench: ## measure against no mesh and against rivals (as root)
 	@scripts/setup build demo bench
 	@scripts/envoy
 	$(CARGO) build $(CARGO_FLAGS) --profile dist --package selvedge-cli
+	$(CARGO) build $(CARGO_FLAGS) --profile dist --package selvedge-proxy --package selvedge-resilience --examples
 	$(binary) bench $(ARGS)
 
 build: ## build the binary and its completions

@@ -6,6 +6,7 @@
 //! another. Read next: `proxy/stage.rs`.
 
 mod calls;
+mod instructions;
 mod ours;
 mod stage;
 
@@ -13,7 +14,7 @@ use super::Bench;
 use crate::interrupt;
 use crate::options::Proxy;
 use crate::report::{Section, Unit};
-use stage::{Sample, Stage};
+use stage::{Instructions, Sample, Stage};
 
 /// The name of ours among the proxies.
 const OURS: &str = "ours";
@@ -59,6 +60,7 @@ pub(super) fn measure(bench: &mut Bench<'_>, section: &mut Section) -> anyhow::R
     neighbours(&samples, section);
     second_client(&mut stage, section)?;
     system_calls(&mut stage, section)?;
+    instructions(&mut stage, section)?;
     section
         .note("closed loop: as much as each can take; open loop: 5,000/s, Poisson, from when due");
     section
@@ -214,6 +216,33 @@ fn system_calls(stage: &mut Stage, section: &mut Section) -> anyhow::Result<()> 
                 section.not_had("system calls", format!("{error:#}"), None);
                 return Ok(());
             }
+        }
+    }
+    Ok(())
+}
+
+/// Of ours alone, for comparison with itself on another day.
+fn instructions(stage: &mut Stage, section: &mut Section) -> anyhow::Result<()> {
+    interrupt::check()?;
+    match stage.instructions() {
+        Ok(Instructions { request, gate }) => {
+            let (request, gate) = (request.round(), gate.round());
+            section.amount(
+                "instructions of a request, ours",
+                Unit::Count,
+                request,
+                None,
+            );
+            section.amount("instructions of the gate for it", Unit::Count, gate, None);
+            section.note("instructions outside the kernel, by callgrind, without a mesh around");
+        }
+        Err(error) => {
+            interrupt::check()?;
+            section.not_had(
+                "instructions of a request, ours",
+                format!("{error:#}"),
+                None,
+            );
         }
     }
     Ok(())

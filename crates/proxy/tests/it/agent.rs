@@ -325,20 +325,25 @@ pub(crate) struct Proxy {
 impl Proxy {
     /// Whatever it is asked counts as meant for `server` and sent by `workload`.
     pub(crate) fn start(feed: &Path, server: SocketAddr, workload: CgroupId) -> Self {
-        let tests = std::env::current_exe().unwrap();
-        let target = tests.parent().and_then(Path::parent).unwrap();
-        let program = target.join("examples/lone_proxy");
-        let child = Command::new(&program)
+        let program = Self::program();
+        let spawned = Command::new(&program)
             .arg(feed)
             .args([server.to_string(), workload.0.to_string()])
-            .spawn()
-            .unwrap_or_else(|error| {
-                panic!(
-                    "{}: {error}; `cargo build --examples` makes it",
-                    program.display()
-                )
-            });
+            .spawn();
+        let child = spawned.unwrap_or_else(|error| {
+            panic!(
+                "{}: {error}; `cargo build --examples` makes it",
+                program.display()
+            )
+        });
         Self { child }
+    }
+
+    /// Where the proxy without kernel programs was built.
+    pub(crate) fn program() -> PathBuf {
+        let tests = std::env::current_exe().unwrap();
+        let target = tests.parent().and_then(Path::parent).unwrap();
+        target.join("examples/lone_proxy")
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -358,70 +363,6 @@ impl Drop for Proxy {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// Everything at once, serving.
-pub(crate) struct Mesh {
-    pub(crate) agent: Agent,
-    pub(crate) sockets: Sockets,
-    pub(crate) feed: Feed,
-    pub(crate) proxy: Proxy,
-}
-
-impl Mesh {
-    pub(crate) fn start(server: SocketAddr) -> Self {
-        let mut mesh = Self::start_empty(server);
-        mesh.feed.publish(crate::answers::snapshot(1));
-        mesh
-    }
-
-    /// Nothing is published so far.
-    pub(crate) fn start_empty(server: SocketAddr) -> Self {
-        Self::start_with(server, Sockets::new())
-    }
-
-    pub(crate) fn start_with(server: SocketAddr, sockets: Sockets) -> Self {
-        let agent = Agent::new();
-        let proxy = Proxy::start(&agent.path(), server, crate::answers::SHOPPER);
-        let feed = agent.accept(&sockets);
-        Self {
-            agent,
-            sockets,
-            feed,
-            proxy,
-        }
-    }
-
-    /// A program's socket, connected to the resolver.
-    pub(crate) fn client(&self) -> UdpSocket {
-        client(self.sockets.udp.local_addr().unwrap())
-    }
-}
-
-/// A program's socket, connected to `resolver`.
-pub(crate) fn client(resolver: SocketAddr) -> UdpSocket {
-    let resolver = SocketAddr::new(resolver.ip().to_canonical(), resolver.port());
-    let local: SocketAddr = match resolver {
-        SocketAddr::V4(_) => (Ipv4Addr::LOCALHOST, 0).into(),
-        SocketAddr::V6(_) => (Ipv6Addr::LOCALHOST, 0).into(),
-    };
-    let socket = UdpSocket::bind(local).unwrap();
-    socket.connect(resolver).unwrap();
-    socket.set_read_timeout(Some(DEADLINE)).unwrap();
-    socket
-}
-
-/// The next datagram.
-pub(crate) fn receive(socket: &UdpSocket) -> Vec<u8> {
-    let mut buffer = vec![0; 65_535];
-    let length = socket.recv(&mut buffer).expect("an answer in time");
-    buffer.truncate(length);
-    buffer
-}
-
-pub(crate) fn ask(socket: &UdpSocket, message: &[u8]) -> Vec<u8> {
-    socket.send(message).unwrap();
-    receive(socket)
 }
 
 /// Waits for a condition.

@@ -7,8 +7,9 @@ use std::time::Duration;
 use selvedge_model::{Backoff, Ejection, RequestPolicy, RetryPolicy, Timeouts};
 use socket2::SockRef;
 
+use crate::cart::Cart;
 use crate::origin::{Origin, ok};
-use crate::path::{Cart, Path, Response};
+use crate::path::{Path, Response};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: cart\r\n\r\n";
 const POST: &str = "POST / HTTP/1.1\r\nHost: cart\r\nContent-Length: 4\r\n\r\nbody";

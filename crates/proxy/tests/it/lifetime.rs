@@ -7,9 +7,10 @@ use std::net::UdpSocket;
 
 use selvedge_model::Snapshot;
 
-use crate::agent::{DEADLINE, Mesh, Proxy, Sockets, ask, client, receive, until};
+use crate::agent::{DEADLINE, Proxy, Sockets, until};
 use crate::answers::{SHOPPER, snapshot};
 use crate::dialect::{A, describe, query};
+use crate::mesh::{Mesh, ask, client, receive};
 use crate::upstream::{Upstream, wildcard};
 
 fn upstream() -> Upstream {

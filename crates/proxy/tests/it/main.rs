@@ -4,6 +4,7 @@
 mod access_log;
 mod agent;
 mod answers;
+mod cart;
 mod corpus;
 mod dialect;
 mod faults;
@@ -11,6 +12,7 @@ mod judges;
 mod lies;
 mod lifetime;
 mod malformed;
+mod mesh;
 mod metrics;
 mod origin;
 mod outside;

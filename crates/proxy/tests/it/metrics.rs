@@ -6,8 +6,9 @@ use std::net::{SocketAddr, TcpStream};
 
 use selvedge_feed::{Counter, MAX_METRICS_BYTES};
 
-use crate::agent::{DEADLINE, Mesh, Proxy};
+use crate::agent::{DEADLINE, Proxy};
 use crate::answers::SHOPPER;
+use crate::mesh::Mesh;
 
 const GET: &[u8] = b"GET /metrics HTTP/1.1\r\nHost: here\r\n\r\n";
 const TEXT: &str = "# TYPE selvedge_generation gauge\nselvedge_generation 1\n";

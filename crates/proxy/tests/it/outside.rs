@@ -9,8 +9,9 @@ use selvedge_model::{
 };
 
 use crate::agent::until;
+use crate::cart::{Cart, snapshot};
 use crate::origin::{Origin, ok};
-use crate::path::{Cart, Client, Path, snapshot};
+use crate::path::{Client, Path};
 
 fn edge() -> GatewayName {
     GatewayName {

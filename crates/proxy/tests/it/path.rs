@@ -1,29 +1,11 @@
 //! A service `cart` reached through the proxy, for tests.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 
-use selvedge_model::{
-    AppProtocol, Endpoint, Generation, HttpRoute, Place, Port, Protocol, RequestPolicy, Service,
-    ServiceName, ServicePort, Snapshot, Way,
-};
-
-use crate::agent::{DEADLINE, Mesh, Sockets};
-
-/// The service's virtual address.
-const ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 96, 1, 1);
-
-/// What of the service is not usual.
-#[derive(Clone, Default)]
-pub(crate) struct Cart {
-    pub(crate) endpoints: Vec<SocketAddr>,
-    pub(crate) policy: RequestPolicy,
-    pub(crate) routes: Vec<HttpRoute>,
-    /// What is spoken, where that is said.
-    pub(crate) spoken: Option<&'static str>,
-    /// Whether the kernel leads connections to endpoints.
-    pub(crate) is_direct: bool,
-}
+use crate::agent::{DEADLINE, Sockets};
+use crate::cart::{ADDRESS, Cart, snapshot};
+use crate::mesh::Mesh;
 
 pub(crate) struct Path {
     pub(crate) mesh: Mesh,
@@ -71,47 +53,6 @@ impl Path {
         let mut client = self.connect();
         client.send(request);
         client.response()
-    }
-}
-
-pub(crate) fn snapshot(generation: u64, cart: Cart) -> Snapshot {
-    let name: ServiceName = "cart".parse().unwrap();
-    let port = |number| Port::new(number).unwrap();
-    let endpoint = |address: &SocketAddr| Endpoint {
-        place: Place::Outside(address.ip()),
-        port: port(address.port()),
-        weight: 1,
-        ready: true,
-    };
-    let service = Service {
-        name: name.clone(),
-        address: ADDRESS,
-        ports: vec![ServicePort {
-            name: None,
-            port: port(80),
-            protocol: Protocol::Tcp,
-            app_protocol: cart.spoken.map(|spoken| AppProtocol(spoken.to_owned())),
-            endpoints: cart.endpoints.iter().map(endpoint).collect(),
-            way: match cart.is_direct {
-                true => Way::Direct,
-                false => Way::ProxyOrDirect,
-            },
-        }],
-        published: Vec::new(),
-        published_udp: Vec::new(),
-        connection_limit: None,
-        detailed_counters: false,
-        requests: Some(cart.policy),
-    };
-    Snapshot {
-        generation: Generation(generation),
-        services: [(name, service)].into(),
-        http_routes: cart
-            .routes
-            .into_iter()
-            .map(|it| (it.name.clone(), it))
-            .collect(),
-        ..Snapshot::empty()
     }
 }
 

@@ -6,8 +6,9 @@ use selvedge_model::{
     ServiceName, WeightedBackend,
 };
 
+use crate::cart::{Cart, snapshot};
 use crate::origin::{Origin, ok};
-use crate::path::{Cart, Path, snapshot};
+use crate::path::Path;
 
 /// A request with these lines between Host and the empty line.
 fn get(fields: &str) -> String {

@@ -7,9 +7,10 @@ use std::sync::mpsc::sync_channel;
 
 use selvedge_feed::{Counter, Report, Settings};
 
-use crate::agent::{DEADLINE, Mesh, Sockets, ask, client, receive};
+use crate::agent::{DEADLINE, Sockets};
 use crate::answers::{service, snapshot};
 use crate::dialect::{A, AAAA, describe, edns_query, query};
+use crate::mesh::{Mesh, ask, client, receive};
 use crate::upstream::{Upstream, read_message, wildcard, write_message};
 
 fn connect(mesh: &Mesh) -> TcpStream {

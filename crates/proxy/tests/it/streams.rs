@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use socket2::SockRef;
 
+use crate::cart::Cart;
 use crate::origin::{Origin, ok};
-use crate::path::{Cart, Path};
+use crate::path::Path;
 
 fn spoken(origin: &Origin, spoken: Option<&'static str>) -> Path {
     Path::start(Cart {

@@ -8,8 +8,9 @@ use selvedge_model::{
     TrafficEnd, TrafficUnit, Withheld,
 };
 
+use crate::cart::Cart;
 use crate::origin::{Origin, ok};
-use crate::path::{Cart, Path};
+use crate::path::Path;
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: cart\r\n\r\n";
 
@@ -103,7 +104,7 @@ fn counts_go_on_over_configurations() {
         };
         path.mesh
             .feed
-            .publish(crate::path::snapshot(generation, cart));
+            .publish(crate::cart::snapshot(generation, cart));
     }
     let traffic = path.mesh.feed.traffic(|traffic| total(traffic) >= 3);
     assert_eq!(traffic.paths.len(), 1, "{traffic:#?}");

@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 
 use super::calls::CallCount;
+use super::instructions::Counter;
 use super::{OURS, RATE, Shape, ours};
 use crate::crew::Worker;
 use crate::interrupt;
@@ -24,6 +25,8 @@ use crate::rivals::{Contender, Spot};
 const BODY_BYTES: usize = 1024;
 /// How long a proxy may take until it answers.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// The longest that requests whose instructions are counted may take.
+const LONG: Duration = Duration::from_secs(50);
 /// The name of the way without a proxy, which shows what the load itself can do.
 const STRAIGHT: &str = "no proxy";
 
@@ -37,6 +40,17 @@ pub(super) struct Stage {
     warm_up: Duration,
     window: Duration,
     generator_cpu: usize,
+    program: PathBuf,
+    /// Requests of a short and of a longer count of instructions.
+    counted: (u64, u64),
+}
+
+/// What our own code takes for a request, in instructions outside the kernel.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Instructions {
+    pub(super) request: f64,
+    /// The gate's part of it.
+    pub(super) gate: f64,
 }
 
 /// A way from the clients to the origin.
@@ -85,6 +99,8 @@ impl Stage {
             warm_up: bench.sized(Duration::from_secs(1), Duration::from_millis(50)),
             window: bench.sized(Duration::from_secs(3), Duration::from_millis(150)),
             generator_cpu,
+            program: bench.program.clone(),
+            counted: bench.sized((2000, 12_000), (100, 300)),
         };
         stage.add(STRAIGHT, backend, None, proxy_cpu)?;
         stage.add_ours(backend)?;
@@ -263,6 +279,28 @@ impl Stage {
         let count = CallCount::begin(&pids, &self.folder)?;
         let report = self.exchange(load, address, &pids)?.report;
         Ok(count.end()? as f64 / report.measured.answered().max(1) as f64)
+    }
+
+    /// Instructions of ours for a request.
+    pub(super) fn instructions(&mut self) -> anyhow::Result<Instructions> {
+        let counter = Counter::new(&self.program, &self.folder)?;
+        let origin = self.way(STRAIGHT)?.address;
+        let counted = self.counted;
+        let request = counter.of_proxy(origin, counted, |address, requests| {
+            let mut load = options(address);
+            load.requests = requests;
+            // It ends with the last request; under callgrind that takes as long as it takes.
+            (load.warm_up, load.duration) = (Duration::ZERO, LONG);
+            let report = self.exchange(load, address, &[])?.report;
+            let answered = report.measured.answered();
+            ensure!(
+                answered == requests,
+                "of {requests} requests {answered} were answered"
+            );
+            Ok(())
+        })?;
+        let gate = counter.of_gate()?;
+        Ok(Instructions { request, gate })
     }
 
     fn last_words(&self, way: usize) -> String {
