@@ -1,5 +1,6 @@
 //! An accepted connection, from what the kernel says of it to its end.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::pin;
@@ -14,13 +15,13 @@ use crate::client::{Asked, Client};
 use crate::deadline::Deadline;
 use crate::receiving::drain;
 use crate::relay::reset_at_close;
-use crate::request::Next;
+use crate::request::{Next, Served};
 use crate::slots::Slots;
 use crate::stream;
 use crate::worker::Worker;
 
-/// How requests are served: [`crate::request::serve`], whose future has no name.
-pub(crate) type Serve<F> = fn(Rc<Worker>, Client) -> F;
+/// What serves requests: [`crate::request::serve_all`], whose future has no name.
+pub(crate) type Requests<F> = Slots<Box<Client>, Served, F>;
 
 /// Serves a connection that came over a socket of this kind to its end. One that nobody led here, or to
 /// what is not served here, is closed at once: this is no open proxy.
@@ -28,14 +29,14 @@ pub(crate) async fn serve<F>(
     worker: Rc<Worker>,
     kind: SocketKind,
     stream: TcpStream,
-    slots: Rc<Slots<F>>,
-    serve_request: Serve<F>,
+    requests: Rc<Requests<F>>,
 ) where
-    F: Future<Output = (Client, Next)>,
+    F: Future<Output = Infallible>,
 {
-    let Some(mut client) = client(&worker, kind, stream) else {
+    let Some(client) = client(&worker, kind, stream) else {
         return;
     };
+    let mut client = Box::new(client);
     let Some((routing, _)) = worker.routing(client.asked) else {
         return reset_at_close(&client.stream);
     };
@@ -62,8 +63,7 @@ pub(crate) async fn serve<F>(
         if client.inbox.is_empty() && !awaits(&worker, &mut client).await {
             return;
         }
-        let placed = slots.place(serve_request(worker.clone(), client));
-        let (returned, next) = placed.run().await;
+        let (returned, next) = requests.serve(client).await;
         client = returned;
         match next {
             Next::Keep => {}
@@ -106,9 +106,7 @@ fn from_outside(worker: &Worker, stream: &TcpStream) -> Option<Asked> {
 
 /// Waits for the first bytes of a request; false where none came.
 async fn awaits(worker: &Worker, client: &mut Client) -> bool {
-    client
-        .deadline
-        .set(worker.clock.now(), None, Some(worker.patience.keep_alive));
+    client.deadline.rest(worker.patience.keep_alive);
     let filled = client.inbox.fill(&mut client.stream);
     matches!(client.deadline.within(pin!(filled)).await, Ok(Ok(1..)))
 }

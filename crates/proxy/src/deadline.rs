@@ -46,7 +46,7 @@ impl Deadline {
             armed: Cell::new(Instant::NEVER),
             end: Cell::new(Instant::NEVER),
             idle: Cell::new(None),
-            moved: Cell::new(Instant::default()),
+            moved: Cell::new(clock.now()),
             moved_since: Cell::new(false),
         }
     }
@@ -58,6 +58,14 @@ impl Deadline {
         self.idle.set(idle);
         self.moved.set(now);
         self.moved_since.set(false);
+    }
+
+    /// What begins just now has no end, but must never stand still for twice as long as `idle`. When it
+    /// begins is found out where the timer fires.
+    pub(crate) fn rest(&self, idle: Duration) {
+        self.end.set(Instant::NEVER);
+        self.idle.set(Some(idle));
+        self.touch();
     }
 
     /// Something has moved.

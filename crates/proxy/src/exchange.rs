@@ -183,7 +183,7 @@ impl Exchange<'_> {
             batch: &mut scratch.request_batch,
         };
         let sending = pin!(sending::send(&mut request, &all_sent));
-        let mut sending = Sending::new(sending);
+        let mut sending = Sending::new(sending, &all_sent);
         let status = loop {
             let receiving = receiving::receive(
                 &mut from_upstream,

@@ -246,7 +246,9 @@ fn write_fields(
             .any(|name| name.as_bytes().eq_ignore_ascii_case(field.name))
     };
     let is_own = |field: &Field<'_>| {
-        let start = field.name.get(..OWN_PREFIX.len());
+        // One letter tells of most that they are not.
+        let begins_so = matches!(field.name, [b's' | b'S', ..]);
+        let start = field.name.get(..OWN_PREFIX.len()).filter(|_| begins_so);
         start.is_some_and(|start| start.eq_ignore_ascii_case(OWN_PREFIX))
     };
     write::end_to_end_fields(out, message, |field| {

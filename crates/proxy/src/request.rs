@@ -4,6 +4,7 @@
 //! to deliver, and record. Both directions of an exchange live in this one task. Where it is dropped,
 //! the admission and the attempt give back what they hold.
 
+use std::convert::Infallible;
 use std::pin::pin;
 use std::rc::Rc;
 
@@ -20,6 +21,7 @@ use crate::record;
 use crate::respond::Reply;
 use crate::routing::Routing;
 use crate::scratch::Scratch;
+use crate::slots::Hand;
 use crate::trace::Trace;
 use crate::worker::Worker;
 
@@ -36,18 +38,32 @@ pub(crate) enum Next {
     Done,
 }
 
-/// Serves the request whose first bytes are in the client's inbox. Has the client while that lasts, so
-/// that a place can be found for all of this, see [`crate::slots`].
-pub(crate) async fn serve(worker: Rc<Worker>, mut client: Client) -> (Client, Next) {
+/// A client whose request was served, and what becomes of its connection.
+pub(crate) type Served = (Box<Client>, Next);
+
+/// Serves requests of one client after the other: see [`crate::slots`].
+pub(crate) async fn serve_all(
+    worker: Rc<Worker>,
+    hand: Rc<Hand<Box<Client>, Served>>,
+) -> Infallible {
+    loop {
+        let mut client = hand.guest().await;
+        let next = serve(&worker, &mut client).await;
+        hand.served((client, next));
+    }
+}
+
+/// Serves the request whose first bytes are in the client's inbox.
+async fn serve(worker: &Rc<Worker>, client: &mut Client) -> Next {
     let mut scratch = worker.scratches.take();
-    let next = match phases(&worker, &mut client, &mut scratch).await {
+    let next = match phases(worker, client, &mut scratch).await {
         Ok(next) => next,
-        Err(reply) => answer(&worker, &mut client, &mut scratch, &reply).await,
+        Err(reply) => answer(worker, client, &mut scratch, &reply).await,
     };
     // Record.
-    record::request(&worker, &client, &scratch);
+    record::request(worker, client, &scratch);
     worker.scratches.put(scratch);
-    (client, next)
+    next
 }
 
 async fn phases(

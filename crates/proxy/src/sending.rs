@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 
 use selvedge_wire::ProtocolError;
 
@@ -24,6 +24,7 @@ pub(crate) enum ClientFault {
 /// with whatever the response is waited for.
 pub(crate) struct Sending<'s, F> {
     future: Pin<&'s mut F>,
+    all_sent: &'s Cell<bool>,
     /// Whether there is nothing more to be polled.
     over: bool,
 }
@@ -39,9 +40,10 @@ pub(crate) async fn send(request: &mut Flow<'_>, all_sent: &Cell<bool>) -> FlowF
 }
 
 impl<'s, F: Future<Output = FlowFault>> Sending<'s, F> {
-    pub(crate) fn new(future: Pin<&'s mut F>) -> Self {
+    pub(crate) fn new(future: Pin<&'s mut F>, all_sent: &'s Cell<bool>) -> Self {
         Self {
             future,
+            all_sent,
             over: false,
         }
     }
@@ -53,20 +55,31 @@ impl<'s, F: Future<Output = FlowFault>> Sending<'s, F> {
         mut work: Pin<&mut impl Future<Output = T>>,
     ) -> Result<T, ClientFault> {
         poll_fn(|cx| {
-            if !self.over
-                && let Poll::Ready(fault) = self.future.as_mut().poll(cx)
-            {
-                self.over = true;
-                match fault {
-                    FlowFault::Cut => return Poll::Ready(Err(ClientFault::Gone)),
-                    FlowFault::Malformed(error) => {
-                        return Poll::Ready(Err(ClientFault::Malformed(error)));
-                    }
-                    FlowFault::Write => {}
-                }
+            if self.all_sent.get() {
+                // All that is left is to see the client go: not worth a look where the work is done.
+                return match work.as_mut().poll(cx) {
+                    Poll::Ready(done) => Poll::Ready(Ok(done)),
+                    Poll::Pending => self.poll(cx).map(Err),
+                };
             }
-            work.as_mut().poll(cx).map(Ok)
+            match self.poll(cx) {
+                Poll::Ready(fault) => Poll::Ready(Err(fault)),
+                Poll::Pending => work.as_mut().poll(cx).map(Ok),
+            }
         })
         .await
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ClientFault> {
+        if self.over {
+            return Poll::Pending;
+        }
+        let fault = ready!(self.future.as_mut().poll(cx));
+        self.over = true;
+        match fault {
+            FlowFault::Cut => Poll::Ready(ClientFault::Gone),
+            FlowFault::Malformed(error) => Poll::Ready(ClientFault::Malformed(error)),
+            FlowFault::Write => Poll::Pending,
+        }
     }
 }

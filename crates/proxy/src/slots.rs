@@ -1,62 +1,84 @@
-//! Memory for futures of one kind that is used again: an idle connection needs none, and a busy one
-//! allocates none.
+//! Futures of one kind that serve one guest after the other: an idle connection has none, a busy one
+//! allocates none, and none is moved once it is made.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::Poll;
 
-/// Places that are free at this moment.
-#[derive(Debug)]
-pub(crate) struct Slots<F> {
-    free: RefCell<Vec<Slot<F>>>,
+/// Where a guest is taken from, and given back.
+pub(crate) struct Hand<G, R> {
+    guest: Cell<Option<G>>,
+    served: Cell<Option<R>>,
 }
 
-type Slot<F> = Pin<Box<Option<F>>>;
+impl<G, R> Hand<G, R> {
+    /// The next guest.
+    pub(crate) async fn guest(&self) -> G {
+        // Nobody has to be woken: who puts a guest here polls next.
+        poll_fn(|_| self.guest.take().map_or(Poll::Pending, Poll::Ready)).await
+    }
 
-impl<F: Future> Slots<F> {
+    /// What came of the guest.
+    pub(crate) fn served(&self, result: R) {
+        self.served.set(Some(result));
+    }
+}
+
+/// Gives a future that serves whoever comes to the hand.
+type Make<G, R, F> = Box<dyn Fn(Rc<Hand<G, R>>) -> F>;
+
+/// Futures that are free at this moment.
+pub(crate) struct Slots<G, R, F> {
+    make: Make<G, R, F>,
+    free: RefCell<Vec<Slot<G, R, F>>>,
+}
+
+struct Slot<G, R, F> {
+    hand: Rc<Hand<G, R>>,
+    future: Pin<Box<F>>,
+}
+
+impl<G, R, F: Future<Output = Infallible>> Slots<G, R, F> {
     /// How many are kept for later.
     const MOST: usize = 256;
 
-    pub(crate) fn new() -> Self {
+    /// `make` gives a future that serves whoever comes to the hand.
+    pub(crate) fn new(make: impl Fn(Rc<Hand<G, R>>) -> F + 'static) -> Self {
         Self {
+            make: Box::new(make),
             free: RefCell::new(Vec::new()),
         }
     }
 
-    /// Gives a future a place to run in. Runs nothing yet.
-    pub(crate) fn place(&self, future: F) -> Placed<'_, F> {
-        let mut slot = self
-            .free
-            .borrow_mut()
-            .pop()
-            .unwrap_or_else(|| Box::pin(None));
-        slot.set(Some(future));
-        Placed { slots: self, slot }
-    }
-}
-
-/// A future in its place.
-#[derive(Debug)]
-pub(crate) struct Placed<'s, F> {
-    slots: &'s Slots<F>,
-    slot: Slot<F>,
-}
-
-impl<F: Future> Placed<'_, F> {
-    /// Runs it to its end.
-    pub(crate) async fn run(mut self) -> F::Output {
-        let output = poll_fn(|cx| match self.slot.as_mut().as_pin_mut() {
-            Some(future) => future.poll(cx),
-            None => Poll::Pending,
+    /// Has a guest served. Where that is given up, the future that was at it is too.
+    pub(crate) async fn serve(&self, guest: G) -> R {
+        let mut slot = self.slot();
+        slot.hand.guest.set(Some(guest));
+        let served = poll_fn(|cx| {
+            let Poll::Pending = slot.future.as_mut().poll(cx);
+            slot.hand.served.take().map_or(Poll::Pending, Poll::Ready)
         })
         .await;
-        self.slot.set(None);
-        let mut free = self.slots.free.borrow_mut();
-        if free.len() < Slots::<F>::MOST {
-            free.push(self.slot);
+        let mut free = self.free.borrow_mut();
+        if free.len() < Self::MOST {
+            free.push(slot);
         }
-        output
+        served
+    }
+
+    fn slot(&self) -> Slot<G, R, F> {
+        let free = self.free.borrow_mut().pop();
+        free.unwrap_or_else(|| {
+            let hand = Rc::new(Hand {
+                guest: Cell::new(None),
+                served: Cell::new(None),
+            });
+            let future = Box::pin((self.make)(hand.clone()));
+            Slot { hand, future }
+        })
     }
 }
 
@@ -65,21 +87,31 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_place_is_used_again() {
-        let slots = Slots::new();
-        let add = |a: u32, b: u32| async move {
-            tokio::task::yield_now().await;
-            a + b
-        };
-        let mut places = Vec::new();
+    async fn a_future_serves_one_guest_after_the_other() {
+        let made = Rc::new(Cell::new(0));
+        let count = made.clone();
+        let slots = Slots::new(move |hand: Rc<Hand<u32, u32>>| {
+            count.set(count.get() + 1);
+            async move {
+                for served in 0.. {
+                    let guest = hand.guest().await;
+                    tokio::task::yield_now().await;
+                    hand.served(guest + served);
+                }
+                unreachable!("there are more numbers than guests")
+            }
+        });
         for number in 0..3 {
-            let placed = slots.place(add(number, 1));
-            places.push(std::ptr::from_ref(&*placed.slot).addr());
-            assert_eq!(placed.run().await, number + 1);
+            assert_eq!(slots.serve(10).await, 10 + number);
         }
-        assert_eq!(places[0], places[2]);
-        let abandoned = slots.place(add(1, 1));
-        drop(abandoned);
-        assert!(slots.free.borrow().is_empty());
+        assert_eq!((made.get(), slots.free.borrow().len()), (1, 1));
+        {
+            let mut abandoned = std::pin::pin!(slots.serve(1));
+            let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+            assert!(abandoned.as_mut().poll(&mut cx).is_pending());
+        }
+        assert!(slots.free.borrow().is_empty(), "it is amid its guest");
+        assert_eq!(slots.serve(10).await, 10);
+        assert_eq!(made.get(), 2);
     }
 }

@@ -4,8 +4,6 @@
 use selvedge_model::Rng;
 use selvedge_wire::http1::{FieldName, Message, write};
 
-const HEX: &[u8; 16] = b"0123456789abcdef";
-
 /// The trace of a request (W3C Trace Context, section 3.2.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Trace {
@@ -55,8 +53,9 @@ impl Trace {
     ) -> Option<[u8; 36]> {
         if !self.came {
             let mut value = *b"00-00000000000000000000000000000000-0000000000000000-00";
-            hex(&mut value[3..35], self.id);
-            hex(&mut value[36..52], u128::from(rng.next_u64() | 1));
+            value[3..19].copy_from_slice(&hex((self.id >> 64) as u64));
+            value[19..35].copy_from_slice(&hex(self.id as u64));
+            value[36..52].copy_from_slice(&hex(rng.next_u64() | 1));
             write::field(out, b"traceparent", &value);
         }
         if request.values(FieldName::XRequestId).next().is_some() {
@@ -96,14 +95,23 @@ fn random(rng: &mut Rng) -> u128 {
     u128::from(rng.next_u64()) << 64 | u128::from(rng.next_u64() | 1)
 }
 
-/// The last digits of `number`, as many as there is room for; an even number of them.
-fn hex(room: &mut [u8], number: u128) {
-    let bytes = number.to_be_bytes();
-    let bytes = &bytes[bytes.len() - room.len() / 2..];
-    for (pair, byte) in room.chunks_exact_mut(2).zip(bytes) {
-        pair[0] = HEX[usize::from(byte >> 4)];
-        pair[1] = HEX[usize::from(byte & 0xf)];
-    }
+/// 16 hexadecimal digits, eight bits of a word to each: many are made, and a loop takes longer.
+fn hex(number: u64) -> [u8; 16] {
+    let mut digits = [0; 16];
+    digits[..8].copy_from_slice(&hex_half((number >> 32) as u32).to_be_bytes());
+    digits[8..].copy_from_slice(&hex_half(number as u32).to_be_bytes());
+    digits
+}
+
+fn hex_half(number: u32) -> u64 {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let mut nibbles = u64::from(number);
+    nibbles = (nibbles | nibbles << 16) & 0x0000_ffff_0000_ffff;
+    nibbles = (nibbles | nibbles << 8) & 0x00ff_00ff_00ff_00ff;
+    nibbles = (nibbles | nibbles << 4) & 0x0f0f_0f0f_0f0f_0f0f;
+    // Ten and more reach the fifth bit when six is added: those are letters.
+    let letters = (nibbles + 6 * ONES) >> 4 & ONES;
+    nibbles + u64::from(b'0') * ONES + letters * u64::from(b'a' - b'0' - 10)
 }
 
 /// A random UUID (RFC 9562, section 5.4).
@@ -111,18 +119,13 @@ fn uuid(random: u128) -> [u8; 36] {
     // Version 4 in the 13th digit, variant 10 in the two upper bits of the 17th.
     const FIXED: u128 = 0xf000_c000_0000_0000_0000;
     let bits = random & !FIXED | 0x4000_8000_0000_0000_0000;
-    let mut digits = [0; 32];
-    hex(&mut digits, bits);
+    let (high, low) = (hex((bits >> 64) as u64), hex(bits as u64));
     let mut text = [b'-'; 36];
-    for (from, to) in [
-        (0..8, 0),
-        (8..12, 9),
-        (12..16, 14),
-        (16..20, 19),
-        (20..32, 24),
-    ] {
-        text[to..to + from.len()].copy_from_slice(&digits[from]);
-    }
+    text[..8].copy_from_slice(&high[..8]);
+    text[9..13].copy_from_slice(&high[8..12]);
+    text[14..18].copy_from_slice(&high[12..]);
+    text[19..23].copy_from_slice(&low[..4]);
+    text[24..].copy_from_slice(&low[4..]);
     text
 }
 
@@ -148,6 +151,13 @@ mod tests {
             "00-4bf92f3577b34da6a3ce929d0e0e4736_00f067aa0ba902b7-01",
         ] {
             assert_eq!(trace_id(wrong.as_bytes()), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn digits_are_those_of_the_number() {
+        for number in [0, 1, 0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210, u64::MAX] {
+            assert_eq!(hex(number), format!("{number:016x}").as_bytes());
         }
     }
 

@@ -2,6 +2,7 @@
 //! It shares with the others only what is swapped as a whole, and the gates' atomics.
 
 use std::cell::{Cell, RefCell, RefMut};
+use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::num::NonZeroUsize;
@@ -24,7 +25,7 @@ use crate::access_log::{AccessLog, Logger};
 use crate::buffer::Buffers;
 use crate::client::Asked;
 use crate::clock::Clock;
-use crate::connection::{self, Serve};
+use crate::connection::{self, Requests};
 use crate::counters::Counters;
 use crate::handover::{self, Sockets};
 use crate::origin::OriginSource;
@@ -312,6 +313,11 @@ pub(crate) async fn work(worker: Worker, mut commands: mpsc::Receiver<Command>) 
     }
 }
 
+fn requests(worker: &Rc<Worker>) -> Requests<impl Future<Output = Infallible> + use<>> {
+    let worker = worker.clone();
+    Slots::new(move |hand| request::serve_all(worker.clone(), hand))
+}
+
 async fn listen(
     worker: Rc<Worker>,
     kind: SocketKind,
@@ -319,15 +325,9 @@ async fn listen(
     retired: oneshot::Receiver<()>,
 ) -> io::Result<()> {
     let listener = handover::tcp(socket)?;
-    let slots = Rc::new(Slots::new());
+    let requests = Rc::new(requests(&worker));
     let admit = |stream: TcpStream| {
-        let serving = connection::serve(
-            worker.clone(),
-            kind,
-            stream,
-            slots.clone(),
-            request::serve as Serve<_>,
-        );
+        let serving = connection::serve(worker.clone(), kind, stream, requests.clone());
         tokio::task::spawn_local(serving);
     };
     accept(listener, &worker.counters, retired, admit).await

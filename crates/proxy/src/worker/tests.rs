@@ -281,14 +281,8 @@ fn the_task_of_a_connection_is_small() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let stream = tokio::net::TcpStream::connect(address).await.unwrap();
-        let slots = Rc::new(Slots::new());
-        let task = connection::serve(
-            worker,
-            SocketKind::Captured,
-            stream,
-            slots,
-            request::serve as Serve<_>,
-        );
+        let requests = Rc::new(requests(&worker));
+        let task = connection::serve(worker, SocketKind::Captured, stream, requests);
         assert!(size_of_val(&task) <= 512, "{} bytes", size_of_val(&task));
     });
 }

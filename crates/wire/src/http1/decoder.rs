@@ -192,23 +192,38 @@ impl Decoder {
             _ => {}
         }
         let most = self.limits.head_bytes;
+        let window = &input[..input.len().min(most)];
+        // Most heads come at once, and are sound: then their end need not be looked for before.
+        if self.searched == 0 && self.read_head(window).is_ok() {
+            return Ok(Step::met(self.head.length(), Event::Head));
+        }
         let Some(end) = self.section_end(input, most, ProtocolError::HeadTooLarge)? else {
             return Ok(Step::more(0));
         };
-        let bytes = &input[..end];
-        match self.reads {
-            Reads::Requests => {
-                self.head.read_request(bytes, &self.limits)?;
-                self.framing = of_request(&self.head, bytes)?;
-                self.state = state_of(self.framing);
-            }
-            Reads::Responses { answers } => self.read_response(bytes, answers)?,
+        self.read_head(&input[..end])?;
+        match self.head.length() {
+            length if length == end => Ok(Step::met(end, Event::Head)),
+            // An empty line where none should be ends the head before its end.
+            _ => Err(ProtocolError::LineEnding),
         }
-        Ok(Step::met(end, Event::Head))
     }
 
-    fn read_response(&mut self, bytes: &[u8], answers: Answers) -> Result<(), ProtocolError> {
-        self.head.read_response(bytes, &self.limits)?;
+    /// Reads a head that `input` begins with.
+    fn read_head(&mut self, input: &[u8]) -> Result<(), ProtocolError> {
+        match self.reads {
+            Reads::Requests => {
+                self.head.read_request(input, &self.limits)?;
+                self.framing = of_request(&self.head, &input[..self.head.length()])?;
+                self.state = state_of(self.framing);
+                Ok(())
+            }
+            Reads::Responses { answers } => self.read_response(input, answers),
+        }
+    }
+
+    fn read_response(&mut self, input: &[u8], answers: Answers) -> Result<(), ProtocolError> {
+        self.head.read_response(input, &self.limits)?;
+        let bytes = &input[..self.head.length()];
         let Start::Response { status, .. } = Message::new(&self.head, bytes).start() else {
             return Err(ProtocolError::StartLine);
         };

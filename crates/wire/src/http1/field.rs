@@ -40,29 +40,32 @@ pub enum FieldName {
 impl FieldName {
     /// Recognises a name in whatever case.
     pub fn of(name: &[u8]) -> Self {
-        let candidates: &[(&[u8], Self)] = match name.len() {
-            2 => &[(b"te", Self::Te)],
-            4 => &[(b"host", Self::Host)],
-            6 => &[(b"expect", Self::Expect)],
-            7 => &[(b"trailer", Self::Trailer), (b"upgrade", Self::Upgrade)],
-            10 => &[
-                (b"connection", Self::Connection),
-                (b"keep-alive", Self::KeepAlive),
-            ],
-            11 => &[(b"traceparent", Self::Traceparent)],
-            12 => &[(b"x-request-id", Self::XRequestId)],
-            14 => &[(b"content-length", Self::ContentLength)],
-            15 => &[(b"idempotency-key", Self::IdempotencyKey)],
-            16 => &[(b"proxy-connection", Self::ProxyConnection)],
-            17 => &[(b"transfer-encoding", Self::TransferEncoding)],
-            18 => &[(b"proxy-authenticate", Self::ProxyAuthenticate)],
-            19 => &[(b"proxy-authorization", Self::ProxyAuthorization)],
-            _ => &[],
+        let Some(first) = name.first() else {
+            return Self::Other;
         };
-        let known = candidates
-            .iter()
-            .find(|(known, _)| known.eq_ignore_ascii_case(name));
-        known.map_or(Self::Other, |(_, this)| *this)
+        // Length and first letter leave one candidate at most.
+        let (known, this): (&[u8], Self) = match (name.len(), first.to_ascii_lowercase()) {
+            (2, b't') => (b"te", Self::Te),
+            (4, b'h') => (b"host", Self::Host),
+            (6, b'e') => (b"expect", Self::Expect),
+            (7, b't') => (b"trailer", Self::Trailer),
+            (7, b'u') => (b"upgrade", Self::Upgrade),
+            (10, b'c') => (b"connection", Self::Connection),
+            (10, b'k') => (b"keep-alive", Self::KeepAlive),
+            (11, b't') => (b"traceparent", Self::Traceparent),
+            (12, b'x') => (b"x-request-id", Self::XRequestId),
+            (14, b'c') => (b"content-length", Self::ContentLength),
+            (15, b'i') => (b"idempotency-key", Self::IdempotencyKey),
+            (16, b'p') => (b"proxy-connection", Self::ProxyConnection),
+            (17, b't') => (b"transfer-encoding", Self::TransferEncoding),
+            (18, b'p') => (b"proxy-authenticate", Self::ProxyAuthenticate),
+            (19, b'p') => (b"proxy-authorization", Self::ProxyAuthorization),
+            _ => return Self::Other,
+        };
+        match known.eq_ignore_ascii_case(name) {
+            true => this,
+            false => Self::Other,
+        }
     }
 
     /// A bit of its own.

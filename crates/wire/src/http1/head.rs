@@ -30,10 +30,14 @@ impl Span {
     /// Where `part`, a slice of `whole`, lies in it.
     fn of(part: &[u8], whole: &[u8]) -> Self {
         let start = part.as_ptr().addr() - whole.as_ptr().addr();
-        let place = |index| u32::try_from(index).expect("heads are bounded far below 4 GiB");
+        Self::between(start, start + part.len())
+    }
+
+    fn between(start: usize, end: usize) -> Self {
+        debug_assert!(end < 1 << 32, "heads are bounded far below 4 GiB");
         Self {
-            start: place(start),
-            end: place(start + part.len()),
+            start: start as u32,
+            end: end as u32,
         }
     }
 
@@ -41,7 +45,7 @@ impl Span {
         &whole[self.range()]
     }
 
-    fn range(self) -> Range<usize> {
+    pub(super) fn range(self) -> Range<usize> {
         self.start as usize..self.end as usize
     }
 }
@@ -105,16 +109,16 @@ impl Head {
         self.length
     }
 
-    /// Reads the head of a request, which `bytes` is.
+    /// Reads the head of a request, which `input` begins with: [`Self::length`] bytes of it.
     pub(super) fn read_request(
         &mut self,
-        bytes: &[u8],
+        input: &[u8],
         limits: &Limits,
     ) -> Result<(), ProtocolError> {
         let mut fields: Parsed<'_> = [const { MaybeUninit::uninit() }; Limits::MOST_FIELDS];
         let mut request = httparse::Request::new(&mut []);
-        let parsed = request.parse_with_uninit_headers(bytes, &mut fields);
-        check(parsed, bytes, Is::Request)?;
+        let parsed = request.parse_with_uninit_headers(input, &mut fields);
+        let bytes = whole(parsed, input, Is::Request)?;
         let (Some(method), Some(target), Some(version)) =
             (request.method, request.path, request.version)
         else {
@@ -134,17 +138,17 @@ impl Head {
         self.check_connection(bytes)
     }
 
-    /// Reads the head of a response, which `bytes` is.
+    /// Reads the head of a response, which `input` begins with: [`Self::length`] bytes of it.
     pub(super) fn read_response(
         &mut self,
-        bytes: &[u8],
+        input: &[u8],
         limits: &Limits,
     ) -> Result<(), ProtocolError> {
         let mut fields: Parsed<'_> = [const { MaybeUninit::uninit() }; Limits::MOST_FIELDS];
         let mut response = httparse::Response::new(&mut []);
         let config = httparse::ParserConfig::default();
-        let parsed = config.parse_response_with_uninit_headers(&mut response, bytes, &mut fields);
-        check(parsed, bytes, Is::Response)?;
+        let parsed = config.parse_response_with_uninit_headers(&mut response, input, &mut fields);
+        let bytes = whole(parsed, input, Is::Response)?;
         let (Some(status), Some(version)) = (response.code, response.version) else {
             return Err(ProtocolError::StartLine);
         };
@@ -171,10 +175,11 @@ impl Head {
     ) -> Result<(), ProtocolError> {
         let mut fields = [httparse::EMPTY_HEADER; Limits::MOST_FIELDS];
         let fields = match httparse::parse_headers(bytes, &mut fields) {
-            Ok(httparse::Status::Complete((length, fields))) => {
-                check(Ok(httparse::Status::Complete(length)), bytes, Is::Trailers)?;
+            Ok(httparse::Status::Complete((length, fields))) if length == bytes.len() => {
+                whole(Ok(httparse::Status::Complete(length)), bytes, Is::Trailers)?;
                 fields
             }
+            Ok(httparse::Status::Complete(_)) => return Err(ProtocolError::LineEnding),
             Ok(httparse::Status::Partial) => return Err(ProtocolError::LineEnding),
             Err(error) => return Err(cause(error, bytes, Is::Trailers)),
         };
@@ -226,13 +231,10 @@ impl Head {
                 value => Span::of(value, bytes),
             };
             let after = &bytes[value_at.end as usize..];
-            let blanks = after
-                .iter()
-                .take_while(|byte| matches!(byte, b' ' | b'\t'))
-                .count();
-            if after.get(blanks..blanks + 2) != Some(b"\r\n") {
-                return Err(ProtocolError::LineEnding);
-            }
+            let blanks = match after {
+                [b'\r', b'\n', ..] => 0,
+                _ => blanks_before_line_end(after)?,
+            };
             let end = value_at.end as usize + blanks + 2;
             let name = FieldName::of(field.name.as_bytes());
             self.names |= name.bit();
@@ -240,7 +242,7 @@ impl Head {
                 name,
                 name_at,
                 value_at,
-                line_at: Span::of(&bytes[name_at.start as usize..end], bytes),
+                line_at: Span::between(name_at.start as usize, end),
             });
         }
         Ok(())
@@ -276,6 +278,15 @@ impl Head {
     }
 }
 
+fn blanks_before_line_end(bytes: &[u8]) -> Result<usize, ProtocolError> {
+    let is_blank = |byte: &&u8| matches!(byte, b' ' | b'\t');
+    let blanks = bytes.iter().take_while(is_blank).count();
+    match bytes.get(blanks..blanks + 2) {
+        Some(b"\r\n") => Ok(blanks),
+        _ => Err(ProtocolError::LineEnding),
+    }
+}
+
 fn version_of(minor: u8) -> Version {
     match minor {
         0 => Version::Http10,
@@ -289,20 +300,19 @@ fn end_of_first_line(bytes: &[u8]) -> Result<usize, ProtocolError> {
     end.ok_or(ProtocolError::StartLine)
 }
 
-/// Whether `bytes` was read as one whole head, and why not.
-fn check(
+/// The head that was read, which `input` begins with, and why there is none.
+fn whole(
     parsed: Result<httparse::Status<usize>, httparse::Error>,
-    bytes: &[u8],
+    input: &[u8],
     is: Is,
-) -> Result<(), ProtocolError> {
-    match parsed {
-        Ok(httparse::Status::Complete(length)) if length == bytes.len() => {}
-        // An empty line where none should be ends the head before its end.
-        Ok(_) => return Err(ProtocolError::LineEnding),
-        Err(error) => return Err(cause(error, bytes, is)),
-    }
+) -> Result<&[u8], ProtocolError> {
+    let bytes = match parsed {
+        Ok(httparse::Status::Complete(length)) => &input[..length],
+        Ok(httparse::Status::Partial) => return Err(ProtocolError::LineEnding),
+        Err(error) => return Err(cause(error, input, is)),
+    };
     match bytes.ends_with(b"\r\n\r\n") || bytes == b"\r\n" {
-        true => Ok(()),
+        true => Ok(bytes),
         false => Err(ProtocolError::LineEnding),
     }
 }

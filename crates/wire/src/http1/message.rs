@@ -1,5 +1,7 @@
 //! A head with its bytes: start line, fields, and what they say of the connection.
 
+use core::ops::Range;
+
 use super::field::FieldName;
 use super::head::{Head, Line, StartLine, Version};
 
@@ -74,12 +76,22 @@ impl<'a> Message<'a> {
 
     /// Every field in its order.
     pub fn fields(&self) -> impl Iterator<Item = Field<'a>> + use<'a> {
+        self.placed_fields().map(|(_, field)| field)
+    }
+
+    /// Every field, and where its line lies.
+    pub(super) fn placed_fields(
+        &self,
+    ) -> impl Iterator<Item = (Range<usize>, Field<'a>)> + use<'a> {
         let bytes = self.bytes;
-        self.head.lines.iter().map(move |line| Field {
-            known: line.name,
-            name: line.name_at.get(bytes),
-            value: line.value_at.get(bytes),
-            line: line.line_at.get(bytes),
+        self.head.lines.iter().map(move |line| {
+            let field = Field {
+                known: line.name,
+                name: line.name_at.get(bytes),
+                value: line.value_at.get(bytes),
+                line: line.line_at.get(bytes),
+            };
+            (line.line_at.range(), field)
         })
     }
 

@@ -93,12 +93,25 @@ fn is_authority(authority: &[u8], port: Port) -> bool {
 }
 
 fn is_name(host: &[u8]) -> bool {
-    let is_allowed = |byte: &u8| {
-        // Unreserved, sub-delims and the sign of an encoded byte (RFC 3986, section 3.2.2).
-        byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%".contains(byte)
-    };
-    !host.is_empty() && host.iter().all(is_allowed)
+    !host.is_empty() && host.iter().all(|byte| OF_NAMES[usize::from(*byte)])
 }
+
+/// Unreserved, sub-delims and the sign of an encoded byte (RFC 3986, section 3.2.2).
+const OF_NAMES: [bool; 256] = {
+    let signs = b"-._~!$&'()*+,;=%";
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < table.len() {
+        table[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let mut sign = 0;
+    while sign < signs.len() {
+        table[signs[sign] as usize] = true;
+        sign += 1;
+    }
+    table
+};
 
 /// An IPv6 address or one of the future, as far as its characters go.
 fn is_address(literal: &[u8]) -> bool {

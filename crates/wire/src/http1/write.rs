@@ -44,7 +44,10 @@ pub fn end_to_end_fields(
     let names_fields = message
         .connection_options()
         .any(|option| !option.eq_ignore_ascii_case(b"close"));
-    for field in message.fields() {
+    // Lines that go further together are copied together.
+    let bytes = message.bytes();
+    let mut run = 0..0;
+    for (line, field) in message.placed_fields() {
         let is_named = || {
             message
                 .connection_options()
@@ -53,10 +56,16 @@ pub fn end_to_end_fields(
         let stays = field.known.is_hop_by_hop()
             || field.known == FieldName::ContentLength
             || names_fields && is_named();
-        if !stays && keep(&field) {
-            out.extend_from_slice(field.line);
+        if stays || !keep(&field) {
+            continue;
         }
+        if line.start != run.end {
+            out.extend_from_slice(&bytes[run]);
+            run = line.start..line.start;
+        }
+        run.end = line.end;
     }
+    out.extend_from_slice(&bytes[run]);
 }
 
 /// Puts the line before a chunk of this many bytes, which must not be 0, and says how long it is.
