@@ -64,8 +64,8 @@ fn requests_by<K: Ord>(
             }
         }
     }
-    for (edge, latency) in &traffic.latency_us {
-        if let Some((_, all)) = reports.get_mut(&key(edge)) {
+    for (led, latency) in &traffic.latency_us {
+        if let Some((_, all)) = reports.get_mut(&key(&led.edge)) {
             all.merge(latency);
         }
     }

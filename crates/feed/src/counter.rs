@@ -81,6 +81,8 @@ counters! {
     TrafficUnlisted = 25, "requests_unlisted";
     /// Lines of the access log that found its buffer full, or could not be written.
     AccessLogDropped = 26, "access_log_lines_dropped";
+    /// Paths whose requests' times are told without their route: the table of routes' times was full.
+    RoutesUntimed = 27, "routes_untimed";
 }
 
 impl Counter {

@@ -33,11 +33,9 @@ impl TrafficPart {
             let part = cutter.room(convert::path_out(path, ends).encoded_len());
             part.content.paths.insert(path.clone(), ends.clone());
         }
-        for (edge, latency) in traffic.latency_us.iter().take(Traffic::MAX_ENTRIES) {
-            let part = cutter.room(convert::latency_out((edge, latency)).encoded_len());
-            part.content
-                .latency_us
-                .insert(edge.clone(), latency.clone());
+        for (led, latency) in traffic.latency_us.iter().take(Traffic::MAX_ENTRIES) {
+            let part = cutter.room(convert::latency_out((led, latency)).encoded_len());
+            part.content.latency_us.insert(led.clone(), latency.clone());
         }
         for (backend, reading) in traffic.backends.iter().take(Traffic::MAX_ENTRIES) {
             let part = cutter.room(convert::backend_out(backend, reading).encoded_len());
@@ -102,8 +100,8 @@ impl TryFrom<wire::TrafficPart> for TrafficPart {
             content.paths.insert(path, ends);
         }
         for latency in part.latencies {
-            let (edge, latency) = convert::latency_in(latency).map_err(wrong)?;
-            content.latency_us.insert(edge, latency);
+            let (led, latency) = convert::latency_in(latency).map_err(wrong)?;
+            content.latency_us.insert(led, latency);
         }
         for reading in part.backends {
             let (backend, reading) = convert::backend_in(reading).map_err(wrong)?;
@@ -261,13 +259,14 @@ mod tests {
                 ends: vec![end(class)],
                 ..wire::TrafficPath::default()
             }],
-            latencies: vec![wire::EdgeLatency {
+            latencies: vec![wire::RouteLatency {
                 edge: edge.clone(),
                 latency_us: wire::Histogram {
                     first,
                     counts: vec![1; 3],
                     sum: 1,
                 },
+                route: Some(route.into()),
             }],
             ..wire::TrafficPart::default()
         };

@@ -16,13 +16,13 @@ pub struct Traffic {
     pub paths: BTreeMap<TrafficPath, BTreeMap<TrafficEnd, u64>>,
     /// From the first byte of a request to the last of its response, in microseconds: of those that
     /// an endpoint answered whole.
-    pub latency_us: BTreeMap<TrafficEdge, Histogram>,
+    pub latency_us: BTreeMap<TrafficRoute, Histogram>,
     /// What was seen of backends.
     pub backends: BTreeMap<Backend, BackendReading>,
 }
 
 impl Traffic {
-    /// Most paths, edges and backends, each.
+    /// Most paths, routes of edges and backends, each.
     pub const MAX_ENTRIES: usize = 16 << 10;
     /// Most endpoints of a backend.
     pub const MAX_ENDPOINTS: usize = 1024;
@@ -35,6 +35,15 @@ pub struct TrafficEdge {
     pub source: Option<ServiceName>,
     /// The called service; `None` where it is gone.
     pub destination: Option<ServiceName>,
+}
+
+/// Which rule leads requests of whom.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TrafficRoute {
+    /// Who calls whom.
+    pub edge: TrafficEdge,
+    /// The name of the rule, as [`crate::Rule::name`]; `None` is every rule that there was no room for.
+    pub route: Option<String>,
 }
 
 /// Where requests or connections come from and go.

@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use selvedge_feed::Counter;
 use selvedge_model::{
-    BackendIndex, CgroupId, Instant, Reason, RouteIndex, Traffic, TrafficEdge, TrafficEnd,
-    TrafficPath, TrafficUnit,
+    BackendIndex, CgroupId, Instant, Reason, RouteIndex, Traffic, TrafficEnd, TrafficPath,
+    TrafficRoute, TrafficUnit,
 };
 use selvedge_resilience::{Counter as Count, Latency};
 
@@ -74,25 +74,37 @@ impl Meters {
 #[derive(Debug, Default)]
 struct Paths {
     meters: BTreeMap<TrafficPath, Arc<Meters>>,
-    latencies: BTreeMap<TrafficEdge, Arc<Latency>>,
+    latencies: BTreeMap<TrafficRoute, Arc<Latency>>,
 }
 
 impl Paths {
     /// `None` where there is no room for another path.
-    fn meters(&mut self, path: TrafficPath) -> Option<Arc<Meters>> {
+    fn meters(&mut self, path: TrafficPath, counters: &Counters) -> Option<Arc<Meters>> {
         if let Some(meters) = self.meters.get(&path) {
             return Some(meters.clone());
         }
         if self.meters.len() >= Sightings::MOST {
             return None;
         }
-        let latency = self.latencies.entry(path.edge.clone()).or_default();
         let meters = Arc::new(Meters {
             ends: std::array::from_fn(|_| Default::default()),
-            latency: latency.clone(),
+            latency: self.latency(&path, counters),
         });
         self.meters.insert(path, meters.clone());
         Some(meters)
+    }
+
+    /// Routes share the times of their edge where there is no room for times of each.
+    fn latency(&mut self, path: &TrafficPath, counters: &Counters) -> Arc<Latency> {
+        let mut led = TrafficRoute {
+            edge: path.edge.clone(),
+            route: path.route.clone(),
+        };
+        if self.latencies.len() >= Sightings::MOST_TIMED && !self.latencies.contains_key(&led) {
+            counters.count(Counter::RoutesUntimed);
+            led.route = None;
+        }
+        self.latencies.entry(led).or_default().clone()
     }
 }
 
@@ -103,6 +115,8 @@ pub(crate) struct Sightings(Vec<Arc<Mutex<Paths>>>);
 impl Sightings {
     /// Most paths of a worker: some 20 MiB of counts at most, where every one of them is another edge.
     const MOST: usize = 8 << 10;
+    /// Routes of a worker with times of their own: a megabyte of text for scrapers.
+    const MOST_TIMED: usize = 512;
 
     pub(crate) fn new(workers: usize) -> Self {
         Self((0..workers).map(|_| Arc::default()).collect())
@@ -119,8 +133,8 @@ impl Sightings {
                     *ends.entry(end).or_default() += count;
                 }
             }
-            for (edge, latency) in &paths.latencies {
-                let sum = traffic.latency_us.entry(edge.clone()).or_default();
+            for (led, latency) in &paths.latencies {
+                let sum = traffic.latency_us.entry(led.clone()).or_default();
                 sum.merge(&latency.histogram());
             }
         }
@@ -175,7 +189,7 @@ impl Sighter {
 
     fn count_named(&self, ended: &Ended, path: TrafficPath) -> Option<Arc<Meters>> {
         let mut paths = self.paths.lock().unwrap_or_else(PoisonError::into_inner);
-        let meters = paths.meters(path);
+        let meters = paths.meters(path, &self.counters);
         drop(paths);
         match &meters {
             Some(meters) => meters.count(ended),
@@ -217,6 +231,8 @@ impl Hasher for NumberHasher {
 
 #[cfg(test)]
 mod tests {
+    use selvedge_model::TrafficEdge;
+
     use super::*;
 
     fn ended(status: u16, reason: Option<Reason>, is_whole: bool) -> Ended {
@@ -253,6 +269,13 @@ mod tests {
         }
     }
 
+    fn led(path: TrafficPath) -> TrafficRoute {
+        TrafficRoute {
+            edge: path.edge,
+            route: path.route,
+        }
+    }
+
     #[test]
     fn counts_of_all_workers_go_on_over_configurations() {
         let sightings = Sightings::new(2);
@@ -270,7 +293,7 @@ mod tests {
         let refused = TrafficEnd::new(503, Some(Reason::NoEndpoint));
         assert_eq!(traffic.paths[&path("a")], [(well, 4), (refused, 2)].into());
         assert_eq!(traffic.paths[&path("b")], [(refused, 2)].into());
-        let latency = &traffic.latency_us[&path("a").edge];
+        let latency = &traffic.latency_us[&led(path("a"))];
         assert_eq!((latency.count(), latency.sum()), (4, 20));
     }
 
@@ -280,10 +303,21 @@ mod tests {
         let counters = Arc::new(Counters::default());
         let worker = Sighter::new(&sightings, 0, counters.clone());
         for route in 0..Sightings::MOST + 2 {
-            let end = ended(200, None, false);
+            let end = ended(200, None, true);
             worker.count_by_name(&end, path(&route.to_string()));
         }
-        assert_eq!(sightings.read().paths.len(), Sightings::MOST);
+        let traffic = sightings.read();
+        assert_eq!(traffic.paths.len(), Sightings::MOST);
+        let named = traffic.latency_us.keys().filter(|it| it.route.is_some());
+        assert_eq!(named.count(), Sightings::MOST_TIMED);
+        let rest = TrafficRoute {
+            edge: path("a").edge,
+            route: None,
+        };
+        let untimed = (Sightings::MOST - Sightings::MOST_TIMED) as u64;
+        assert_eq!(traffic.latency_us[&rest].count(), untimed);
+        let counted = counters.report().counters;
+        assert_eq!(counted[&Counter::RoutesUntimed], untimed);
         assert_eq!(counters.report().counters[&Counter::TrafficUnlisted], 2);
     }
 }

@@ -534,6 +534,10 @@ fn traffic(cgroup: CgroupId) -> Traffic {
     let well = TrafficEnd::new(200, None);
     let refused = TrafficEnd::new(503, Some(Reason::NoEndpoint));
     let lost = TrafficEnd::new(404, Some(Reason::NoRoute));
+    let led = selvedge_model::TrafficRoute {
+        edge: edge.clone(),
+        route: Some("HTTPRoute/default/cart/0".to_owned()),
+    };
     let mut latency_us = selvedge_model::Histogram::new();
     latency_us.record_many(1_000, 6);
     let reading = BackendReading {
@@ -564,7 +568,7 @@ fn traffic(cgroup: CgroupId) -> Traffic {
             ),
         ]
         .into(),
-        latency_us: [(edge, latency_us)].into(),
+        latency_us: [(led, latency_us)].into(),
         backends: [(backend, reading)].into(),
     }
 }
@@ -601,7 +605,9 @@ async fn requests_are_seen_by_edge_route_status_and_reason() {
             "selvedge_requests_total{{{edge},route=\"\",backend=\"\",status=\"4xx\",reason=\"no_route\"}} 2"
         ),
         format!("selvedge_relayed_connections_total{{{edge},{route},reason=\"\"}} 9"),
-        format!("selvedge_request_seconds_bucket{{{edge},le=\"0.001023\"}} 6"),
+        format!(
+            "selvedge_request_seconds_bucket{{{edge},route=\"HTTPRoute/default/cart/0\",le=\"0.001023\"}} 6"
+        ),
         format!("selvedge_retries_total{{{backend}}} 2"),
         format!("selvedge_retries_withheld_total{{{backend},reason=\"retry_budget\"}} 1"),
         format!("selvedge_attempts_failed_total{{{backend},reason=\"connect_failed\"}} 4"),

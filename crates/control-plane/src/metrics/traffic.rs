@@ -1,7 +1,8 @@
 //! Requests, as the proxy has told of them.
 
 use selvedge_model::{
-    Backend, BackendReading, EndpointTraffic, Place, Snapshot, Traffic, TrafficPath, TrafficUnit,
+    Backend, BackendReading, EndpointTraffic, Place, Snapshot, Traffic, TrafficPath, TrafficRoute,
+    TrafficUnit,
 };
 use selvedge_telemetry::{Exposition, Kind};
 
@@ -28,9 +29,13 @@ pub(super) fn write(text: &mut Exposition, traffic: &Traffic, snapshot: &Snapsho
     let help =
         "From a request's first byte to the last of its response, where an endpoint answered.";
     let mut family = text.family("selvedge_request_seconds", Kind::Histogram, help);
-    for (edge, latency) in &traffic.latency_us {
+    for (TrafficRoute { edge, route }, latency) in &traffic.latency_us {
         let (source, destination) = names(edge);
-        let labels = [("source", &*source), ("destination", &*destination)];
+        let labels = [
+            ("source", &*source),
+            ("destination", &*destination),
+            ("route", route.as_deref().unwrap_or_default()),
+        ];
         family.histogram(&labels, latency, &REQUEST_BOUNDS_US, 1_000_000);
     }
     let backends: Vec<_> = traffic.backends.iter().map(Named::new).collect();

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use selvedge_model::{
     Backend, BackendReading, CgroupId, EndpointTraffic, Histogram, Place, Reason, Traffic,
-    TrafficEdge, TrafficEnd, TrafficPath, TrafficUnit, Withheld,
+    TrafficEdge, TrafficEnd, TrafficPath, TrafficRoute, TrafficUnit, Withheld,
 };
 
 use super::{Defect, at_most, collect, ip, octets, port};
@@ -154,15 +154,20 @@ impl TryFrom<twin::Histogram> for Histogram {
     }
 }
 
-pub(crate) fn latency_out((edge, latency): (&TrafficEdge, &Histogram)) -> twin::EdgeLatency {
-    twin::EdgeLatency {
-        edge: edge.into(),
+pub(crate) fn latency_out((led, latency): (&TrafficRoute, &Histogram)) -> twin::RouteLatency {
+    twin::RouteLatency {
+        edge: (&led.edge).into(),
         latency_us: latency.into(),
+        route: led.route.clone(),
     }
 }
 
-pub(crate) fn latency_in(wire: twin::EdgeLatency) -> Result<(TrafficEdge, Histogram), Defect> {
-    Ok((wire.edge.try_into()?, wire.latency_us.try_into()?))
+pub(crate) fn latency_in(wire: twin::RouteLatency) -> Result<(TrafficRoute, Histogram), Defect> {
+    let led = TrafficRoute {
+        edge: wire.edge.try_into()?,
+        route: wire.route.map(route).transpose()?,
+    };
+    Ok((led, wire.latency_us.try_into()?))
 }
 
 pub(crate) fn backend_out(backend: &Backend, reading: &BackendReading) -> twin::BackendReading {

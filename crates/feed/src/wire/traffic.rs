@@ -10,7 +10,7 @@ pub(crate) struct TrafficPart {
     #[prost(message, repeated, tag = "1")]
     pub(crate) paths: Vec<TrafficPath>,
     #[prost(message, repeated, tag = "2")]
-    pub(crate) latencies: Vec<EdgeLatency>,
+    pub(crate) latencies: Vec<RouteLatency>,
     #[prost(message, repeated, tag = "3")]
     pub(crate) backends: Vec<BackendReading>,
     /// Whether this is the last part.
@@ -61,11 +61,13 @@ pub(crate) struct TrafficEnd {
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-pub(crate) struct EdgeLatency {
+pub(crate) struct RouteLatency {
     #[prost(message, required, tag = "1")]
     pub(crate) edge: TrafficEdge,
     #[prost(message, required, tag = "2")]
     pub(crate) latency_us: Histogram,
+    #[prost(string, optional, tag = "3")]
+    pub(crate) route: Option<String>,
 }
 
 /// Counts of the buckets from the first to the last that is not empty.

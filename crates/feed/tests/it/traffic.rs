@@ -8,7 +8,8 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use selvedge_model::{
     Backend, BackendReading, CgroupId, EndpointTraffic, Histogram, Place, Port, Reason,
-    ServiceName, Traffic, TrafficEdge, TrafficEnd, TrafficPath, TrafficUnit, Withheld,
+    ServiceName, Traffic, TrafficEdge, TrafficEnd, TrafficPath, TrafficRoute, TrafficUnit,
+    Withheld,
 };
 
 fn service() -> impl Strategy<Value = ServiceName> {
@@ -97,10 +98,14 @@ fn reading() -> impl Strategy<Value = BackendReading> {
     )
 }
 
+fn led() -> impl Strategy<Value = TrafficRoute> {
+    (edge(), option::of("[a-z/]{1,9}")).prop_map(|(edge, route)| TrafficRoute { edge, route })
+}
+
 pub(crate) fn traffic() -> impl Strategy<Value = Traffic> {
     (
         btree_map(path(), btree_map(end(), any::<u64>(), 0..4), 0..8),
-        btree_map(edge(), histogram(), 0..4),
+        btree_map(led(), histogram(), 0..4),
         btree_map(backend(), reading(), 0..4),
     )
         .prop_map(|(paths, latency_us, backends)| Traffic {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use selvedge_model::{
     Backoff, EndpointTraffic, Reason, RequestPolicy, RetryBudget, RetryPolicy, Timeouts, Traffic,
-    TrafficEnd, TrafficUnit, Withheld,
+    TrafficEnd, TrafficRoute, TrafficUnit, Withheld,
 };
 
 use crate::cart::Cart;
@@ -74,7 +74,11 @@ fn requests_are_counted_by_path_and_end() {
         "cart.default"
     );
     assert_eq!(led.backend.as_ref().unwrap().port.get(), 80);
-    assert_eq!(traffic.latency_us[&led.edge].count(), 6);
+    let timed = TrafficRoute {
+        edge: led.edge.clone(),
+        route: led.route.clone(),
+    };
+    assert_eq!(traffic.latency_us[&timed].count(), 6);
     let (_, backend) = traffic.backends.first_key_value().unwrap();
     assert_eq!((backend.requests, backend.latency_us.count()), (6, 6));
     let [
