@@ -8,6 +8,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::net::tcp::ReadHalf;
 
 /// Bytes of one buffer: large enough for every head that is allowed and for few calls per megabyte.
 pub(crate) const BUFFER_BYTES: usize = 64 << 10;
@@ -32,6 +34,23 @@ impl Buffers {
         if bytes.len() == BUFFER_BYTES && free.len() < FREE_BUFFERS {
             free.push(bytes);
         }
+    }
+}
+
+/// A stream that can be asked whether there is something to read.
+pub(crate) trait Readable: AsyncRead + Unpin {
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+}
+
+impl Readable for TcpStream {
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_read_ready(cx)
+    }
+}
+
+impl Readable for ReadHalf<'_> {
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.as_ref().poll_read_ready(cx)
     }
 }
 
@@ -107,12 +126,18 @@ impl Inbox {
         Poll::Ready(Ok(count))
     }
 
-    /// See [`Self::poll_fill`].
-    pub(crate) async fn fill(
-        &mut self,
-        stream: &mut (impl AsyncRead + Unpin),
-    ) -> io::Result<usize> {
-        std::future::poll_fn(|cx| self.poll_fill(cx, stream)).await
+    /// See [`Self::poll_fill`]. Whoever waits here has mostly taken all there was: so the first look is
+    /// only whether there is something.
+    pub(crate) async fn fill(&mut self, stream: &mut impl Readable) -> io::Result<usize> {
+        let mut has_waited = false;
+        std::future::poll_fn(|cx| {
+            if !has_waited {
+                has_waited = true;
+                ready!(stream.poll_readable(cx))?;
+            }
+            self.poll_fill(cx, stream)
+        })
+        .await
     }
 
     /// What is there, with room behind it.

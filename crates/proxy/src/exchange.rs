@@ -2,6 +2,7 @@
 //! in one task.
 
 use std::cell::Cell;
+use std::future::Future;
 use std::pin::pin;
 use std::rc::Rc;
 
@@ -16,7 +17,7 @@ use crate::deadline::{Deadline, TimedOut};
 use crate::flow::{Flow, FlowFault};
 use crate::head::{self, After, Facts};
 use crate::pool::{Destination, Upstream};
-use crate::receiving::{self, AnswerFault};
+use crate::receiving::{AnswerFault, Receiving};
 use crate::relay::{self, End, Ended};
 use crate::request::Next;
 use crate::scratch::Scratch;
@@ -184,38 +185,27 @@ impl Exchange<'_> {
         };
         let sending = pin!(sending::send(&mut request, &all_sent));
         let mut sending = Sending::new(sending, &all_sent);
-        let status = loop {
-            let receiving = receiving::receive(
-                &mut from_upstream,
-                &mut upstream.inbox,
-                &mut scratch.responses,
-                &mut to_client,
-                &mut scratch.answer,
-                &mut scratch.to_client,
-            );
-            match deadline.within(pin!(sending.along(pin!(receiving)))).await {
-                Ok(Ok(Ok(status))) => break status,
-                Ok(Ok(Err(AnswerFault::Cut { any: false }))) if upstream.reused => {
-                    return Reached::Fault(Fault::Stale);
-                }
-                Ok(Ok(Err(fault))) => return Reached::Fault(Fault::Answer(fault)),
-                Ok(Err(fault)) => return Reached::Fault(Fault::Client(fault)),
-                // It is the endpoint that takes its time, and it may.
-                Err(TimedOut::Idle) if all_sent.get() => {
-                    deadline.set(self.worker.clock.now(), attempt.deadline(), None);
-                }
-                Err(TimedOut::Idle) => {
-                    return Reached::Fault(Fault::Client(ClientFault::Stalled));
-                }
-                Err(TimedOut::End) => return Reached::Fault(Fault::TimedOut),
+        let receiving = Receiving {
+            from: &mut from_upstream,
+            inbox: &mut upstream.inbox,
+            decoder: &mut scratch.responses,
+            to_client: &mut to_client,
+            head: &mut scratch.answer,
+            interim: &mut scratch.to_client,
+            any: false,
+        };
+        let answered = self.answer(&mut sending, receiving, deadline, attempt);
+        let status = match answered.await {
+            Ok(status) => status,
+            Err(Fault::Answer(AnswerFault::Cut { any: false })) if upstream.reused => {
+                return Reached::Fault(Fault::Stale);
             }
+            Err(fault) => return Reached::Fault(fault),
         };
         let now = self.worker.clock.now();
         let repeatable = self.is_repeatable() && scratch.replay.is_whole();
-        let verdict = {
-            let mut seat = self.worker.seat();
-            admission.on_answer(now, &mut seat, attempt, status, repeatable)
-        };
+        let verdict =
+            admission.on_answer(now, &mut self.worker.seat(), attempt, status, repeatable);
         match verdict {
             Verdict::Retry { at } => return Reached::Again { at },
             Verdict::Deliver { withheld } => scratch.record.withheld = withheld,
@@ -250,15 +240,7 @@ impl Exchange<'_> {
             deadline,
             batch: &mut scratch.response_batch,
         };
-        let fault = match deadline
-            .within(pin!(sending.along(pin!(response.run()))))
-            .await
-        {
-            Ok(Ok(Ok(()))) => None,
-            Ok(Ok(Err(fault))) => Some(Fault::Response(fault)),
-            Ok(Err(fault)) => Some(Fault::Client(fault)),
-            Err(_) => Some(Fault::TimedOut),
-        };
+        let fault = deliver(&mut sending, &mut response, deadline).await.err();
         // What comes behind a response was not asked for, and what was not sent would be taken for the
         // next request.
         let reusable =
@@ -268,6 +250,32 @@ impl Exchange<'_> {
             fault,
             after,
             reusable,
+        }
+    }
+
+    /// The status of the final response, whose head has come whole while the request went on.
+    async fn answer<F: Future<Output = FlowFault>>(
+        &self,
+        sending: &mut Sending<'_, F>,
+        mut receiving: Receiving<'_, '_>,
+        deadline: &Deadline,
+        attempt: &Attempt,
+    ) -> Result<u16, Fault> {
+        loop {
+            let answered = {
+                let head = pin!(receiving.head());
+                deadline.within(pin!(sending.along(head))).await
+            };
+            match answered {
+                Ok(Ok(answered)) => return answered.map_err(Fault::Answer),
+                Ok(Err(fault)) => return Err(Fault::Client(fault)),
+                // It is the endpoint that takes its time, and it may.
+                Err(TimedOut::Idle) if sending.has_sent_all() => {
+                    deadline.set(self.worker.clock.now(), attempt.deadline(), None);
+                }
+                Err(TimedOut::Idle) => return Err(Fault::Client(ClientFault::Stalled)),
+                Err(TimedOut::End) => return Err(Fault::TimedOut),
+            }
         }
     }
 
@@ -329,6 +337,22 @@ impl Exchange<'_> {
             inbox: &mut upstream.inbox,
         };
         relay::relay(there, back, &client.deadline).await.into()
+    }
+}
+
+/// Passes the response on to its end while the request goes on.
+async fn deliver<F: Future<Output = FlowFault>>(
+    sending: &mut Sending<'_, F>,
+    response: &mut Flow<'_>,
+    deadline: &Deadline,
+) -> Result<(), Fault> {
+    match deadline
+        .within(pin!(sending.along(pin!(response.run()))))
+        .await
+    {
+        Ok(Ok(passed)) => passed.map_err(Fault::Response),
+        Ok(Err(fault)) => Err(Fault::Client(fault)),
+        Err(_) => Err(Fault::TimedOut),
     }
 }
 

@@ -2,10 +2,10 @@
 
 use selvedge_wire::ProtocolError;
 use selvedge_wire::http1::{Decoder, Event, Message, Start};
-use tokio::io::{AsyncRead, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
-use crate::buffer::Inbox;
+use crate::buffer::{Inbox, Readable};
 use crate::head;
 
 /// Why no head of a response came.
@@ -22,32 +22,46 @@ pub(crate) enum AnswerFault {
     ClientGone,
 }
 
-/// Waits for the head of the final response and gives its status. The head itself is put into `head`:
-/// see [`Decoder::head`]. Interim responses go to the client as they come.
-pub(crate) async fn receive(
-    from: &mut ReadHalf<'_>,
-    inbox: &mut Inbox,
-    decoder: &mut Decoder,
-    to_client: &mut WriteHalf<'_>,
-    head: &mut Vec<u8>,
-    interim: &mut Vec<u8>,
-) -> Result<u16, AnswerFault> {
-    let mut any = false;
-    loop {
-        if let Some(status) = read_head(inbox, decoder, head).map_err(|_| AnswerFault::Malformed)? {
-            if status == 101 || status >= 200 {
-                return Ok(status);
+/// The response's side of an exchange, up to the head of the final one.
+pub(crate) struct Receiving<'a, 's> {
+    pub(crate) from: &'a mut ReadHalf<'s>,
+    pub(crate) inbox: &'a mut Inbox,
+    pub(crate) decoder: &'a mut Decoder,
+    /// Where interim responses go as they come.
+    pub(crate) to_client: &'a mut WriteHalf<'s>,
+    /// Where the head is put: see [`Decoder::head`].
+    pub(crate) head: &'a mut Vec<u8>,
+    /// Room for interim responses.
+    pub(crate) interim: &'a mut Vec<u8>,
+    /// Whether anything has come.
+    pub(crate) any: bool,
+}
+
+impl Receiving<'_, '_> {
+    /// Waits for the head of the final response and gives its status. Where it is given up and asked
+    /// again, it goes on.
+    pub(crate) async fn head(&mut self) -> Result<u16, AnswerFault> {
+        loop {
+            let read = read_head(self.inbox, self.decoder, self.head);
+            if let Some(status) = read.map_err(|_| AnswerFault::Malformed)? {
+                if status == 101 || status >= 200 {
+                    return Ok(status);
+                }
+                self.pass_interim().await?;
+                continue;
             }
-            interim.clear();
-            head::write_interim(interim, &Message::new(decoder.head(), head));
-            let passed = to_client.write_all(interim).await;
-            passed.map_err(|_| AnswerFault::ClientGone)?;
-            continue;
+            match self.inbox.fill(self.from).await {
+                Ok(1..) => self.any = true,
+                Ok(0) | Err(_) => return Err(AnswerFault::Cut { any: self.any }),
+            }
         }
-        match inbox.fill(from).await {
-            Ok(1..) => any = true,
-            Ok(0) | Err(_) => return Err(AnswerFault::Cut { any }),
-        }
+    }
+
+    async fn pass_interim(&mut self) -> Result<(), AnswerFault> {
+        self.interim.clear();
+        head::write_interim(self.interim, &Message::new(self.decoder.head(), self.head));
+        let passed = self.to_client.write_all(self.interim).await;
+        passed.map_err(|_| AnswerFault::ClientGone)
     }
 }
 
@@ -76,7 +90,7 @@ pub(crate) fn read_head(
 
 /// Reads and forgets what still comes, up to a bound, so that closing does not destroy what was just
 /// sent: a connection closed with bytes unread is reset (RFC 9112, section 9.6).
-pub(crate) async fn drain(stream: &mut (impl AsyncRead + Unpin), inbox: &mut Inbox) {
+pub(crate) async fn drain(stream: &mut impl Readable, inbox: &mut Inbox) {
     const MOST_BYTES: usize = 256 << 10;
     let mut left = MOST_BYTES;
     inbox.clear();

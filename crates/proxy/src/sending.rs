@@ -48,6 +48,11 @@ impl<'s, F: Future<Output = FlowFault>> Sending<'s, F> {
         }
     }
 
+    /// Whether the request is on its way to its last byte.
+    pub(crate) fn has_sent_all(&self) -> bool {
+        self.all_sent.get()
+    }
+
     /// Waits for `work`, which is about the response, while the request goes on. An endpoint that
     /// takes no more of the request may have answered already, so that this alone ends nothing.
     pub(crate) async fn along<T>(
@@ -55,7 +60,7 @@ impl<'s, F: Future<Output = FlowFault>> Sending<'s, F> {
         mut work: Pin<&mut impl Future<Output = T>>,
     ) -> Result<T, ClientFault> {
         poll_fn(|cx| {
-            if self.all_sent.get() {
+            if self.has_sent_all() {
                 // All that is left is to see the client go: not worth a look where the work is done.
                 return match work.as_mut().poll(cx) {
                     Poll::Ready(done) => Poll::Ready(Ok(done)),

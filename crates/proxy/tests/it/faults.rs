@@ -5,7 +5,6 @@ use std::num::{NonZeroU16, NonZeroU32};
 use std::time::Duration;
 
 use selvedge_model::{Backoff, Ejection, RequestPolicy, RetryPolicy, Timeouts};
-use socket2::SockRef;
 
 use crate::cart::Cart;
 use crate::origin::{Origin, ok};
@@ -379,86 +378,4 @@ fn a_client_that_goes_away_takes_its_request_along() {
     drop(client);
     told.recv_timeout(crate::agent::DEADLINE)
         .expect("the request to be given up");
-}
-
-#[test]
-fn many_that_never_read_and_many_that_never_speak_leave_room_for_others() {
-    let long = "x".repeat(1 << 20);
-    let origin = Origin::answering(move |request| match request.starts_with("GET /long") {
-        true => ok(&long),
-        false => ok("short"),
-    });
-    let path = Path::to(&[origin.address]);
-    let pid = path.mesh.proxy.pid();
-    let before = resident(pid);
-    let greedy: Vec<_> = (0..100)
-        .map(|_| {
-            let mut client = path.connect();
-            SockRef::from(&client.stream)
-                .set_recv_buffer_size(4096)
-                .unwrap();
-            client.send("GET /long HTTP/1.1\r\nHost: cart\r\n\r\n");
-            client
-        })
-        .collect();
-    let mute: Vec<_> = (0..400)
-        .map(|number| {
-            let mut client = path.connect();
-            if number % 2 == 0 {
-                client.send("GET / HTTP/1.1\r\nHo");
-            }
-            client
-        })
-        .collect();
-    for _ in 0..100 {
-        assert_eq!(path.get(GET).body, "short");
-    }
-    let each = (resident(pid) - before) / (greedy.len() + mute.len());
-    assert!(each < 64 << 10, "{each} bytes per connection");
-}
-
-/// Bytes of memory that a process holds.
-fn resident(pid: u32) -> usize {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .unwrap();
-    line.split_whitespace()
-        .next()
-        .unwrap()
-        .parse::<usize>()
-        .unwrap()
-        << 10
-}
-
-#[test]
-fn an_idle_connection_costs_next_to_nothing() {
-    const FEW: usize = 1000;
-    const MANY: usize = 4000;
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
-    if limit.current.is_some_and(|most| most < 12_000) {
-        eprintln!(
-            "SKIPPED: 4,000 connections need more descriptors than {:?}",
-            limit.current
-        );
-        return;
-    }
-    let origin = Origin::answering(|_| ok("hello"));
-    let path = Path::to(&[origin.address]);
-    let pid = path.mesh.proxy.pid();
-    let mut clients = Vec::new();
-    let mut grow = |to: usize| {
-        while clients.len() < to {
-            let mut client = path.connect();
-            client.send(GET);
-            assert_eq!(client.response().status, 200);
-            clients.push(client);
-        }
-        resident(pid)
-    };
-    let few = grow(FEW);
-    let many = grow(MANY);
-    let each = (many - few) / (MANY - FEW);
-    assert!(each <= 2 << 10, "{each} bytes per idle connection");
 }

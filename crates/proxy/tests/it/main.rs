@@ -6,6 +6,7 @@ mod agent;
 mod answers;
 mod cart;
 mod corpus;
+mod crowds;
 mod dialect;
 mod faults;
 mod judges;
@@ -19,6 +20,7 @@ mod outside;
 mod path;
 mod requests;
 mod resolver;
+mod skip;
 mod streams;
 #[path = "../../../wire/tests/it/table.rs"]
 mod table;

@@ -67,6 +67,9 @@ pub(super) fn of_response(
 }
 
 fn declared(head: &Head, bytes: &[u8]) -> Result<Option<Framing>, ProtocolError> {
+    if !head.has(FieldName::ContentLength) && !head.has(FieldName::TransferEncoding) {
+        return Ok(None);
+    }
     let message = Message::new(head, bytes);
     let length = content_length(&message)?;
     let chunked = is_chunked(&message)?;

@@ -264,6 +264,9 @@ impl Head {
     /// Connection must not take away what every recipient needs: its neighbour would frame or route
     /// the message in another way than we do.
     fn check_connection(&self, bytes: &[u8]) -> Result<(), ProtocolError> {
+        if !self.has(FieldName::Connection) {
+            return Ok(());
+        }
         let message = Message::new(self, bytes);
         let needed = |option: &[u8]| {
             matches!(

@@ -119,6 +119,9 @@ impl<'a> Message<'a> {
 
     /// Whether the sender goes on using the connection after this message (RFC 9112, section 9.3).
     pub fn keeps_connection(&self) -> bool {
+        if !self.head.has(FieldName::Connection) {
+            return self.head.version == Version::Http11;
+        }
         let lists = |wanted: &[u8]| {
             self.connection_options()
                 .any(|option| option.eq_ignore_ascii_case(wanted))

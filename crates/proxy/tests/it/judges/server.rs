@@ -1,7 +1,6 @@
 //! Servers that nobody here wrote, each with an address of its own, for as long as a test lasts.
 
-use std::fs::{self, OpenOptions};
-use std::io::Write;
+use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -12,6 +11,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tempfile::TempDir;
 
 use crate::agent::until;
+use crate::skip::skip;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Software {
@@ -143,13 +143,4 @@ fn settings(name: &str, folder: &Path, address: SocketAddr) -> PathBuf {
     let file = folder.join(name);
     fs::write(&file, text).unwrap();
     file
-}
-
-fn skip(test: &str, reason: &str) {
-    let line = format!("SKIPPED: {test}: {reason}");
-    eprintln!("{line}");
-    if let Some(log) = std::env::var_os("SELVEDGE_SKIP_LOG") {
-        let log = OpenOptions::new().create(true).append(true).open(log);
-        writeln!(log.unwrap(), "{line}").unwrap();
-    }
 }
