@@ -3,5 +3,5 @@
 mod http;
 mod names;
 
-pub(crate) use http::{Contender, Spot};
+pub(crate) use http::{Contender, Spot, host};
 pub(crate) use names::Rival;

@@ -13,9 +13,37 @@ use crate::process::{Process, family, find, is_alive, signal};
 
 const NGINX: &str = include_str!("../../rivals/nginx.conf");
 const HAPROXY: &str = include_str!("../../rivals/haproxy.cfg");
+const HAPROXY_MAP: &str = include_str!("../../rivals/haproxy.map");
 const ENVOY: &str = include_str!("../../rivals/envoy.yaml");
 /// Where `scripts/envoy` puts Envoy, from the folder of the release binary.
 const ENVOY_BUILT: &str = "../envoy/envoy/_bin/envoy";
+
+/// Hosts that each of them serves, with ten routes.
+const HOSTS: u32 = 50;
+/// The lines around what settings have for each host.
+const EACH_HOST: [&str; 2] = ["# each host", "# end of each host"];
+
+/// The name of a host.
+pub(crate) fn host(number: u32) -> String {
+    format!("s{number}.example")
+}
+
+/// Settings with what stands there for each host, for all of them.
+fn with_hosts(template: &str) -> String {
+    let lines: Vec<&str> = template.split_inclusive('\n').collect();
+    let place = |mark: &str| lines.iter().position(|line| line.trim() == mark);
+    let [Some(begin), Some(end)] = EACH_HOST.map(place) else {
+        return template.to_owned();
+    };
+    let block = lines[begin + 1..end].concat();
+    let blocks = (0..HOSTS).map(|number| block.replace("@HOST@", &host(number)));
+    [
+        lines[..begin].concat(),
+        blocks.collect(),
+        lines[end + 1..].concat(),
+    ]
+    .concat()
+}
 
 /// Where a proxy is to stand.
 #[derive(Clone, Debug)]
@@ -46,6 +74,7 @@ impl Contender {
             }
             Proxy::Haproxy => {
                 let mut command = program("haproxy", None)?;
+                spot.settings("haproxy.map", HAPROXY_MAP)?;
                 let file = spot.settings("haproxy.cfg", HAPROXY)?;
                 command.args(["-db", "-f"]).arg(file);
                 command
@@ -123,7 +152,7 @@ impl Spot {
 
     /// Fills settings in, and writes them.
     fn settings(&self, name: &str, template: &str) -> anyhow::Result<PathBuf> {
-        let text = template
+        let text = with_hosts(template)
             .replace("@LISTEN@", &self.listen.to_string())
             .replace("@LISTEN_IP@", &self.listen.ip().to_string())
             .replace("@LISTEN_PORT@", &self.listen.port().to_string())
@@ -159,9 +188,14 @@ mod tests {
     #[test]
     fn settings_have_no_place_left_to_fill() {
         let folder = tempfile::tempdir().unwrap();
-        for template in [NGINX, HAPROXY, ENVOY] {
+        for template in [NGINX, HAPROXY, HAPROXY_MAP, ENVOY] {
             let file = spot(folder.path()).settings("settings", template).unwrap();
             let text = fs::read_to_string(file).unwrap();
+            let has_hosts = text.contains("s0.example") && text.contains("s49.example");
+            assert!(has_hosts || template == HAPROXY, "{text}");
+            if template == HAPROXY_MAP {
+                continue;
+            }
             let is_place = |word: &str| {
                 word.len() > 1 && word.bytes().all(|it| it == b'_' || it.is_ascii_uppercase())
             };

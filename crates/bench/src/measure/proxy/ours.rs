@@ -7,8 +7,11 @@ use std::net::SocketAddr;
 const SERVICES: u32 = 50;
 /// The port of each.
 pub(super) const PORT: u16 = 80;
-/// The service whose requests are measured; it is not the first to be found.
-pub(super) const MEASURED: &str = "s25";
+
+/// The name of a service.
+pub(super) fn service(number: u32) -> String {
+    format!("s{number}")
+}
 
 /// Services with routes by prefix and header, request limits, time-outs, a retry budget and ejection,
 /// all led to one origin.

@@ -19,12 +19,14 @@ use crate::mesh::Mesh;
 use crate::process::{Process, find, pin, start_pinned};
 use crate::protocol::{Attended, Exchanged, HttpLoad, Task};
 use crate::report::Section;
-use crate::rivals::{Contender, Spot};
+use crate::rivals::{Contender, Spot, host};
 
 /// Bytes of each answer's body.
 const BODY_BYTES: usize = 1024;
 /// How long a proxy may take until it answers.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// The host that is asked for; it is not the first to be found.
+pub(super) const MEASURED: u32 = 25;
 /// The longest that requests whose instructions are counted may take.
 const LONG: Duration = Duration::from_secs(50);
 /// The name of the way without a proxy, which shows what the load itself can do.
@@ -113,7 +115,7 @@ impl Stage {
         self.mesh.apply(&ours::documents(backend))?;
         let addresses = self.mesh.virtual_addresses()?;
         let address = addresses
-            .get(ours::MEASURED)
+            .get(&ours::service(MEASURED))
             .context("no virtual address")?;
         let address = SocketAddr::new(address.parse()?, ours::PORT);
         let pid = self.mesh.proxy_pid()?;
@@ -253,6 +255,8 @@ impl Stage {
             .arg(wrk)
             .args(["--threads", "1", "--connections", "64", "--duration"])
             .arg(format!("{}s", all.as_secs()))
+            .arg("--header")
+            .arg(format!("Host: {}", host(MEASURED)))
             .arg(format!("http://{}/items", way.address));
         let task = Task::Attend {
             warm_up_ms: self.warm_up.as_millis() as u64,
@@ -328,9 +332,12 @@ impl Stage {
     }
 }
 
+/// Requests for a host in the midst of those that are served.
 fn options(address: SocketAddr) -> LoadOptions {
-    LoadOptions::new(Target {
+    let mut options = LoadOptions::new(Target {
         authority: address.to_string(),
         path: "/items?colour=red".to_owned(),
-    })
+    });
+    options.fields = vec![("Host".to_owned(), host(MEASURED))];
+    options
 }
