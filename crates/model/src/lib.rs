@@ -52,8 +52,8 @@ pub use route::{
     TextMatch, ValueMatch, WeightedBackend,
 };
 pub use route_table::{
-    Entrance, Fields, HiddenMatch, Listener, MatchPlace, RequestHead, RouteTable, Rule, Selected,
-    Spoken,
+    Entrance, Fields, HiddenAt, HiddenMatch, Listener, MatchPlace, RequestHead, RouteTable, Rule,
+    Selected, Spoken,
 };
 pub use service::{AppProtocol, Endpoint, Place, Port, Protocol, Service, ServicePort, Way};
 pub use snapshot::{Generation, Snapshot};

@@ -206,6 +206,13 @@ impl FieldChanges {
     pub fn is_empty(&self) -> bool {
         self.set.is_empty() && self.add.is_empty() && self.remove.is_empty()
     }
+
+    /// Whether a field of this name, which is in lower case, is set, added or removed.
+    pub fn are_about(&self, name: &str) -> bool {
+        let put = self.set.iter().chain(&self.add).map(|(name, _)| name);
+        put.chain(&self.remove)
+            .any(|changed| changed.eq_ignore_ascii_case(name))
+    }
 }
 
 /// What a rule does beside changing fields.

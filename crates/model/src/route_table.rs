@@ -23,7 +23,7 @@ use hashbrown::HashMap;
 use crate::{Backend, BackendIndex, Port, RouteIndex, ServiceName, Snapshot};
 pub use entrance::Entrance;
 pub use head::{Fields, RequestHead};
-pub use hidden::{HiddenMatch, MatchPlace};
+pub use hidden::{HiddenAt, HiddenMatch, MatchPlace};
 pub use rule::Rule;
 use selection::Matches;
 

@@ -143,7 +143,8 @@ pub enum Place {
 }
 
 impl Place {
-    /// Where the proxy connects to reach `port` there.
+    /// Where the proxy connects to reach `port` there; `limited` is the virtual address of the service
+    /// for which it does, where that has a connection limit.
     ///
     /// Only the kernel knows where a workload of this host listens at this moment. Its address is made
     /// up: 100::/64, which routers discard (RFC 6666), and the number of its cgroup; kernel programs on the
@@ -151,12 +152,24 @@ impl Place {
     /// half of this). They need an IPv6 socket that is not for IPv6 only, since the workload may have
     /// either family. They refuse with ECONNREFUSED where nothing listens, and with EDQUOT where the
     /// connection limit of the workload's service is reached.
-    pub fn upstream_address(self, port: Port) -> SocketAddr {
+    ///
+    /// An IPv4 endpoint outside is reached at its own address, but where connections to it are limited:
+    /// then by one of 100:0:0:1::/64, which nobody forwards either (RFC 9780), that has the service and
+    /// the endpoint in it. Connections to IPv6 endpoints outside take no slot.
+    pub fn upstream_address(self, port: Port, limited: Option<Ipv4Addr>) -> SocketAddr {
         /// As `SV_UPSTREAM_PREFIX` in `crates/node/bpf/abi.h`.
-        const PREFIX: u128 = 0x0100 << 112;
-        let address = match self {
-            Self::Local(cgroup) => Ipv6Addr::from_bits(PREFIX | u128::from(cgroup.0)).into(),
-            Self::Outside(address) => address,
+        const WORKLOADS: u128 = 0x0100 << 112;
+        /// As `SV_UPSTREAM_OUTSIDE` there.
+        const OUTSIDE: u128 = WORKLOADS | 1 << 64;
+        let address = match (self, limited) {
+            (Self::Local(cgroup), _) => {
+                Ipv6Addr::from_bits(WORKLOADS | u128::from(cgroup.0)).into()
+            }
+            (Self::Outside(IpAddr::V4(address)), Some(service)) => {
+                let low = u64::from(service.to_bits()) << 32 | u64::from(address.to_bits());
+                Ipv6Addr::from_bits(OUTSIDE | u128::from(low)).into()
+            }
+            (Self::Outside(address), _) => address,
         };
         SocketAddr::new(address, port.get())
     }
@@ -200,9 +213,19 @@ mod tests {
     #[test]
     fn a_workload_is_reached_by_its_cgroup_and_others_by_their_address() {
         let port = Port::new(80).unwrap();
-        let local = Place::Local(CgroupId(0x0123_4567_89ab_cdef)).upstream_address(port);
-        assert_eq!(local, "[100::123:4567:89ab:cdef]:80".parse().unwrap());
-        let outside = Place::Outside([192, 0, 2, 1].into()).upstream_address(port);
-        assert_eq!(outside, "192.0.2.1:80".parse().unwrap());
+        let service = Some([127, 96, 0, 1].into());
+        let local = Place::Local(CgroupId(0x0123_4567_89ab_cdef));
+        let outside = Place::Outside([192, 0, 2, 1].into());
+        let outside6 = Place::Outside("2001:db8::1".parse().unwrap());
+        for (place, limited, want) in [
+            (local, None, "[100::123:4567:89ab:cdef]:80"),
+            (local, service, "[100::123:4567:89ab:cdef]:80"),
+            (outside, None, "192.0.2.1:80"),
+            (outside, service, "[100:0:0:1:7f60:1:c000:201]:80"),
+            (outside6, service, "[2001:db8::1]:80"),
+        ] {
+            let address = place.upstream_address(port, limited);
+            assert_eq!(address, want.parse().unwrap(), "{place:?}");
+        }
     }
 }

@@ -99,6 +99,11 @@ struct sv_published {
  * crates/model/src/service.rs makes it.
  */
 #define SV_UPSTREAM_PREFIX 0x0100000000000000ULL /* upper half of the address, host order */
+/*
+ * ... and an IPv4 endpoint outside of a service with a connection limit by 100:0:0:1::/64, which nobody
+ * forwards either (RFC 9780), then the service's id and the endpoint's address.
+ */
+#define SV_UPSTREAM_OUTSIDE 0x0100000000000001ULL
 
 /* --- what the programs keep ------------------------------------------------------------------ */
 

@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * The proxy's own connections to workloads of this host. Where a workload really listens, and whether it
+ * The proxy's own connections to endpoints. Where a workload of this host really listens, and whether it
  * does, the kernel alone knows. So the proxy connects an IPv6 socket to an address that says which
  * workload it means (SV_UPSTREAM_PREFIX), at the port that the workload asked for, and is led to where
  * that one listens. The slot of the connection limit is taken here, of the workload's service, since the
- * program that called the proxy holds none. The edge was counted when that program connected.
+ * program that called the proxy holds none. Where an endpoint outside has a service with a limit, the
+ * address says which (SV_UPSTREAM_OUTSIDE). The edge was counted when the program connected.
  *
  * Whoever connects elsewhere from the proxy's cgroup is left alone, and nobody outside it comes here.
  *
  * Hooks: cgroup/connect6, sock_release, on the proxy's cgroup alone; sockops.bpf.c, which is attached
  * there too, sees the connection's end.
- * Returns: 1 = go on, 0 = refuse with the errno set by bpf_set_retval: ECONNREFUSED where nothing
- * listens, EDQUOT where the limit is reached.
+ * Returns: 1 = go on, 0 = refuse with the errno set by bpf_set_retval: ECONNREFUSED where nothing of
+ * this host listens, EDQUOT where the limit is reached.
  * Absent: such an address leads nowhere; the agent leads no connection to the proxy then.
  */
 #include "route.h"
@@ -45,6 +46,15 @@ static __always_inline bool admit(struct bpf_sock *socket, __u32 service, __u16 
 	return take_slot(record, service);
 }
 
+static __always_inline int lead(struct bpf_sock_addr *ctx, struct bpf_sock *socket, __u32 service,
+				const struct destination *to)
+{
+	if (!admit(socket, service, to->port))
+		return refuse(SV_UPSTREAM_LIMITED, EDQUOT);
+	set_user6(ctx, &to->address, to->port);
+	return 1;
+}
+
 SEC("cgroup/connect6")
 int sv_upstream_connect6(struct bpf_sock_addr *ctx)
 {
@@ -56,8 +66,14 @@ int sv_upstream_connect6(struct bpf_sock_addr *ctx)
 	struct sv_listener *listener;
 
 	if (!socket || ctx->protocol != IPPROTO_TCP ||
-	    asked.word[0] != bpf_htonl(SV_UPSTREAM_PREFIX >> 32) ||
-	    asked.word[1] != bpf_htonl((__u32)SV_UPSTREAM_PREFIX))
+	    asked.word[0] != bpf_htonl(SV_UPSTREAM_PREFIX >> 32))
+		return 1;
+	if (asked.word[1] == bpf_htonl((__u32)SV_UPSTREAM_OUTSIDE)) {
+		to.address = mapped(asked.word[3]);
+		to.port = key.port;
+		return lead(ctx, socket, bpf_ntohl(asked.word[2]), &to);
+	}
+	if (asked.word[1] != bpf_htonl((__u32)SV_UPSTREAM_PREFIX))
 		return 1;
 	key.cgroup = (__u64)bpf_ntohl(asked.word[2]) << 32 | bpf_ntohl(asked.word[3]);
 	workload = bpf_map_lookup_elem(&workloads, &key.cgroup);
@@ -65,10 +81,7 @@ int sv_upstream_connect6(struct bpf_sock_addr *ctx)
 	if (!workload || !listener || (!listener->listening4 && !listener->listening6))
 		return refuse(SV_UPSTREAM_UNSERVED, ECONNREFUSED);
 	reach_listener(listener, true, &to);
-	if (!admit(socket, workload->service, to.port))
-		return refuse(SV_UPSTREAM_LIMITED, EDQUOT);
-	set_user6(ctx, &to.address, to.port);
-	return 1;
+	return lead(ctx, socket, workload->service, &to);
 }
 
 /* As in ports.bpf.c: once a SYN has left, the state callback sees the end. */

@@ -7,7 +7,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::mem;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
@@ -67,9 +67,9 @@ impl AccessLog {
     /// What the writing thread does, for ever.
     pub(crate) fn run(&self) {
         let _set_once = self.writer.set(thread::current());
-        let mut batch = Vec::new();
+        let mut pen = Pen::default();
         loop {
-            while self.write_waiting(&mut batch) {
+            while self.write_waiting(&mut pen) {
                 thread::sleep(GATHERING);
             }
             // Whoever puts a line into an empty buffer ends this, also if it did so just before.
@@ -78,23 +78,20 @@ impl AccessLog {
     }
 
     /// Whether there was anything.
-    fn write_waiting(&self, batch: &mut Vec<u8>) -> bool {
+    fn write_waiting(&self, pen: &mut Pen) -> bool {
         let mut any = false;
         for buffer in &self.buffers {
-            mem::swap(
-                &mut *buffer.lock().unwrap_or_else(PoisonError::into_inner),
-                batch,
-            );
-            if batch.is_empty() {
+            let mut buffer = buffer.lock().unwrap_or_else(PoisonError::into_inner);
+            mem::swap(&mut *buffer, &mut pen.batch);
+            drop(buffer);
+            if pen.batch.is_empty() {
                 continue;
             }
             any = true;
-            let file = self.file.load_full();
-            if file.is_none_or(|file| (&*file).write_all(batch).is_err()) {
-                let lines = batch.iter().filter(|byte| **byte == b'\n').count();
-                self.counters.add(Counter::AccessLogDropped, lines as u64);
+            let dropped = pen.write(self.file.load_full());
+            if dropped > 0 {
+                self.counters.add(Counter::AccessLogDropped, dropped);
             }
-            batch.clear();
         }
         any
     }
@@ -113,6 +110,67 @@ impl AccessLog {
             writer.unpark();
         }
     }
+}
+
+/// What the writing thread works with.
+#[derive(Debug, Default)]
+struct Pen {
+    batch: Vec<u8>,
+    /// What is left of a line of which part is in the file: a disk was full, for instance. It comes
+    /// before all else, or a reader would find two lines as one.
+    rest: Vec<u8>,
+    file: Option<Arc<File>>,
+}
+
+impl Pen {
+    /// Writes the batch, as far as that goes; gives how many lines were lost.
+    fn write(&mut self, file: Option<Arc<File>>) -> u64 {
+        let same = match (&self.file, &file) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            _ => false,
+        };
+        let mut lost = 0;
+        if !same {
+            lost += lines(&mem::take(&mut self.rest));
+            self.file = file;
+        }
+        let Some(file) = &self.file else {
+            lost += lines(&self.batch);
+            self.batch.clear();
+            return lost;
+        };
+        let taken = write(file, &self.rest);
+        self.rest.drain(..taken);
+        let written = match self.rest.is_empty() {
+            true => write(file, &self.batch),
+            false => 0,
+        };
+        let left = &self.batch[written..];
+        let is_torn = written > 0 && self.batch[written - 1] != b'\n';
+        let torn = left.iter().position(|byte| *byte == b'\n' && is_torn);
+        let (torn, left) = left.split_at(torn.map_or(0, |end| end + 1));
+        self.rest.extend_from_slice(torn);
+        lost += lines(left);
+        self.batch.clear();
+        lost
+    }
+}
+
+fn lines(bytes: &[u8]) -> u64 {
+    bytes.iter().filter(|byte| **byte == b'\n').count() as u64
+}
+
+/// Writes until all is written or no more can be; gives how much was.
+fn write(mut file: &File, bytes: &[u8]) -> usize {
+    let mut written = 0;
+    while written < bytes.len() {
+        match file.write(&bytes[written..]) {
+            Ok(count @ 1..) => written += count,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Ok(0) | Err(_) => break,
+        }
+    }
+    written
 }
 
 /// A worker's end.
@@ -190,6 +248,30 @@ mod tests {
         assert!(!logger.wants(true));
     }
 
+    /// A pipe takes part of a line and then no more, as a full disk does.
+    #[test]
+    fn a_line_that_was_torn_is_finished_before_the_next() {
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        rustix::io::ioctl_fionbio(&writer, true).unwrap();
+        let file = Some(Arc::new(File::from(OwnedFd::from(writer))));
+        let line = [b"x".repeat(1022), b"\n".to_vec()].concat();
+        let mut pen = Pen::default();
+        let mut put = |count: usize| {
+            pen.batch = line.repeat(count);
+            pen.write(file.clone())
+        };
+        let first = put(200);
+        assert!(first > 0, "64 KiB fit into a pipe");
+        assert_eq!(put(1), 1, "none fits");
+        let mut read = vec![0; 32 << 10];
+        std::io::Read::read_exact(&mut reader, &mut read).unwrap();
+        assert_eq!(put(10), 0, "there is room");
+        drop((pen, file));
+        std::io::Read::read_to_end(&mut reader, &mut read).unwrap();
+        let whole = 200 - first as usize + 10;
+        assert_eq!(read, line.repeat(whole));
+    }
+
     #[test]
     fn a_full_buffer_drops_lines_and_counts_them() {
         let (log, counters) = log();
@@ -201,7 +283,7 @@ mod tests {
         let dropped = || counters.report().counters[&Counter::AccessLogDropped];
         assert_eq!(dropped(), 6);
         // There is no file: the others are lost too, and there is room again.
-        assert!(log.write_waiting(&mut Vec::new()));
+        assert!(log.write_waiting(&mut Pen::default()));
         assert_eq!(dropped(), 1030);
         logger.log(|out| out.extend_from_slice(&line));
         assert_eq!(dropped(), 1030);

@@ -4,6 +4,8 @@ use std::ops::Range;
 
 use selvedge_wire::http1::{Message, write};
 
+use crate::head::is_own;
+
 /// How a body is framed where it goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Coding {
@@ -82,7 +84,7 @@ impl Batch {
 
     /// Adds what goes further of a trailer section.
     pub(crate) fn push_trailers(&mut self, trailers: &Message<'_>) {
-        write::end_to_end_fields(&mut self.trailers, trailers, |_| true);
+        write::end_to_end_fields(&mut self.trailers, trailers, |field| !is_own(field.name));
     }
 
     pub(crate) fn take(&mut self, consumed: usize) {

@@ -1,6 +1,7 @@
 //! New connections to endpoints.
 
 use std::io;
+use std::net::Ipv4Addr;
 use std::rc::Rc;
 
 use selvedge_feed::Counter;
@@ -13,12 +14,14 @@ use crate::buffer::{Buffers, Inbox};
 use crate::counters::Counters;
 use crate::pool::{Destination, Upstream};
 
-/// Connects to an endpoint. Takes as long as the kernel tries: whoever waits has a deadline.
+/// Connects to an endpoint of a service that has a connection limit where it is given, by its virtual
+/// address. Takes as long as the kernel tries: whoever waits has a deadline.
 pub(crate) async fn connect(
     (place, port): &Destination,
+    limited: Option<Ipv4Addr>,
     buffers: &Rc<Buffers>,
 ) -> io::Result<Upstream> {
-    let stream = TcpStream::connect(place.upstream_address(*port)).await?;
+    let stream = TcpStream::connect(place.upstream_address(*port, limited)).await?;
     // A head and what follows it leave in one call: waiting for more would only delay them.
     stream.set_nodelay(true)?;
     Ok(Upstream {

@@ -3,6 +3,7 @@
 
 use std::cell::Cell;
 use std::future::Future;
+use std::net::Ipv4Addr;
 use std::pin::pin;
 use std::rc::Rc;
 
@@ -18,7 +19,7 @@ use crate::flow::{Flow, FlowFault};
 use crate::head::{self, After, Facts};
 use crate::pool::{Destination, Upstream};
 use crate::receiving::{AnswerFault, Receiving};
-use crate::relay::{self, End, Ended};
+use crate::relay::{self, End, Ended, reset_at_close};
 use crate::request::Next;
 use crate::scratch::Scratch;
 use crate::sending::{self, ClientFault, Sending};
@@ -32,6 +33,8 @@ pub(crate) struct Exchange<'a> {
     pub(crate) facts: &'a Facts,
     /// Whether the client's connection may go on.
     pub(crate) stays: bool,
+    /// The service's virtual address where it has a connection limit.
+    pub(crate) limited: Option<Ipv4Addr>,
 }
 
 /// What came of an attempt.
@@ -91,7 +94,12 @@ impl Exchange<'_> {
         attempt: &mut Attempt,
     ) -> Exchanged {
         let destination = (attempt.place(), attempt.port());
-        let mut upstream = match self.worker.idle(&destination) {
+        // What idles would hold a place that another connection may need.
+        let idle = match self.limited {
+            None => self.worker.idle(&destination),
+            Some(_) => None,
+        };
+        let mut upstream = match idle {
             Some(upstream) => upstream,
             None => match self
                 .connect(now, &client.deadline, &destination, attempt)
@@ -124,8 +132,11 @@ impl Exchange<'_> {
             } => (fault.ending(), Next::Reset, false),
         };
         let at = self.worker.clock.now();
-        if reusable {
-            self.worker.keep(at, destination, upstream);
+        match self.limited {
+            None if reusable => self.worker.keep(at, destination, upstream),
+            // Nothing is under way on it: its place is free at once, and not when its peer has closed too.
+            Some(_) if reusable => reset_at_close(&upstream.stream),
+            _ => {}
         }
         Exchanged::Delivered { next, ending, at }
     }
@@ -141,7 +152,7 @@ impl Exchange<'_> {
             .deadline()
             .unwrap_or(now + self.worker.patience.connect);
         deadline.set(now, Some(end), None);
-        let connecting = pin!(connect(destination, &self.worker.buffers));
+        let connecting = pin!(connect(destination, self.limited, &self.worker.buffers));
         match deadline.within(connecting).await {
             Ok(Ok(upstream)) => Ok(upstream),
             Ok(Err(error)) => {

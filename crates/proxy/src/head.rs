@@ -14,6 +14,14 @@ use crate::trace::Trace;
 /// Fields of the mesh's own begin like this: they never come from programs.
 const OWN_PREFIX: &[u8] = b"selvedge-";
 
+/// Whether a field is the mesh's own.
+pub(crate) fn is_own(name: &[u8]) -> bool {
+    // One letter tells of most that they are not.
+    let begins_so = matches!(name, [b's' | b'S', ..]);
+    let start = name.get(..OWN_PREFIX.len()).filter(|_| begins_so);
+    start.is_some_and(|start| start.eq_ignore_ascii_case(OWN_PREFIX))
+}
+
 /// What a request is, as far as its way depends on it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Facts {
@@ -149,13 +157,23 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// Fields by their names, as routes look at them.
+/// Fields by their names, as routes look at them: none of the mesh's own, which may be forged, and as
+/// Host what the request is sent on with.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct ByName<'a>(pub(crate) Message<'a>);
+pub(crate) struct ByName<'a> {
+    pub(crate) request: Message<'a>,
+    pub(crate) authority: Option<&'a [u8]>,
+}
 
 impl Fields for ByName<'_> {
     fn value(&self, name: &str) -> Option<&[u8]> {
-        let mut fields = self.0.fields();
+        if is_own(name.as_bytes()) {
+            return None;
+        }
+        if let Some(authority) = self.authority.filter(|_| name == "host") {
+            return Some(authority);
+        }
+        let mut fields = self.request.fields();
         let found = fields.find(|field| field.name.eq_ignore_ascii_case(name.as_bytes()));
         found.map(|field| field.value)
     }
@@ -206,7 +224,8 @@ pub(crate) fn write_request(
     }
     let replaced = |field: &Field<'_>| match field.known {
         FieldName::Host => host.is_some(),
-        FieldName::Traceparent => !trace.came(),
+        // Another trace has another state (W3C Trace Context, sections 3.3 and 4).
+        FieldName::Traceparent | FieldName::Tracestate => !trace.came(),
         _ => false,
     };
     write_fields(out, request, &filters.request, replaced);
@@ -245,14 +264,8 @@ fn write_fields(
         set.chain(&changes.remove)
             .any(|name| name.as_bytes().eq_ignore_ascii_case(field.name))
     };
-    let is_own = |field: &Field<'_>| {
-        // One letter tells of most that they are not.
-        let begins_so = matches!(field.name, [b's' | b'S', ..]);
-        let start = field.name.get(..OWN_PREFIX.len()).filter(|_| begins_so);
-        start.is_some_and(|start| start.eq_ignore_ascii_case(OWN_PREFIX))
-    };
     write::end_to_end_fields(out, message, |field| {
-        !replaced(field) && !is_own(field) && !is_changed(field)
+        !replaced(field) && !is_own(field.name) && !is_changed(field)
     });
     let removed = |name: &String| {
         changes

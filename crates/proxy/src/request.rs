@@ -15,7 +15,7 @@ use tokio::io::AsyncWriteExt;
 
 use crate::client::{Asked, Client};
 use crate::exchange::{Exchange, Exchanged};
-use crate::head::{self, After, Facts, Parts};
+use crate::head::{self, After, ByName, Facts, Parts};
 use crate::receiving::read_head;
 use crate::record;
 use crate::respond::Reply;
@@ -77,6 +77,8 @@ async fn phases(
         return Ok(Next::Close);
     };
     let facts = Facts::of(&scratch.request(), scratch.requests.framing());
+    let trace = Trace::of(&scratch.request(), &mut worker.rng());
+    scratch.record.trace = Some(trace);
 
     // Route.
     let (routing, stays) = worker.routing(client.asked).ok_or(Reason::NoRoute)?;
@@ -84,14 +86,18 @@ async fn phases(
     let (rule, prefix_bytes) = route(&routing, client.asked, &scratch.request())?;
     scratch.record.route = Some(rule.index);
     if let Some(HttpAction::Redirect(redirect)) = &rule.filters.action {
-        return Err(Reply::redirect(redirect, &scratch.request(), prefix_bytes));
+        return Err(Reply::redirect(
+            redirect,
+            &scratch.request(),
+            prefix_bytes,
+            client.asked,
+        ));
     }
     let random = worker.rng().next_u64();
     let destination = rule.pick((random >> 32) as u32).ok_or(Reason::NoBackend)?;
     scratch.record.backend = Some(destination);
 
     // Admit.
-    let trace = Trace::of(&scratch.request(), &mut worker.rng());
     let call = Call {
         source: client.source,
         route: rule.index,
@@ -117,6 +123,7 @@ async fn phases(
         rule,
         facts: &facts,
         stays,
+        limited: routing.limited(destination),
     };
     let mut now = started;
     loop {
@@ -198,7 +205,10 @@ fn route<'r>(
         method: head::method(request),
         path: parts.path,
         query: parts.query,
-        fields: &head::ByName(*request),
+        fields: &ByName {
+            request: *request,
+            authority: parts.authority,
+        },
     };
     let selected = match asked {
         Asked::Service(address, port) => table.listener(address, port).map(|it| it.select(&head)),
@@ -236,7 +246,7 @@ fn prepare(
         trace,
         asked,
     );
-    let made_id = trace.write_missing(&mut out, &request, &mut worker.rng());
+    let made_id = trace.write_missing(&mut out, &request, &rule.filters.request, &mut worker.rng());
     head::write_framing(&mut out, &request, facts.framing, Version::Http11);
     if facts.wants_upgrade {
         head::write_upgrade(&mut out, &request);
@@ -247,7 +257,6 @@ fn prepare(
     scratch.head_bytes = out.len();
     scratch.to_upstream = out;
     scratch.record.request_id = made_id;
-    scratch.record.trace = Some(*trace);
 }
 
 /// Answers for the mesh itself. What of the request is still to come is not waited for: the connection

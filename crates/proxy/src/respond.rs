@@ -5,6 +5,7 @@ use selvedge_resilience::Rejection;
 use selvedge_wire::ProtocolError;
 use selvedge_wire::http1::{Message, write};
 
+use crate::client::Asked;
 use crate::head::{self, After, Parts};
 use crate::request::Next;
 use crate::sending::ClientFault;
@@ -66,27 +67,33 @@ impl From<ProtocolError> for Reply {
 
 impl Reply {
     /// What a redirecting rule answers (Gateway API, HTTPRequestRedirectFilter): what it does not say
-    /// stays as the client sees it.
+    /// stays as the client sees it, but for a Gateway's port, which is the listener's.
     pub(crate) fn redirect(
         redirect: &Redirect,
         request: &Message<'_>,
         prefix_bytes: usize,
+        asked: Asked,
     ) -> Self {
         let parts = Parts::of(request);
         let scheme = redirect.scheme.as_deref().unwrap_or("http");
         let host = redirect.host.as_deref().map(str::as_bytes);
+        let host = host.unwrap_or(parts.host(request));
         let path = head::changed_path(parts.path, redirect.path.as_ref(), prefix_bytes);
-        let mut location = [scheme.as_bytes(), b"://"].concat();
-        location.extend_from_slice(host.unwrap_or(parts.host(request)));
         let is_usual = |port: Port| matches!((scheme, port.get()), ("http", 80) | ("https", 443));
-        // With another scheme comes its usual port, unless one is said.
-        let same = redirect
-            .scheme
-            .is_none()
-            .then(|| parts.port(request))
-            .flatten();
-        if let Some(port) = redirect.port.or(same).filter(|port| !is_usual(*port)) {
-            location.extend_from_slice(format!(":{port}").as_bytes());
+        let same = match asked {
+            // With another scheme comes its usual port, unless one is said.
+            _ if redirect.scheme.is_some() => None,
+            Asked::Gateway(port) => Some(port),
+            // What it was published as nobody but the client knows.
+            Asked::Service(..) => parts.port(request),
+        };
+        let mut location = Vec::new();
+        // Who has sent no host gets a path, which says to ask at the same place (RFC 9110, section 10.2.2).
+        if !host.is_empty() {
+            location = [scheme.as_bytes(), b"://", host].concat();
+            if let Some(port) = redirect.port.or(same).filter(|port| !is_usual(*port)) {
+                location.extend_from_slice(format!(":{port}").as_bytes());
+            }
         }
         location.extend(path.concat());
         if let Some(query) = parts.query {

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 use selvedge_feed::View;
 use selvedge_model::{
-    Backend, CgroupId, Port, Protocol, RouteTable, ServiceName, Snapshot, Way, Workload,
+    Backend, BackendIndex, CgroupId, Port, Protocol, RouteTable, ServiceName, Snapshot, Way,
+    Workload,
 };
 use selvedge_resilience::{EndpointPlan, Node, NodePlan, RoutePlan, UpstreamPlan, WorkloadPlan};
 
@@ -19,6 +20,8 @@ pub(crate) type SharedRouting = Arc<ArcSwapOption<Routing>>;
 pub(crate) struct Routing {
     pub(crate) table: RouteTable,
     pub(crate) node: Node,
+    /// Virtual addresses of the services that have a connection limit, by backend.
+    limited: Vec<Option<Ipv4Addr>>,
     view: Arc<View>,
     workers: usize,
 }
@@ -29,12 +32,22 @@ impl Routing {
         let table = RouteTable::of(&view.snapshot);
         let plan = plan(&view.snapshot, &table);
         let node = Node::new(&plan, before.map(|before| &before.node), workers);
+        let limited = table.backends().iter().map(|backend| {
+            let service = view.snapshot.services.get(&backend.service)?;
+            service.connection_limit.map(|_| service.address)
+        });
         Self {
+            limited: limited.collect(),
             table,
             node,
             view: view.clone(),
             workers,
         }
+    }
+
+    /// The virtual address of a backend's service where that has a connection limit.
+    pub(crate) fn limited(&self, backend: BackendIndex) -> Option<Ipv4Addr> {
+        self.limited.get(backend.0 as usize).copied().flatten()
     }
 
     /// The workload with this cgroup, if it is one.

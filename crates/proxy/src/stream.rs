@@ -1,9 +1,11 @@
 //! Connections of which no request is seen: led to an endpoint as a whole.
 
 use std::future::poll_fn;
+use std::net::Ipv4Addr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
+use std::time::Duration;
 
 use selvedge_model::{Instant, Reason};
 use selvedge_resilience::{Admission, Attempt, Call, Ending, Outcome, Verdict};
@@ -21,6 +23,8 @@ struct Led {
     admission: Admission,
     attempt: Attempt,
     upstream: Upstream,
+    /// The service's virtual address where it has a connection limit.
+    limited: Option<Ipv4Addr>,
 }
 
 /// Relays a connection to an endpoint. Where none can be reached it is reset.
@@ -49,14 +53,15 @@ pub(crate) async fn detect(worker: &Rc<Worker>, client: &mut Client) -> bool {
     let mut record = Record::default();
     let mut led = match lead(worker, client, &mut record).await {
         Ok(led) => led,
+        // A request is told why; nothing else can be.
+        Err(_) if speaks_http(worker, client).await => return true,
         Err(reason) => {
             refuse(worker, client, &mut record, reason);
             return false;
         }
     };
     if first_bytes(client, &mut led.upstream).await == Spoken::Http {
-        let destination = (led.attempt.place(), led.attempt.port());
-        worker.keep(worker.clock.now(), destination, led.upstream);
+        led.put_by(worker);
         return true;
     }
     let ending = carry(worker, client, &mut led.upstream).await;
@@ -65,7 +70,32 @@ pub(crate) async fn detect(worker: &Rc<Worker>, client: &mut Client) -> bool {
     false
 }
 
-/// Connects to an endpoint, and to another where that cannot be done.
+/// Whether the client's first bytes are a request. One that waits for the server to speak is not waited
+/// for: there is none.
+async fn speaks_http(worker: &Worker, client: &mut Client) -> bool {
+    const MOST_WAIT: Duration = Duration::from_secs(1);
+    let now = worker.clock.now();
+    client.deadline.set(now, Some(now + MOST_WAIT), None);
+    let Client {
+        stream,
+        inbox,
+        deadline,
+        ..
+    } = client;
+    loop {
+        match detect::spoken(inbox.bytes()) {
+            Spoken::Http => return true,
+            Spoken::Other => return false,
+            Spoken::Unclear => {}
+        }
+        if !matches!(deadline.within(pin!(inbox.fill(stream))).await, Ok(Ok(1..))) {
+            return false;
+        }
+    }
+}
+
+/// Connects to an endpoint, and to another where that cannot be done. A connection that has carried
+/// requests before is as good: its server does not speak first, or it would have been heard.
 async fn lead(worker: &Rc<Worker>, client: &Client, record: &mut Record) -> Result<Led, Reason> {
     record.began = worker.clock.now();
     let (routing, _) = worker.routing(client.asked).ok_or(Reason::NoRoute)?;
@@ -79,6 +109,7 @@ async fn lead(worker: &Rc<Worker>, client: &Client, record: &mut Record) -> Resu
     let random = worker.rng().next_u64();
     let destination = rule.pick((random >> 32) as u32).ok_or(Reason::NoBackend)?;
     record.backend = Some(destination);
+    let limited = routing.limited(destination);
     let call = Call {
         source: client.source,
         route: rule.index,
@@ -98,13 +129,24 @@ async fn lead(worker: &Rc<Worker>, client: &Client, record: &mut Record) -> Resu
             .set(now, Some(now + worker.patience.connect), None);
         let destination = (attempt.place(), attempt.port());
         record.attempt(destination);
-        let connecting = connect(&destination, &worker.buffers);
+        if limited.is_none()
+            && let Some(upstream) = worker.idle(&destination)
+        {
+            return Ok(Led {
+                admission,
+                attempt,
+                upstream,
+                limited,
+            });
+        }
+        let connecting = connect(&destination, limited, &worker.buffers);
         let fault = match client.deadline.within(pin!(connecting)).await {
             Ok(Ok(upstream)) => {
                 return Ok(Led {
                     admission,
                     attempt,
                     upstream,
+                    limited,
                 });
             }
             Ok(Err(error)) => ConnectFault::of(&error, &worker.counters),
@@ -132,7 +174,12 @@ async fn first_bytes(client: &mut Client, upstream: &mut Upstream) -> Spoken {
     poll_fn(|cx| {
         loop {
             if let Poll::Ready(_said) = upstream.inbox.poll_fill(cx, &mut upstream.stream) {
-                return Poll::Ready(Spoken::Other);
+                // One that has carried requests was idle for too long: the next takes another.
+                let has_expired = upstream.reused && upstream.inbox.is_empty();
+                return Poll::Ready(match has_expired {
+                    true => Spoken::Http,
+                    false => Spoken::Other,
+                });
             }
             match inbox.poll_fill(cx, stream) {
                 Poll::Pending => return Poll::Pending,
@@ -161,6 +208,16 @@ async fn carry(worker: &Worker, client: &mut Client, upstream: &mut Upstream) ->
 }
 
 impl Led {
+    /// Nothing was sent on it: the first request may have it. Not where it holds one of few places,
+    /// which that request may need for a connection to another endpoint.
+    fn put_by(self, worker: &Rc<Worker>) {
+        let destination = (self.attempt.place(), self.attempt.port());
+        match self.limited {
+            None => worker.keep(worker.clock.now(), destination, self.upstream),
+            Some(_) => reset_at_close(&self.upstream.stream),
+        }
+    }
+
     fn finish(self, worker: &Worker, ending: Ending) -> Instant {
         let now = worker.clock.now();
         self.attempt.finish(now, ending);

@@ -1,7 +1,7 @@
 //! Who belongs to whom: trace contexts and request ids, passed on where they come and made where
 //! they do not.
 
-use selvedge_model::Rng;
+use selvedge_model::{FieldChanges, Rng};
 use selvedge_wire::http1::{FieldName, Message, write};
 
 /// The trace of a request (W3C Trace Context, section 3.2.2).
@@ -43,22 +43,24 @@ impl Trace {
         self.came
     }
 
-    /// Puts the fields that did not come: a parent that nobody has sampled, and a request id.
-    /// Gives the request id that was made.
+    /// Puts the fields that did not come and about which the rule says nothing: a parent that nobody has
+    /// sampled, and a request id. Gives the request id that was made.
     pub(crate) fn write_missing(
         &self,
         out: &mut Vec<u8>,
         request: &Message<'_>,
+        changes: &FieldChanges,
         rng: &mut Rng,
     ) -> Option<[u8; 36]> {
-        if !self.came {
+        if !self.came && !changes.are_about("traceparent") {
             let mut value = *b"00-00000000000000000000000000000000-0000000000000000-00";
             value[3..19].copy_from_slice(&hex((self.id >> 64) as u64));
             value[19..35].copy_from_slice(&hex(self.id as u64));
             value[36..52].copy_from_slice(&hex(rng.next_u64() | 1));
             write::field(out, b"traceparent", &value);
         }
-        if request.values(FieldName::XRequestId).next().is_some() {
+        let came = request.values(FieldName::XRequestId).next().is_some();
+        if came || changes.are_about("x-request-id") {
             return None;
         }
         let made = uuid(random(rng));

@@ -167,7 +167,7 @@ impl<'a> Routes<'a> {
     }
 }
 
-/// Says which matches no request gets. A route may be hidden on several ports; one is told of.
+/// Says which matches no request gets. A route may be hidden at several places; one is told of.
 pub(super) fn note_hidden_matches(set: &Set<'_>, snapshot: &Snapshot, findings: &mut Findings) {
     let documents = set.http_routes.iter();
     let documents: BTreeMap<_, _> = documents
@@ -177,8 +177,7 @@ pub(super) fn note_hidden_matches(set: &Set<'_>, snapshot: &Snapshot, findings: 
     for HiddenMatch {
         hidden,
         behind,
-        service,
-        port,
+        parent,
     } in RouteTable::hidden_matches(snapshot)
     {
         let Some(document) = documents.get(hidden.route) else {
@@ -189,8 +188,7 @@ pub(super) fn note_hidden_matches(set: &Set<'_>, snapshot: &Snapshot, findings: 
         }
         let path = format!("spec.rules[{}].matches[{}]", hidden.rule, hidden.at);
         let message = format!(
-            "gets no request on port {port} of service {service}: HTTPRoute {}, rules[{}] comes \
-             before it and takes them all",
+            "gets no request on {parent}: HTTPRoute {}, rules[{}] comes before it and takes them all",
             behind.route, behind.rule
         );
         findings.condition(document, ConditionReason::MatchHidden, &path, message);

@@ -14,9 +14,9 @@ use super::selection::Matches;
 use super::{Listener, RouteTable, Rule, Spoken};
 use crate::{
     Backend, BackendIndex, Gateway, GatewayListener, GatewayName, GatewayParent, Hostname,
-    HttpFilters, HttpRoute, HttpRule, Port, Protocol, RequestPolicy, RetryPolicy, RouteIndex,
-    RouteName, RouteParent, Service, ServiceName, ServicePort, Snapshot, TcpRoute, Timeouts, Way,
-    WeightedBackend,
+    HttpFilters, HttpRoute, HttpRule, Label, Port, Protocol, RequestPolicy, RetryPolicy,
+    RouteIndex, RouteName, RouteParent, Service, ServiceName, ServicePort, Snapshot, TcpRoute,
+    Timeouts, Way, WeightedBackend,
 };
 
 pub(super) fn table(snapshot: &Snapshot) -> RouteTable {
@@ -74,15 +74,40 @@ fn gateway_routes(
     named
 }
 
-/// The hosts of a listener that a route is about.
-fn hosts(listener: &GatewayListener, route: &HttpRoute) -> Vec<Option<Hostname>> {
-    match (&listener.hostname, &route.hostnames[..]) {
-        (all, []) => alloc::vec![all.clone()],
-        (None, some) => some.iter().cloned().map(Some).collect(),
-        (Some(some), others) => {
-            let common = others.iter().filter_map(|other| some.intersect(other));
-            common.map(Some).collect()
+/// HTTPRoutes by listener of a Gateway and host that they are about, in the order of their names.
+pub(super) fn routes_by_host(
+    snapshot: &Snapshot,
+) -> BTreeMap<(&GatewayName, &Label, Option<&Hostname>), Vec<&HttpRoute>> {
+    let named = gateway_routes(snapshot);
+    let mut by_host: BTreeMap<_, Vec<&HttpRoute>> = BTreeMap::new();
+    for gateway in snapshot.gateways.values() {
+        let routes = named.get(&gateway.name).into_iter().flatten();
+        for (route, parent) in routes {
+            let listeners = gateway.listeners.iter();
+            for listener in listeners.filter(|listener| parent.is_about(listener)) {
+                for host in hosts(listener, route) {
+                    let here = by_host.entry((&gateway.name, &listener.name, host));
+                    let here = here.or_default();
+                    if here.last().is_none_or(|last| !core::ptr::eq(*last, *route)) {
+                        here.push(route);
+                    }
+                }
+            }
         }
+    }
+    by_host
+}
+
+/// The hosts that a route is about of those that come to a listener: as the route says them, since that
+/// decides which of several routes is the most specific.
+fn hosts<'a>(listener: &GatewayListener, route: &'a HttpRoute) -> Vec<Option<&'a Hostname>> {
+    let is_common = |host: &&Hostname| {
+        let all = listener.hostname.as_ref();
+        all.is_none_or(|all| all.intersect(host).is_some())
+    };
+    match &route.hostnames[..] {
+        [] => alloc::vec![None],
+        some => some.iter().filter(is_common).map(Some).collect(),
     }
 }
 
@@ -198,7 +223,7 @@ impl<'a> Builder<'a> {
                 .filter(|(_, parent)| parent.is_about(listener));
             for (route, _) in routes {
                 for host in hosts(listener, route) {
-                    let (matches, last) = by_host.entry(host).or_default();
+                    let (matches, last) = by_host.entry(host.cloned()).or_default();
                     // It may name the listener twice, or two hosts that come to the same.
                     if last.replace(&route.name) != Some(&route.name) {
                         self.add_matches(None, route, matches);

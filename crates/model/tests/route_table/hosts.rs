@@ -67,6 +67,43 @@ fn select(table: &RouteTable, number: u16, host: &str, path: &str) -> String {
     }
 }
 
+/// What a listener narrows does not make a route more specific than it says it is.
+#[test]
+fn routes_are_as_specific_as_their_own_hostnames() {
+    let routes = [
+        ("exact", "- / www.example.com"),
+        ("wide", "- /foo *.example.com"),
+        ("all", "- /bar"),
+        ("other", "- / www.example.org"),
+    ];
+    let listeners = vec![listener("http", 80, "www.example.com")];
+    let table = RouteTable::of(&gateway(listeners, &routes));
+    for path in ["/", "/foo", "/bar"] {
+        assert_eq!(
+            select(&table, 80, "www.example.com", path),
+            "exact",
+            "{path}"
+        );
+    }
+    assert_eq!(select(&table, 80, "www.example.org", "/"), "none");
+}
+
+#[test]
+fn hidden_matches_are_found_by_host() {
+    let routes = [
+        ("a", "- /x www.example.com"),
+        ("b", "- /x www.example.com shop.example.com"),
+        ("c", "- /x"),
+    ];
+    let snapshot = gateway(vec![listener("http", 80, "")], &routes);
+    let found = RouteTable::hidden_matches(&snapshot);
+    let found: Vec<_> = found
+        .map(|it| format!("{} {}", it.hidden.route, it.parent))
+        .collect();
+    let want = "b.default listener http of Gateway edge.default for host www.example.com";
+    assert_eq!(found, [want]);
+}
+
 #[test]
 fn the_most_specific_hostname_comes_first_and_paths_after() {
     let routes = [

@@ -142,7 +142,7 @@ fn the_proxy_reaches_a_replica_that_really_has_the_published_port() {
     let _proxy = Proxy::start(&mut bed);
     let mut outside = Program::outside();
     bed.node().place_proxy(outside.pid()).unwrap();
-    let upstream = Place::Local(server.cgroup).upstream_address(port);
+    let upstream = Place::Local(server.cgroup).upstream_address(port, None);
     let pid = format!("{} ", server.pid());
     for _ in 0..3 {
         let answer = ask(&mut outside, &upstream.to_string());

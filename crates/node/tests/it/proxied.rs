@@ -382,7 +382,7 @@ fn a_restarted_agent_leads_to_the_living_proxy_and_then_to_its_own_sockets() {
 
 /// Where the proxy connects to reach a port of the workload.
 fn upstream(workload: CgroupId, port: u16) -> SocketAddr {
-    Place::Local(workload).upstream_address(Port::new(port).unwrap())
+    Place::Local(workload).upstream_address(Port::new(port).unwrap(), None)
 }
 
 /// A program in the proxy's place.
@@ -464,6 +464,37 @@ fn the_proxys_connections_hold_the_slots_of_the_limit() {
     assert_eq!(connect("c"), "error EDQUOT");
     let refused = bed.node().observe().unwrap().refused;
     assert!(refused[&Reason::ConnectionLimit] >= 2, "{refused:?}");
+}
+
+/// Of an endpoint outside the kernel knows nothing: the proxy says for which service it connects.
+#[test]
+fn connections_to_endpoints_outside_hold_slots_too() {
+    let Some(mut bed) = Testbed::new("the limit of endpoints outside") else {
+        return;
+    };
+    let web = bed.service("web", 80, Protocol::Tcp);
+    bed.service_mut("web").connection_limit = Some(1);
+    bed.apply();
+    let mut outside = Program::outside();
+    let server: SocketAddr = outside.tell("listen l 127.0.0.1:0").parse().unwrap();
+    let mut proxy = proxy_program(&mut bed);
+    let port = Port::new(server.port()).unwrap();
+    let place = Place::Outside(Ipv4Addr::LOCALHOST.into());
+    let limited = place.upstream_address(port, Some(web));
+    let mut begin = |name: &str, to| proxy.tell(&format!("begin {name} {to}"));
+    assert_eq!(begin("a", limited), "begun");
+    assert_eq!(begin("b", limited), "error EDQUOT");
+    let unlimited = place.upstream_address(port, None);
+    assert_eq!(begin("c", unlimited), "begun");
+    proxy.tell("close a");
+    // The server has its end too before the place is free.
+    outside.tell("close l");
+    outside.tell(&format!("listen l {server}"));
+    let begin = format!("begin b {limited}");
+    assert!(eventually(|| proxy.tell(&begin) == "begun"));
+    // Nobody else comes by such an address.
+    let ask = format!("ask {limited}");
+    assert_eq!(Program::outside().tell(&ask), "error ENETUNREACH");
 }
 
 /// The proxy may keep the socket of a connection that its server has reset: that holds no slot.

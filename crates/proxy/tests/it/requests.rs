@@ -2,8 +2,9 @@
 //! goes with them. Shown on the real process, with servers and clients that count every byte.
 
 use selvedge_model::{
-    Backend, HttpFilters, HttpMatch, HttpRoute, HttpRule, PathMatch, Port, RouteName, RouteParent,
-    ServiceName, WeightedBackend,
+    Backend, FieldChanges, HttpAction, HttpFilters, HttpMatch, HttpRoute, HttpRule, PathChange,
+    PathMatch, Port, Redirect, RouteName, RouteParent, ServiceName, TextMatch, ValueMatch,
+    WeightedBackend,
 };
 
 use crate::cart::{Cart, snapshot};
@@ -53,6 +54,127 @@ fn what_is_between_neighbours_stays_there() {
         assert!(!request.contains(gone), "{gone}: {request}");
     }
     assert!(request.contains("x: 1\r\n"));
+}
+
+#[test]
+fn no_state_of_the_mesh_comes_behind_a_body() {
+    let chunked = "Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n";
+    let forged = "Selvedge-Tries: 9\r\nX-Sum: 1\r\nselvedge-reason: no_endpoint\r\n\r\n";
+    let origin = Origin::answering(move |_| format!("HTTP/1.1 200 OK\r\n{chunked}{forged}"));
+    let path = Path::to(&[origin.address]);
+    let response = path.get(&format!(
+        "POST / HTTP/1.1\r\nHost: cart\r\n{chunked}{forged}"
+    ));
+    assert_eq!(response.body, "abX-Sum: 1");
+    let request = origin.next();
+    assert!(
+        request.ends_with("2\r\nab\r\n0\r\nX-Sum: 1\r\n\r\n"),
+        "{request}"
+    );
+}
+
+#[test]
+fn a_rule_has_the_last_word_about_ids() {
+    let changes = FieldChanges {
+        set: vec![("x-request-id".to_owned(), "mine".to_owned())],
+        remove: vec!["traceparent".to_owned()],
+        ..FieldChanges::default()
+    };
+    let mut route = route(None);
+    route.rules[0].filters.request = changes;
+    let (origin, path) = routed(vec![route]);
+    for fields in [
+        "",
+        "Traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\n",
+    ] {
+        path.get(&get(fields));
+        let request = origin.next().to_ascii_lowercase();
+        assert_eq!(request.matches("x-request-id: ").count(), 1, "{request}");
+        assert!(request.contains("x-request-id: mine\r\n"), "{request}");
+        assert!(!request.contains("traceparent"), "{request}");
+    }
+}
+
+/// Another trace has another state.
+#[test]
+fn the_state_of_a_trace_goes_with_it() {
+    let origin = Origin::answering(|_| ok(""));
+    let path = Path::to(&[origin.address]);
+    for (parent, stays) in [
+        (
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            true,
+        ),
+        ("00-none", false),
+    ] {
+        path.get(&get(&format!(
+            "Traceparent: {parent}\r\nTracestate: a=b\r\n"
+        )));
+        let request = origin.next().to_ascii_lowercase();
+        assert_eq!(request.contains("tracestate: a=b"), stays, "{request}");
+        assert_eq!(request.matches("traceparent: ").count(), 1, "{request}");
+    }
+}
+
+/// Whoever routed by one host and asked for another would let a client choose its rule.
+#[test]
+fn rules_about_host_see_the_host_that_is_asked_for() {
+    let mut secret = route(None);
+    let value = TextMatch::Exact("secret".to_owned());
+    let name = "host".to_owned();
+    secret.rules[0].matches[0].headers = vec![ValueMatch { name, value }];
+    let (_origin, path) = routed(vec![secret]);
+    for (target, host, want) in [
+        ("/", "secret", 200),
+        ("/", "else", 404),
+        ("http://else/", "secret", 404),
+        ("http://secret/", "else", 200),
+    ] {
+        let response = path.get(&format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+        assert_eq!(response.status, want, "{target} {host}");
+    }
+}
+
+#[test]
+fn a_redirect_says_what_the_client_can_ask_for() {
+    let mut route = route(None);
+    route.rules[0].backends.clear();
+    route.rules[0].filters.action = Some(HttpAction::Redirect(Redirect {
+        scheme: None,
+        host: None,
+        path: Some(PathChange::Full("/new".to_owned())),
+        port: None,
+        status: 302,
+    }));
+    let (_origin, path) = routed(vec![route]);
+    for (head, want) in [
+        (
+            "GET /old HTTP/1.1\r\nHost: cart:8080\r\n\r\n",
+            "http://cart:8080/new",
+        ),
+        (
+            "GET /old?q HTTP/1.1\r\nHost: cart\r\n\r\n",
+            "http://cart/new?q",
+        ),
+        ("GET /old HTTP/1.0\r\n\r\n", "/new"),
+    ] {
+        let response = path.get(head);
+        assert_eq!(
+            (response.status, response.field("location")),
+            (302, Some(want))
+        );
+    }
+}
+
+/// An origin that answers everything, behind these routes.
+fn routed(routes: Vec<HttpRoute>) -> (Origin, Path) {
+    let origin = Origin::answering(|_| ok(""));
+    let path = Path::start(Cart {
+        endpoints: vec![origin.address],
+        routes,
+        ..Cart::default()
+    });
+    (origin, path)
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Claim: connections that are no HTTP go through as they are: every byte, every end, every reset, and
 //! no waiting for a client where the server speaks first.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use socket2::SockRef;
@@ -120,6 +122,43 @@ fn a_reset_is_passed_on_as_one() {
         .unwrap();
     drop(client);
     assert!(told.recv_timeout(crate::agent::DEADLINE).unwrap());
+}
+
+/// To find out what is spoken takes no connection of its own where there is one.
+#[test]
+fn detection_uses_connections_that_wait_for_requests() {
+    let connections = Arc::new(AtomicUsize::new(0));
+    let count = connections.clone();
+    let origin = Origin::start(move |connection| {
+        count.fetch_add(1, Ordering::Relaxed);
+        while connection.request().is_some() {
+            connection.send(&ok("http"));
+        }
+    });
+    let path = spoken(&origin, None);
+    for _ in 0..10 {
+        let response = path.get("GET / HTTP/1.1\r\nHost: cart\r\nConnection: close\r\n\r\n");
+        assert_eq!(response.body, "http");
+    }
+    // Each worker has its own; how many there are is the machine's business.
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    let made = connections.load(Ordering::Relaxed);
+    assert!(made <= workers, "{made} for {workers} workers");
+}
+
+#[test]
+fn where_nobody_listens_a_request_is_told_why_and_all_else_is_reset() {
+    let path = Path::start(Cart {
+        spoken: None,
+        ..Cart::default()
+    });
+    let response = path.get("GET / HTTP/1.1\r\nHost: cart\r\n\r\n");
+    assert_eq!((response.status, response.reason()), (503, "no_endpoint"));
+    let mut client = path.connect();
+    client.send("SSH-2.0-x\r\n");
+    assert_eq!(client.until_reset(), "");
+    // It waits for the server to speak.
+    assert_eq!(path.connect().until_reset(), "");
 }
 
 #[test]

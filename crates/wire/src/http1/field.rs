@@ -25,6 +25,8 @@ pub enum FieldName {
     Te,
     /// `Traceparent` (W3C Trace Context)
     Traceparent,
+    /// `Tracestate` (W3C Trace Context)
+    Tracestate,
     /// `Trailer`
     Trailer,
     /// `Transfer-Encoding`
@@ -51,6 +53,7 @@ impl FieldName {
             (7, b't') => (b"trailer", Self::Trailer),
             (7, b'u') => (b"upgrade", Self::Upgrade),
             (10, b'c') => (b"connection", Self::Connection),
+            (10, b't') => (b"tracestate", Self::Tracestate),
             (10, b'k') => (b"keep-alive", Self::KeepAlive),
             (11, b't') => (b"traceparent", Self::Traceparent),
             (12, b'x') => (b"x-request-id", Self::XRequestId),
