@@ -14,7 +14,7 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -90,11 +90,13 @@ pub async fn supervise(
         .filter(|(_, user)| *user == options.user)
         .map(|(pid, _)| pid);
     loop {
-        let (expected, patience) = match adopting.take() {
-            Some(pid) => (pid, ADOPTION),
+        let (expected, patience, status) = match adopting.take() {
+            // Another agent's child: how it ends nobody is told.
+            Some(pid) => (pid, ADOPTION, None),
             None => {
                 sleep(pause).await;
-                (start(&options, &mut sockets)?, PATIENCE)
+                let (pid, status) = start(&options, &mut sockets)?;
+                (pid, PATIENCE, Some(status))
             }
         };
         let connected = timeout(patience, accept(&listener, &options, expected)).await;
@@ -114,7 +116,11 @@ pub async fn supervise(
             return Ok(());
         }
         end(expected);
-        report("the proxy has ended; starting another");
+        let how = match status {
+            Some(status) => how(timeout(PATIENCE, status).await.ok()),
+            None => "started by an earlier agent".to_owned(),
+        };
+        report(&format!("the proxy has ended ({how}); starting another"));
         // One that lived is restarted at once; one that keeps dying is given more and more time,
         // and its sockets are closed once that is longer than callers should wait.
         pause = match since.elapsed() > LONGEST_PAUSE {
@@ -183,7 +189,19 @@ async fn accept(
     }
 }
 
-fn start(options: &ProxyOptions, sockets: &mut impl Sockets) -> Result<i32, Error> {
+/// How a process ended, where that was to be had.
+fn how(status: Option<Result<io::Result<ExitStatus>, oneshot::error::RecvError>>) -> String {
+    match status {
+        Some(Ok(Ok(status))) => status.to_string(),
+        _ => "how is not known".to_owned(),
+    }
+}
+
+/// Starts a proxy; gives its process, and how that ends.
+fn start(
+    options: &ProxyOptions,
+    sockets: &mut impl Sockets,
+) -> Result<(i32, oneshot::Receiver<io::Result<ExitStatus>>), Error> {
     let (program, arguments) = options
         .command
         .split_first()
@@ -205,11 +223,16 @@ fn start(options: &ProxyOptions, sockets: &mut impl Sockets) -> Result<i32, Erro
     fs::write(&options.pid_file, pid.to_string())
         .map_err(Error::file("write", &options.pid_file))?;
     // Reaped by a thread of its own, which also ends with it: no signal handling is needed.
+    let (ended, status) = oneshot::channel();
+    let reap = move || {
+        // The agent may have gone on without waiting for it.
+        let _unheard = ended.send(child.wait());
+    };
     std::thread::Builder::new()
         .name("proxy-reaper".to_owned())
-        .spawn(move || child.wait())
+        .spawn(reap)
         .map_err(Error::system("start a thread"))?;
-    Ok(pid)
+    Ok((pid, status))
 }
 
 /// The proxy that an earlier agent left, if it still lives, and whom it runs as. `feed` is where it

@@ -14,8 +14,8 @@ use crate::mesh::{SELVEDGE, skip_unless};
 use crate::process::{Process, eventually};
 
 const PROGRAMS: [&str; 3] = ["bpftool", "dnsmasq", "unbound"];
-const MEASURES: [&str; 8] = [
-    "direct", "names", "replicas", "restart", "limit", "scale", "idle", "proxy",
+const MEASURES: [&str; 9] = [
+    "direct", "names", "replicas", "restart", "limit", "scale", "idle", "proxy", "losses",
 ];
 
 /// A bench whose temporary folder is in `folder`.

@@ -11,6 +11,7 @@
 mod bench;
 mod clients;
 mod configuration;
+mod confinement;
 mod demo;
 mod faults;
 mod gateway;

@@ -37,6 +37,30 @@ fn lines(mesh: &Mesh, name: &str) -> Vec<Value> {
     lines.map(|line| line.expect("it is JSON")).collect()
 }
 
+/// What idles between two requests must not use up what the limit allows.
+#[test]
+fn a_limit_of_connections_lets_one_request_after_the_other_through() {
+    let test = "a_limit_of_connections_lets_one_request_after_the_other_through";
+    let Some(mesh) = Mesh::start(test, &["python3"]) else {
+        return;
+    };
+    let serve = ["web", "--", "/usr/bin/python3", TALK, "serve", "8080"];
+    let _server = mesh.run(&serve);
+    mesh.await_listening("web", 1);
+    mesh.apply(
+        "apiVersion: selvedge.dev/v1alpha1\nkind: TrafficPolicy\nmetadata: {name: web}\nspec:\n  \
+         targetRefs: [{kind: Service, name: web}]\n  limits: {connections: 1}\n  \
+         timeouts: {request: 10s}\n",
+    );
+    let twenty = ["/known"; 20];
+    // By detection, since nobody has said what is spoken; then as a route says.
+    for round in 0..2 {
+        let printed = ask(&mesh, &twenty);
+        assert_eq!(printed, "200 None\n".repeat(20), "round {round}");
+        mesh.apply(ROUTE);
+    }
+}
+
 #[test]
 fn requests_are_seen_wherever_one_looks() {
     let test = "requests_are_seen_wherever_one_looks";

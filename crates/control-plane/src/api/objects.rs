@@ -146,10 +146,11 @@ pub(super) async fn apply(api: &Api, request: ApplyRequest) -> Result<ApplyReply
         object: change.key.to_string(),
         action: change.action.to_string(),
     });
+    let warnings = parsed.warnings.iter().chain(&applied.warnings);
     Ok(ApplyReply {
         generation: applied.generation.0,
         changes: changes.collect(),
-        warnings: parsed.warnings.iter().map(Finding::from).collect(),
+        warnings: warnings.map(Finding::from).collect(),
     })
 }
 

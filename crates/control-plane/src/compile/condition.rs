@@ -38,6 +38,11 @@ pub enum ConditionReason {
 }
 
 impl ConditionReason {
+    /// Whether it may pass by itself, or is true of one host alone: nothing to warn an author of.
+    pub const fn is_of_the_moment(self) -> bool {
+        matches!(self, Self::CgroupAbsent | Self::WeightUnused)
+    }
+
     /// What to do about it.
     pub const fn next_step(self) -> &'static str {
         match self {

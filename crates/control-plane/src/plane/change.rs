@@ -110,15 +110,20 @@ impl Plane {
         if !dangling.is_empty() {
             return Err(ApplyError::Refused(dangling));
         }
-        let generation = next.snapshot.generation;
+        let warnings = next.conditions.iter().filter(|condition| {
+            !condition.reason.is_of_the_moment() && keys.contains(&condition.key)
+        });
+        let warnings = warnings.map(|condition| condition.diagnostic.clone());
+        let applied = Applied {
+            generation: next.snapshot.generation,
+            changes,
+            warnings: warnings.collect(),
+        };
         if effect == Effect::Change {
-            log_changes("api", &changes);
+            log_changes("api", &applied.changes);
             self.now = next;
         }
-        Ok(Applied {
-            generation,
-            changes,
-        })
+        Ok(applied)
     }
 
     fn delete(&mut self, key: &ObjectKey) -> Result<Change, ApplyError> {

@@ -30,6 +30,8 @@ pub struct Applied {
     pub generation: Generation,
     /// What became of each object, in the order they were given.
     pub changes: Vec<Change>,
+    /// What of them has no effect as it is, or another than it seems.
+    pub warnings: Vec<Diagnostic>,
 }
 
 /// A replica that is now part of the configuration.

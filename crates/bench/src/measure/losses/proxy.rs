@@ -59,7 +59,7 @@ pub(super) fn dies(bench: &mut Bench<'_>, section: &mut Section) -> anyhow::Resu
         section.count(&format!("proxy killed, {service}: lost"), lost, Some(most));
     }
     let log = fs::read_to_string(mesh.agent_log()).context("the agent has no log")?;
-    let is_told = log.contains("the proxy has ended");
+    let is_told = log.contains("the proxy has ended (signal: 9");
     section.count(
         "proxy killed: not in the agent's log",
         u64::from(!is_told),
