@@ -86,6 +86,29 @@ mod tests {
         );
     }
 
+    /// Mistakes within the set, which no host and no moment can mend.
+    #[test]
+    fn what_a_set_lacks_by_itself_is_warned_of() {
+        let text = "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {ports: [{port: 80}]}\n\
+                    ---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\n\
+                    metadata: {name: r}\nspec:\n  \
+                    parentRefs: [{kind: Service, name: a}, {name: edge}]\n  rules:\n  \
+                    - backendRefs: [{name: a, port: 81}]\n  \
+                    - filters: [{type: RequestRedirect, requestRedirect: {path: {type: \
+                    ReplaceFullPath, replaceFullPath: /x}}}]\n    timeouts: {request: 1s}\n    \
+                    matches: [{path: {value: /x}}]\n";
+        let file = SourceFile {
+            name: "f".to_owned(),
+            text: text.to_owned(),
+        };
+        let warnings = check(&[file], VirtualRange::DEFAULT).unwrap().warnings;
+        let warnings: Vec<_> = warnings.iter().map(ToString::to_string).collect();
+        for part in ["Gateway", "port 81", "RequestRedirect"] {
+            let found = warnings.iter().filter(|warning| warning.contains(part));
+            assert_eq!(found.count(), 1, "{part}: {warnings:#?}");
+        }
+    }
+
     #[test]
     fn a_set_that_refers_to_nothing_is_wrong_alone() {
         let text = "apiVersion: selvedge.dev/v1alpha1\nkind: Workload\nmetadata: {name: w}\n\

@@ -47,15 +47,15 @@ fn requests_by<K: Ord>(
     key: impl Fn(&TrafficEdge) -> K,
 ) -> BTreeMap<K, RequestsReport> {
     let mut reports: BTreeMap<K, (RequestsReport, Histogram)> = BTreeMap::new();
-    let paths = traffic.paths.iter();
-    for (path, ends) in paths.filter(|(path, _)| path.unit == TrafficUnit::Request) {
+    for (path, ends) in &traffic.paths {
         let (report, _) = reports.entry(key(&path.edge)).or_default();
         for (end, count) in ends {
-            add(&mut report.total, *count);
-            add(
-                report.statuses.entry(class(*end).to_owned()).or_default(),
-                *count,
-            );
+            if path.unit == TrafficUnit::Request {
+                add(&mut report.total, *count);
+                let class = class(*end).to_owned();
+                add(report.statuses.entry(class).or_default(), *count);
+            }
+            // Of connections in which no request is seen, too.
             if let Some(reason) = end.reason {
                 add(
                     report.refused.entry(reason.to_string()).or_default(),
@@ -77,7 +77,12 @@ fn requests_by<K: Ord>(
         };
         (key, report)
     };
-    reports.into_iter().map(finish).collect()
+    let has_something = |report: &RequestsReport| report.total > 0 || !report.refused.is_empty();
+    reports
+        .into_iter()
+        .map(finish)
+        .filter(|(_, report)| has_something(report))
+        .collect()
 }
 
 /// The proxy's counts are taken as hostile.

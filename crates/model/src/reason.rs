@@ -59,7 +59,7 @@ reasons! {
     /// The proxy is away and a rule would not be kept without it.
     ProxyAway = 12, "proxy_away", "ECONNREFUSED";
     /// What came is no HTTP request, or one that could be read in two ways.
-    MalformedRequest = 32, "malformed_request", "400";
+    MalformedRequest = 32, "malformed_request", "400, or 505 for another version";
     /// No rule of the service's routes is about such a request.
     NoRoute = 33, "no_route", "404";
     /// The rest of a request did not come in time.

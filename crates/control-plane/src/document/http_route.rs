@@ -51,7 +51,7 @@ pub(super) fn read(cursor: &Cursor<'_>, namespace: &Label) -> Option<HttpRouteSp
         if !parents.iter().any(is_gateway) {
             cursor.warning(
                 "means nothing where the parent is a Service (GEP-1294); to tell hosts apart, match \
-                 the header Host",
+                 the header Host, with its port where that is not 80",
             );
         }
     }
@@ -150,6 +150,13 @@ fn check_rule(cursor: &Cursor<'_>, fields: &Fields<'_>, rule: &HttpRule) -> Opti
             "a rule with the filter RequestRedirect answers requests itself; leave one of them out",
         );
         return None;
+    }
+    let is_changed = !rule.filters.request.is_empty() || !rule.filters.response.is_empty();
+    let is_timed = rule.request_timeout.is_some() || rule.backend_request_timeout.is_some();
+    if is_redirect && (is_changed || is_timed || rule.retry.is_some()) {
+        cursor.warning(
+            "answers by its RequestRedirect: changes of headers, timeouts and retry do nothing here",
+        );
     }
     if !is_redirect && rule.backends.is_empty() {
         cursor.warning("leads nowhere: what it matches is answered 500; add backendRefs");

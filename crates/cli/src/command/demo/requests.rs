@@ -64,7 +64,9 @@ fn eject(stage: &mut Stage) -> anyhow::Result<()> {
     stage.await_that("a fourth replica", |stage| listening(stage, "web-v2") == 4)?;
     let answers = versions(stage, &["--header", "X-Canary: yes"], 100)?;
     let failed = answers.iter().filter(|it| *it == "broken").count();
-    say!("   a replica that answers 500 got {failed} of 100 requests, and then none for a minute");
+    say!(
+        "   a replica that answers 500 got {failed} of 100 requests, and then none: it is ejected for a minute"
+    );
     ensure!(failed == FAILURES, "it should have been {FAILURES}");
     Ok(())
 }
