@@ -25,8 +25,8 @@ pub(crate) async fn accept(
                     counters.count(Counter::AcceptPauses);
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
-                // The program gave up before it was its turn.
-                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                // It is about that one connection (accept(2), "Error handling").
+                Err(error) if is_passing(&error) => {}
                 Err(error) => return Err(error),
             },
             _ = &mut retired => break,
@@ -39,6 +39,25 @@ pub(crate) async fn accept(
         admit(TcpStream::from_std(stream)?);
     }
     Ok(())
+}
+
+/// Whether another connection may be had.
+fn is_passing(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(
+            libc::ECONNABORTED
+                | libc::EPROTO
+                | libc::EPERM
+                | libc::ENETDOWN
+                | libc::ENETUNREACH
+                | libc::EHOSTDOWN
+                | libc::EHOSTUNREACH
+                | libc::ENONET
+                | libc::ENOPROTOOPT
+                | libc::EOPNOTSUPP
+        )
+    )
 }
 
 /// Whether it is this process or host that has nothing left.

@@ -60,8 +60,10 @@ pub(crate) async fn serve<F>(
         None => return reset_at_close(&client.stream),
     }
     loop {
-        if client.inbox.is_empty() && !awaits(&worker, &mut client).await {
-            return;
+        while !has_begun(&mut client) {
+            if !awaits(&worker, &mut client).await {
+                return;
+            }
         }
         let (returned, next) = requests.serve(client).await;
         client = returned;
@@ -102,6 +104,15 @@ fn from_program(worker: &Worker, stream: &TcpStream) -> Option<(Option<CgroupId>
 fn from_outside(worker: &Worker, stream: &TcpStream) -> Option<Asked> {
     let reached = Port::new(stream.local_addr().ok()?.port())?;
     worker.outside(reached)
+}
+
+/// Whether there is something of a request. An empty line, which some clients send behind a body, is
+/// nothing of it (RFC 9112, section 2.2).
+fn has_begun(client: &mut Client) -> bool {
+    if client.inbox.bytes() == b"\r\n" {
+        client.inbox.clear();
+    }
+    !client.inbox.is_empty()
 }
 
 /// Waits for the first bytes of a request; false where none came.

@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use selvedge_model::{Instant, Reason, Rule};
 use selvedge_resilience::{Admission, Attempt, Ending, Outcome, OutcomeKind, Verdict};
-use selvedge_wire::http1::{Framing, Message};
+use selvedge_wire::http1::{Framing, Message, Version};
 use tokio::io::AsyncWriteExt;
 
 use crate::client::Client;
@@ -35,6 +35,8 @@ pub(crate) struct Exchange<'a> {
     pub(crate) stays: bool,
     /// The service's virtual address where it has a connection limit.
     pub(crate) limited: Option<Ipv4Addr>,
+    /// Whether it must be a new connection: an idle one has failed.
+    pub(crate) anew: bool,
 }
 
 /// What came of an attempt.
@@ -96,8 +98,8 @@ impl Exchange<'_> {
         let destination = (attempt.place(), attempt.port());
         // What idles would hold a place that another connection may need.
         let idle = match self.limited {
-            None => self.worker.idle(&destination),
-            Some(_) => None,
+            None if !self.anew => self.worker.idle(&destination),
+            _ => None,
         };
         let mut upstream = match idle {
             Some(upstream) => upstream,
@@ -148,9 +150,8 @@ impl Exchange<'_> {
         destination: &Destination,
         attempt: &Attempt,
     ) -> Result<Upstream, Fault> {
-        let end = attempt
-            .deadline()
-            .unwrap_or(now + self.worker.patience.connect);
+        let soon = now + self.worker.patience.connect;
+        let end = attempt.deadline().map_or(soon, |end| end.min(soon));
         deadline.set(now, Some(end), None);
         let connecting = pin!(connect(destination, self.limited, &self.worker.buffers));
         match deadline.within(connecting).await {
@@ -159,7 +160,7 @@ impl Exchange<'_> {
                 let fault = ConnectFault::of(&error, &self.worker.counters);
                 Err(Fault::Connect(fault))
             }
-            Err(_) if attempt.deadline().is_none() => Err(Fault::Connect(ConnectFault::Endpoint)),
+            Err(_) if end == soon => Err(Fault::Connect(ConnectFault::Endpoint)),
             Err(_) => Err(Fault::TimedOut),
         }
     }
@@ -180,7 +181,7 @@ impl Exchange<'_> {
         } = client;
         let (from_client, mut to_client) = stream.split();
         let (mut from_upstream, to_upstream) = upstream.stream.split();
-        let all_sent = Cell::new(false);
+        let (all_sent, request_starves) = (Cell::new(false), Cell::new(false));
         let mut request = Flow {
             from: from_client,
             inbox,
@@ -189,7 +190,8 @@ impl Exchange<'_> {
             head: &scratch.to_upstream,
             coding: self.facts.coding(),
             ended: &scratch.ended,
-            replay: Some(&scratch.replay),
+            starves: &request_starves,
+            replay: self.is_repeatable().then_some(&scratch.replay),
             moved: &scratch.record.bytes[0],
             deadline,
             batch: &mut scratch.request_batch,
@@ -201,11 +203,12 @@ impl Exchange<'_> {
             inbox: &mut upstream.inbox,
             decoder: &mut scratch.responses,
             to_client: &mut to_client,
+            takes_interim: self.facts.version == Version::Http11,
             head: &mut scratch.answer,
             interim: &mut scratch.to_client,
             any: false,
         };
-        let answered = self.answer(&mut sending, receiving, deadline, attempt);
+        let answered = self.answer(&mut sending, receiving, deadline, attempt, &request_starves);
         let status = match answered.await {
             Ok(status) => status,
             Err(Fault::Answer(AnswerFault::Cut { any: false })) if upstream.reused => {
@@ -232,12 +235,13 @@ impl Exchange<'_> {
             framing,
             &self.rule.filters,
             self.facts,
-            self.after(),
+            self.after(all_sent.get()),
         );
         if framing == Framing::Tunnel {
             return Reached::Tunnel;
         }
         deadline.set(now, attempt.deadline(), Some(self.worker.patience.body));
+        let response_starves = Cell::new(false);
         let mut response = Flow {
             from: from_upstream,
             inbox: &mut upstream.inbox,
@@ -246,6 +250,7 @@ impl Exchange<'_> {
             head: &scratch.to_client,
             coding,
             ended: &Cell::new(false),
+            starves: &response_starves,
             replay: None,
             moved: &scratch.record.bytes[1],
             deadline,
@@ -256,7 +261,6 @@ impl Exchange<'_> {
         // next request.
         let reusable =
             keeps && framing != Framing::UntilClose && all_sent.get() && upstream.inbox.is_empty();
-        let after = if all_sent.get() { after } else { After::Close };
         Reached::Passed {
             fault,
             after,
@@ -271,6 +275,7 @@ impl Exchange<'_> {
         mut receiving: Receiving<'_, '_>,
         deadline: &Deadline,
         attempt: &Attempt,
+        request_starves: &Cell<bool>,
     ) -> Result<u16, Fault> {
         loop {
             let answered = {
@@ -278,14 +283,20 @@ impl Exchange<'_> {
                 deadline.within(pin!(sending.along(head))).await
             };
             match answered {
+                // Nobody has asked for another protocol.
+                Ok(Ok(Ok(101))) if !self.facts.wants_upgrade => {
+                    return Err(Fault::Answer(AnswerFault::Malformed));
+                }
                 Ok(Ok(answered)) => return answered.map_err(Fault::Answer),
                 Ok(Err(fault)) => return Err(Fault::Client(fault)),
                 // It is the endpoint that takes its time, and it may.
                 Err(TimedOut::Idle) if sending.has_sent_all() => {
                     deadline.set(self.worker.clock.now(), attempt.deadline(), None);
                 }
-                Err(TimedOut::Idle) => return Err(Fault::Client(ClientFault::Stalled)),
-                Err(TimedOut::End) => return Err(Fault::TimedOut),
+                Err(_) if !sending.has_sent_all() && request_starves.get() => {
+                    return Err(Fault::Client(ClientFault::Stalled));
+                }
+                Err(_) => return Err(Fault::TimedOut),
             }
         }
     }
@@ -318,11 +329,15 @@ impl Exchange<'_> {
     /// Whether sending the request twice is as good as sending it once.
     fn is_repeatable(&self) -> bool {
         let retry = self.rule.retry.as_ref();
-        self.facts.is_idempotent || retry.is_some_and(|retry| retry.non_idempotent)
+        let keeps_key = !self.rule.filters.request.are_about("idempotency-key");
+        self.facts.is_idempotent
+            || self.facts.has_key && keeps_key
+            || retry.is_some_and(|retry| retry.non_idempotent)
     }
 
-    fn after(&self) -> After {
-        match self.stays && self.facts.keeps_connection {
+    /// Behind an answer that comes before its request has ended nothing else can come.
+    fn after(&self, all_sent: bool) -> After {
+        match self.stays && self.facts.keeps_connection && all_sent {
             true => After::Keep,
             false => After::Close,
         }
@@ -357,12 +372,15 @@ async fn deliver<F: Future<Output = FlowFault>>(
     response: &mut Flow<'_>,
     deadline: &Deadline,
 ) -> Result<(), Fault> {
+    let starves = response.starves;
     match deadline
         .within(pin!(sending.along(pin!(response.run()))))
         .await
     {
         Ok(Ok(passed)) => passed.map_err(Fault::Response),
         Ok(Err(fault)) => Err(Fault::Client(fault)),
+        // What has come is not taken.
+        Err(_) if !starves.get() => Err(Fault::Client(ClientFault::Stalled)),
         Err(_) => Err(Fault::TimedOut),
     }
 }

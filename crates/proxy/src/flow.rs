@@ -13,7 +13,7 @@ use tokio::io::AsyncWrite;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use crate::batch::{Batch, Coding};
-use crate::buffer::Inbox;
+use crate::buffer::{BUFFER_BYTES, Inbox};
 use crate::deadline::Deadline;
 use crate::replay::Replay;
 
@@ -27,9 +27,11 @@ pub(crate) struct Flow<'a> {
     /// Goes out before the body.
     pub(crate) head: &'a [u8],
     pub(crate) coding: Coding,
-    /// Whether the message's end was met. Where it was met before, in an earlier attempt, only `head`
-    /// is sent: the decoder would read the next message.
+    /// Whether the message's end was met and taken. Where it was before, in an earlier attempt, only
+    /// `head` is sent: the decoder would read the next message.
     pub(crate) ended: &'a Cell<bool>,
+    /// Whether it waits for bytes to come: else for those that came to be taken.
+    pub(crate) starves: &'a Cell<bool>,
     /// Where to keep what was sent, in case it has to be sent again.
     pub(crate) replay: Option<&'a Replay>,
     /// Counts the bytes of the body.
@@ -63,7 +65,9 @@ impl Flow<'_> {
             if self.batch.is_full() {
                 continue;
             }
+            self.starves.set(true);
             let read = self.inbox.fill(&mut self.from).await;
+            self.starves.set(false);
             self.deadline.touch();
             if !matches!(read, Ok(1..)) {
                 self.end(read.is_ok())?;
@@ -75,13 +79,15 @@ impl Flow<'_> {
     /// Waits until the peer that has sent everything goes away. What it sends meanwhile belongs to
     /// its next message and is kept, up to one buffer.
     pub(crate) async fn watch(&mut self) {
-        if !self.inbox.is_empty() {
-            return std::future::pending().await;
+        while self.inbox.bytes().len() < BUFFER_BYTES {
+            match self.inbox.fill(&mut self.from).await {
+                Ok(1..) => {}
+                // It has sent its last request, and listens.
+                Ok(0) if !self.inbox.is_empty() => break,
+                _gone => return,
+            }
         }
-        match self.inbox.fill(&mut self.from).await {
-            Ok(1..) => std::future::pending().await,
-            _gone => (),
-        }
+        std::future::pending().await
     }
 
     /// Makes a batch of what is there of the message, as far as it fits.
@@ -110,7 +116,6 @@ impl Flow<'_> {
             }
         }
         self.batch.frame(self.coding);
-        self.ended.set(self.batch.has_ended());
         Ok(())
     }
 
@@ -122,7 +127,6 @@ impl Flow<'_> {
                 self.batch.clear();
                 self.batch.end();
                 self.batch.frame(self.coding);
-                self.ended.set(true);
                 Ok(())
             }
             _ => Err(FlowFault::Cut),
@@ -155,8 +159,10 @@ impl Flow<'_> {
             }
             self.deadline.touch();
         }
-        // Also where it was in vain: the decoder is behind these bytes.
+        // Also where it was in vain: the decoder is behind these bytes. Where this is dropped before, they
+        // are still there and the message has no end: what follows must not be taken for the next.
         self.inbox.consume(self.batch.consumed());
+        self.ended.set(self.ended.get() || self.batch.has_ended());
         self.head = &[];
         if let Some(replay) = self.replay {
             replay.set_torn(false);
@@ -189,5 +195,71 @@ fn some(count: usize) -> io::Result<usize> {
     match count {
         0 => Err(io::ErrorKind::WriteZero.into()),
         count => Ok(count),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+    use std::time::Duration;
+
+    use selvedge_wire::Limits;
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::buffer::Buffers;
+    use crate::clock::Clock;
+    use crate::receiving::read_head;
+
+    async fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (near, far) = tokio::join!(TcpStream::connect(address), listener.accept());
+        (near.unwrap(), far.unwrap().0)
+    }
+
+    /// Whoever finds that the message has ended goes on to the next: nothing may be left of this one.
+    #[tokio::test]
+    async fn a_message_that_was_given_up_has_not_ended() {
+        let (mut client, mut from) = pair().await;
+        let (mut to, _taker) = pair().await;
+        // It takes nothing, so that there is no room.
+        to.writable().await.unwrap();
+        while to.try_write(&[0; 4096]).is_ok() {}
+        let body = "x".repeat(60_000);
+        let head = format!(
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        client.write_all((head + &body).as_bytes()).await.unwrap();
+        let mut inbox = Inbox::new(Rc::new(Buffers::default()));
+        let mut decoder = Decoder::requests(Limits::default());
+        while inbox.bytes().len() < body.len() {
+            inbox.fill(&mut from).await.unwrap();
+        }
+        let read = read_head(&mut inbox, &mut decoder, &mut Vec::new());
+        assert!(read.unwrap().is_some());
+        let (ended, starves, moved) = (Cell::new(false), Cell::new(false), Cell::new(0));
+        let deadline = Deadline::new(Clock::start());
+        let mut flow = Flow {
+            from: from.split().0,
+            inbox: &mut inbox,
+            decoder: &mut decoder,
+            to: to.split().1,
+            head: b"",
+            coding: Coding::Plain,
+            ended: &ended,
+            starves: &starves,
+            replay: None,
+            moved: &moved,
+            deadline: &deadline,
+            batch: &mut Batch::default(),
+        };
+        let soon = Duration::from_millis(50);
+        let given_up = tokio::time::timeout(soon, flow.run()).await;
+        assert!(given_up.is_err(), "the taker has room for all of it");
+        assert_eq!(moved.get(), body.len() as u64, "it was the last batch");
+        assert!(!ended.get() && !inbox.is_empty());
     }
 }

@@ -25,9 +25,10 @@ pub(crate) fn is_own(name: &[u8]) -> bool {
 /// What a request is, as far as its way depends on it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Facts {
-    /// Repeating it does no more than sending it once (RFC 9110, section 9.2.2), or its sender sees
-    /// to that.
+    /// Repeating it does no more than sending it once (RFC 9110, section 9.2.2).
     pub(crate) is_idempotent: bool,
+    /// Its sender sees to that, by an Idempotency-Key that endpoints get too.
+    pub(crate) has_key: bool,
     pub(crate) framing: Framing,
     /// Whether its sender goes on using the connection.
     pub(crate) keeps_connection: bool,
@@ -40,19 +41,20 @@ impl Facts {
     pub(crate) fn of(request: &Message<'_>, framing: Framing) -> Self {
         let version = request.version();
         let method = method(request);
-        let has_key = request.values(FieldName::IdempotencyKey).next().is_some();
-        let lists_upgrade = || {
+        let lists = |name: &[u8]| {
             let mut options = request.connection_options();
-            options.any(|option| option.eq_ignore_ascii_case(b"upgrade"))
+            options.any(|option| option.eq_ignore_ascii_case(name))
         };
+        let has_key = request.values(FieldName::IdempotencyKey).next().is_some();
         let mut offers = request.values(FieldName::Upgrade).peekable();
         let offers = offers.peek().is_some() && !offers.any(lists_http2);
         Self {
-            is_idempotent: has_key || is_idempotent(method),
+            is_idempotent: is_idempotent(method),
+            has_key: has_key && !lists(b"idempotency-key"),
             framing,
             keeps_connection: request.keeps_connection(),
             version,
-            wants_upgrade: offers && version == Version::Http11 && lists_upgrade(),
+            wants_upgrade: offers && version == Version::Http11 && lists(b"upgrade"),
         }
     }
 
@@ -226,6 +228,8 @@ pub(crate) fn write_request(
         FieldName::Host => host.is_some(),
         // Another trace has another state (W3C Trace Context, sections 3.3 and 4).
         FieldName::Traceparent | FieldName::Tracestate => !trace.came(),
+        // Who speaks HTTP/1.0 expects nothing (RFC 9110, section 10.1.1).
+        FieldName::Expect => request.version() == Version::Http10,
         _ => false,
     };
     write_fields(out, request, &filters.request, replaced);
@@ -290,6 +294,7 @@ pub(crate) fn write_framing(
     match framing {
         // What it says of a body that is not there means something to POST, HEAD and 304 (RFC 9110,
         // section 8.6). Several lengths are one, or the head would not have been read.
+        Framing::Empty if is_no_content(message) => {}
         Framing::Empty => {
             if let Some(length) = message.values(FieldName::ContentLength).next() {
                 let length = length.split(|byte| *byte == b',').next();
@@ -308,6 +313,11 @@ pub(crate) fn write_framing(
         Framing::Chunked | Framing::UntilClose | Framing::Tunnel => {}
     }
     Coding::Plain
+}
+
+/// 204 never has a length (RFC 9110, section 8.6).
+fn is_no_content(message: &Message<'_>) -> bool {
+    matches!(message.start(), Start::Response { status: 204, .. })
 }
 
 fn write_length(out: &mut Vec<u8>, length: u64) {

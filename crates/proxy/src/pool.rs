@@ -1,11 +1,12 @@
 //! Connections to endpoints that wait for their next request: of one worker, and of nobody else.
 
 use std::cell::{Cell, RefCell};
-use std::task::{Context, Poll, Waker};
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use hashbrown::HashMap;
 use selvedge_model::{Instant, Place, Port};
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 use crate::buffer::Inbox;
@@ -93,6 +94,6 @@ impl Pool {
 /// Whether nothing has come on a connection on which nothing may come: neither its end nor bytes that
 /// nobody has asked for. Asks the runtime, which has heard of what came before it last looked.
 fn is_quiet(stream: &TcpStream) -> bool {
-    let mut cx = Context::from_waker(Waker::noop());
-    matches!(stream.poll_read_ready(&mut cx), Poll::Pending)
+    let is_readable = stream.try_io(Interest::READABLE, || Ok(()));
+    is_readable.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
 }

@@ -29,6 +29,8 @@ pub(crate) struct Receiving<'a, 's> {
     pub(crate) decoder: &'a mut Decoder,
     /// Where interim responses go as they come.
     pub(crate) to_client: &'a mut WriteHalf<'s>,
+    /// Whether the client knows them: HTTP/1.0 has none (RFC 9110, section 15.2).
+    pub(crate) takes_interim: bool,
     /// Where the head is put: see [`Decoder::head`].
     pub(crate) head: &'a mut Vec<u8>,
     /// Room for interim responses.
@@ -47,7 +49,9 @@ impl Receiving<'_, '_> {
                 if status == 101 || status >= 200 {
                     return Ok(status);
                 }
-                self.pass_interim().await?;
+                if self.takes_interim {
+                    self.pass_interim().await?;
+                }
                 continue;
             }
             match self.inbox.fill(self.from).await {

@@ -9,7 +9,7 @@ use std::pin::pin;
 use std::rc::Rc;
 
 use selvedge_model::{HttpAction, Instant, Reason, RequestHead, Rule, Selected};
-use selvedge_resilience::{Call, Ending, Verdict};
+use selvedge_resilience::{Call, Ending, OutcomeKind, Verdict};
 use selvedge_wire::http1::{Answers, Framing, Message, Version};
 use tokio::io::AsyncWriteExt;
 
@@ -118,12 +118,13 @@ async fn phases(
     );
 
     // Exchange, until there is something to deliver.
-    let exchange = Exchange {
+    let mut exchange = Exchange {
         worker,
         rule,
         facts: &facts,
         stays,
         limited: routing.limited(destination),
+        anew: false,
     };
     let mut now = started;
     loop {
@@ -144,6 +145,7 @@ async fn phases(
                 at
             }
             Exchanged::Failed(reason, outcome) => {
+                exchange.anew = outcome.kind == OutcomeKind::Stale;
                 let now = worker.clock.now();
                 let verdict = admission.on_outcome(now, &mut worker.seat(), attempt, outcome);
                 match verdict {
@@ -269,7 +271,12 @@ async fn answer(
 ) -> Next {
     let (after, with_body) = match scratch.head.is_empty() {
         true => (After::Close, true),
-        false => bounds(scratch),
+        false => bounds(scratch, stays(worker, client)),
+    };
+    // A client whose request broke amid its exchange begins anew.
+    let after = match reply.status() {
+        502 => After::Close,
+        _ => after,
     };
     let mut out = std::mem::take(&mut scratch.to_client);
     out.clear();
@@ -290,11 +297,17 @@ async fn answer(
     }
 }
 
+/// Whether what the connection was made to is still served by way of the proxy.
+fn stays(worker: &Worker, client: &Client) -> bool {
+    let routing = worker.routing(client.asked);
+    routing.is_some_and(|(_, stays)| stays)
+}
+
 /// What becomes of the connection behind an answer of ours, and whether that has a body.
-fn bounds(scratch: &Scratch) -> (After, bool) {
+fn bounds(scratch: &Scratch, stays: bool) -> (After, bool) {
     let request = scratch.request();
     let is_read = scratch.ended.get() || scratch.requests.framing() == Framing::Empty;
-    let after = match is_read && request.keeps_connection() {
+    let after = match is_read && stays && request.keeps_connection() {
         true => After::Keep,
         false => After::Close,
     };

@@ -19,7 +19,7 @@ impl Trace {
     pub(crate) fn of(request: &Message<'_>, rng: &mut Rng) -> Self {
         let mut values = request.values(FieldName::Traceparent);
         match (values.next().and_then(trace_id), values.next()) {
-            (Some(id), None) => Self { id, came: true },
+            (Some(id), None) if !is_named(request, b"traceparent") => Self { id, came: true },
             _ => Self {
                 id: random(rng),
                 came: false,
@@ -60,6 +60,7 @@ impl Trace {
             write::field(out, b"traceparent", &value);
         }
         let came = request.values(FieldName::XRequestId).next().is_some();
+        let came = came && !is_named(request, b"x-request-id");
         if came || changes.are_about("x-request-id") {
             return None;
         }
@@ -67,6 +68,12 @@ impl Trace {
         write::field(out, b"x-request-id", &made);
         Some(made)
     }
+}
+
+/// Whether Connection names a field: then it goes no further.
+fn is_named(request: &Message<'_>, name: &[u8]) -> bool {
+    let mut options = request.connection_options();
+    options.any(|option| option.eq_ignore_ascii_case(name))
 }
 
 /// The trace id of a `traceparent` of any version (section 3.2.2.1 and, for others, 3.2.4).

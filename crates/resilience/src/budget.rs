@@ -36,9 +36,11 @@ impl Budget {
     }
 }
 
-/// Parts of tokens since the beginning.
+/// Parts of tokens since the beginning, which is [`BURST_SECONDS`] before the clock's: a node that has just
+/// started has failures to repeat too.
 fn earned(now: Instant, first_attempts: u64, law: &RetryBudget) -> u64 {
-    let by_time = (now.as_nanos() / 1_000_000).saturating_mul(u64::from(law.per_second));
+    let milliseconds = now.as_nanos() / 1_000_000 + BURST_SECONDS * 1000;
+    let by_time = milliseconds.saturating_mul(u64::from(law.per_second));
     let by_traffic = first_attempts.saturating_mul(u64::from(law.percent) * RETRY / 100);
     by_time.saturating_add(by_traffic)
 }

@@ -9,6 +9,8 @@ use crate::outcome::{Outcome, OutcomeKind, Verdict};
 /// How often a request that came to nothing at one endpoint is sent to another at once: whatever the
 /// policy says, and free of the budget, since no endpoint has worked on it.
 const MOST_MOVES: u8 = 2;
+/// How often where an endpoint may have worked on it, or died of it.
+const MOST_CUT: u8 = 1;
 
 /// A [`RetryPolicy`] as a request carries it.
 #[derive(Clone, Copy, Debug)]
@@ -116,7 +118,8 @@ impl Repeats {
                 retry.filter(|_| rule.is_some_and(|rule| rule.statuses.contain(status)))
             }
             OutcomeKind::ConnectFailed | OutcomeKind::Stale => Some(moved),
-            OutcomeKind::Cut => Some(retry.unwrap_or(moved)),
+            OutcomeKind::Cut if self.moves < MOST_CUT => Some(retry.unwrap_or(Repeat::Move)),
+            OutcomeKind::Cut => Some(Repeat::Retry),
             OutcomeKind::Malformed | OutcomeKind::TimedOut => retry,
             OutcomeKind::Cancelled => None,
         }

@@ -76,11 +76,10 @@ impl Upstream {
         self.gate.take(now, rng, self.shared.limit(), tried)
     }
 
-    /// Takes a retry out of the budget; there is always one where none is set.
+    /// Takes a retry out of the budget.
     pub(crate) fn withdraw(&self, now: Instant) -> bool {
-        let Some(law) = &self.policy.retry_budget else {
-            return true;
-        };
-        self.budget.withdraw(now, self.shared.first_attempts(), law)
+        let law = self.policy.retry_budget.unwrap_or_default();
+        self.budget
+            .withdraw(now, self.shared.first_attempts(), &law)
     }
 }

@@ -1,6 +1,7 @@
 //! The proxy through its boundary: messages in, messages out, and as a process of its own.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should fail")]
 
+mod abuse;
 mod access_log;
 mod agent;
 mod answers;

@@ -39,7 +39,7 @@ fn fail(rig: &mut Rig, kind: OutcomeKind) -> (Vec<Duration>, Verdict) {
 }
 
 #[test]
-fn without_a_policy_only_what_came_to_nothing_is_moved_twice_and_at_once() {
+fn without_a_policy_only_what_came_to_nothing_is_moved_and_at_once() {
     let cases = [
         (
             OutcomeKind::ConnectFailed,
@@ -47,7 +47,7 @@ fn without_a_policy_only_what_came_to_nothing_is_moved_twice_and_at_once() {
             withheld(Withheld::AttemptsUsed),
         ),
         (OutcomeKind::Stale, 2, withheld(Withheld::AttemptsUsed)),
-        (OutcomeKind::Cut, 2, withheld(Withheld::AttemptsUsed)),
+        (OutcomeKind::Cut, 1, withheld(Withheld::AttemptsUsed)),
         (OutcomeKind::Malformed, 0, DELIVER),
         (OutcomeKind::TimedOut, 0, DELIVER),
         (OutcomeKind::Cancelled, 0, DELIVER),
