@@ -166,17 +166,19 @@ mod tests {
     async fn what_moves_is_not_idle() {
         let (clock, deadline) = deadline();
         let idle = Duration::from_millis(50);
-        deadline.set(clock.now(), None, Some(idle));
-        let moving = async {
-            for _ in 0..8 {
-                tokio::time::sleep(idle / 5).await;
-                deadline.touch();
-            }
-        };
-        let start = clock.now();
         // A machine that stands still for long makes the work look idle, which it then was.
-        if deadline.within(pin!(moving)).await.is_ok() {
-            assert!(clock.now() >= start + idle);
+        for _ in 0..20 {
+            deadline.set(clock.now(), None, Some(idle));
+            let moving = async {
+                for _ in 0..8 {
+                    tokio::time::sleep(idle / 5).await;
+                    deadline.touch();
+                }
+            };
+            if deadline.within(pin!(moving)).await.is_ok() {
+                return;
+            }
         }
+        panic!("it never went through");
     }
 }
