@@ -3,6 +3,7 @@
 use std::io;
 use std::net::Ipv4Addr;
 use std::rc::Rc;
+use std::time::Duration;
 
 use selvedge_feed::Counter;
 use selvedge_model::Reason;
@@ -14,6 +15,14 @@ use crate::buffer::{Buffers, Inbox};
 use crate::counters::Counters;
 use crate::pool::{Destination, Upstream};
 
+/// How long to wait for a place among few connections, again and again. The client of a request has its
+/// response before the place of that request is given back, and may be faster with its next one.
+const GIVEN_BACK: [Duration; 3] = [
+    Duration::from_millis(1),
+    Duration::from_millis(4),
+    Duration::from_millis(16),
+];
+
 /// Connects to an endpoint of a service that has a connection limit where it is given, by its virtual
 /// address. Takes as long as the kernel tries: whoever waits has a deadline.
 pub(crate) async fn connect(
@@ -21,7 +30,17 @@ pub(crate) async fn connect(
     limited: Option<Ipv4Addr>,
     buffers: &Rc<Buffers>,
 ) -> io::Result<Upstream> {
-    let stream = TcpStream::connect(place.upstream_address(*port, limited)).await?;
+    let address = place.upstream_address(*port, limited);
+    let mut pauses = GIVEN_BACK.into_iter();
+    let stream = loop {
+        match TcpStream::connect(address).await {
+            Err(error) if is_limit(&error) => match pauses.next() {
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => return Err(error),
+            },
+            connected => break connected?,
+        }
+    };
     // A head and what follows it leave in one call: waiting for more would only delay them.
     stream.set_nodelay(true)?;
     Ok(Upstream {
@@ -29,6 +48,10 @@ pub(crate) async fn connect(
         inbox: Inbox::new(buffers.clone()),
         reused: false,
     })
+}
+
+fn is_limit(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EDQUOT)
 }
 
 /// Whose doing it is that no connection was made.
@@ -44,7 +67,7 @@ pub(crate) enum ConnectFault {
 
 impl ConnectFault {
     pub(crate) fn of(error: &io::Error, counters: &Counters) -> Self {
-        if error.raw_os_error() == Some(libc::EDQUOT) {
+        if is_limit(error) {
             return Self::Limit;
         }
         if is_exhaustion(error) {
