@@ -3,7 +3,8 @@
 
 use std::net::TcpStream;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit, setrlimit};
+use selvedge_feed::{Counter as Count, Report};
 use socket2::SockRef;
 
 use crate::origin::{Origin, ok};
@@ -82,6 +83,30 @@ fn those_that_never_speak_leave_room_for_others() {
     }
     let each = (resident(pid) - before) / mute.len();
     assert!(each <= 16 << 10, "{each} bytes per connection");
+}
+
+/// What cannot be accepted waits, and is served once there is room.
+#[test]
+fn without_descriptors_accepting_pauses_and_goes_on() {
+    const ROOM: u64 = 20;
+    let origin = Origin::answering(|_| ok("short"));
+    let mut path = Path::to(&[origin.address]);
+    assert_eq!(path.get(GET).body, "short");
+    let pid = path.mesh.proxy.pid();
+    let open = std::fs::read_dir(format!("/proc/{pid}/fd"))
+        .unwrap()
+        .count() as u64;
+    let limit = Rlimit {
+        current: Some(open + ROOM),
+        maximum: getrlimit(Resource::Nofile).maximum,
+    };
+    let process = Pid::from_raw(pid as i32);
+    prlimit(process, Resource::Nofile, limit).expect("it is a child of this process");
+    let crowd: Vec<Client> = (0..2 * ROOM).map(|_| path.connect()).collect();
+    let pauses = |report: &Report| report.counters.get(&Count::AcceptPauses) > Some(&0);
+    path.mesh.feed.report(pauses);
+    drop(crowd);
+    assert_eq!(path.get(GET).body, "short");
 }
 
 /// A client with a small window that has asked for much, and of which something is on its way.
