@@ -16,6 +16,7 @@ use anyhow::{Context, anyhow, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
+use crate::interrupt;
 pub(crate) use accounts::{Accounts, Bill};
 
 /// How often an ending process is looked at.
@@ -63,6 +64,25 @@ impl Process {
                 self.name,
                 self.last_words()
             )),
+        }
+    }
+
+    /// Waits until it prints something with `part` in it; gives the rest of that line.
+    pub(crate) fn await_word(&mut self, part: &str, patience: Duration) -> anyhow::Result<String> {
+        let deadline = Instant::now() + patience;
+        loop {
+            interrupt::check()?;
+            self.check()?;
+            let words = self.last_words();
+            if let Some((_, rest)) = words.split_once(part) {
+                return Ok(rest.lines().next().unwrap_or_default().to_owned());
+            }
+            ensure!(
+                Instant::now() < deadline,
+                "{} does not say `{part}` in time{words}",
+                self.name
+            );
+            thread::sleep(GLANCE);
         }
     }
 

@@ -117,7 +117,10 @@ pub async fn supervise(
         }
         end(expected);
         let how = match status {
-            Some(status) => how(timeout(PATIENCE, status).await.ok()),
+            Some(status) => match status.await {
+                Ok(status) => status.to_string(),
+                Err(_) => "how is not known".to_owned(),
+            },
             None => "started by an earlier agent".to_owned(),
         };
         report(&format!("the proxy has ended ({how}); starting another"));
@@ -189,19 +192,11 @@ async fn accept(
     }
 }
 
-/// How a process ended, where that was to be had.
-fn how(status: Option<Result<io::Result<ExitStatus>, oneshot::error::RecvError>>) -> String {
-    match status {
-        Some(Ok(Ok(status))) => status.to_string(),
-        _ => "how is not known".to_owned(),
-    }
-}
-
 /// Starts a proxy; gives its process, and how that ends.
 fn start(
     options: &ProxyOptions,
     sockets: &mut impl Sockets,
-) -> Result<(i32, oneshot::Receiver<io::Result<ExitStatus>>), Error> {
+) -> Result<(i32, oneshot::Receiver<ExitStatus>), Error> {
     let (program, arguments) = options
         .command
         .split_first()
@@ -225,8 +220,10 @@ fn start(
     // Reaped by a thread of its own, which also ends with it: no signal handling is needed.
     let (ended, status) = oneshot::channel();
     let reap = move || {
-        // The agent may have gone on without waiting for it.
-        let _unheard = ended.send(child.wait());
+        if let Ok(status) = child.wait() {
+            // The agent may have gone on without waiting for it.
+            let _unheard = ended.send(status);
+        }
     };
     std::thread::Builder::new()
         .name("proxy-reaper".to_owned())

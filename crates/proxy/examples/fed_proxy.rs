@@ -20,13 +20,10 @@ use std::net::SocketAddr;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
-use selvedge_model::{
-    Backend, Ejection, HttpFilters, HttpMatch, HttpRoute, HttpRule, PathMatch, Port, RequestPolicy,
-    RetryBudget, RouteName, RouteParent, ServiceName, WeightedBackend,
-};
+use selvedge_model::{Ejection, RequestPolicy, RetryBudget, Timeouts};
 
 use agent::{Agent, Proxy, Sockets};
-use cart::{ADDRESS, Cart, snapshot};
+use cart::{ADDRESS, Cart, route, snapshot};
 
 /// Any: who calls is a workload of its own.
 const CALLER: &str = "7";
@@ -64,12 +61,17 @@ fn main() -> ExitCode {
 
 /// With everything on the way of a request: rules, a limit, time-outs, a retry budget, ejection.
 fn service(origin: SocketAddr) -> Cart {
+    let parts = (1..10).map(|number| format!("/part{number}"));
     Cart {
         endpoints: vec![origin],
-        routes: vec![route()],
+        routes: vec![route(parts.chain(["/".to_owned()]))],
         spoken: Some("http"),
         is_direct: false,
         policy: RequestPolicy {
+            timeouts: Timeouts {
+                request: Some(Duration::from_secs(15)),
+                attempt: Some(Duration::from_secs(5)),
+            },
             requests_per_endpoint: 1000.try_into().ok(),
             retry_budget: Some(RetryBudget {
                 percent: 20,
@@ -82,44 +84,5 @@ fn service(origin: SocketAddr) -> Cart {
             }),
             ..RequestPolicy::default()
         },
-    }
-}
-
-fn route() -> HttpRoute {
-    let cart: ServiceName = "cart".parse().unwrap();
-    let port = Port::new(80).unwrap();
-    let rule = |path: String| HttpRule {
-        name: None,
-        matches: vec![HttpMatch {
-            path: PathMatch::Prefix(path),
-            headers: Vec::new(),
-            query: Vec::new(),
-            method: None,
-        }],
-        filters: HttpFilters::default(),
-        backends: vec![WeightedBackend {
-            backend: Backend {
-                service: cart.clone(),
-                port,
-            },
-            weight: 1,
-        }],
-        request_timeout: Some(Duration::from_secs(15)),
-        backend_request_timeout: Some(Duration::from_secs(5)),
-        retry: None,
-    };
-    let parts = (1..10).map(|number| format!("/part{number}"));
-    HttpRoute {
-        name: RouteName {
-            namespace: cart.namespace.clone(),
-            name: cart.name.clone(),
-        },
-        parents: vec![RouteParent {
-            service: cart.clone(),
-            port: None,
-        }],
-        gateways: Vec::new(),
-        hostnames: Vec::new(),
-        rules: parts.chain(["/".to_owned()]).map(rule).collect(),
     }
 }

@@ -3,8 +3,9 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use selvedge_model::{
-    AppProtocol, Endpoint, Generation, HttpRoute, Place, Port, Protocol, RequestPolicy, Service,
-    ServiceName, ServicePort, Snapshot, Way,
+    AppProtocol, Backend, Endpoint, Generation, HttpFilters, HttpMatch, HttpRoute, HttpRule,
+    PathMatch, Place, Port, Protocol, RequestPolicy, RouteName, RouteParent, Service, ServiceName,
+    ServicePort, Snapshot, Way, WeightedBackend,
 };
 
 /// The service's virtual address.
@@ -60,5 +61,43 @@ pub(crate) fn snapshot(generation: u64, cart: Cart) -> Snapshot {
             .map(|it| (it.name.clone(), it))
             .collect(),
         ..Snapshot::empty()
+    }
+}
+
+/// A route of the service to itself, with a rule for each prefix.
+pub(crate) fn route(prefixes: impl IntoIterator<Item = String>) -> HttpRoute {
+    let cart: ServiceName = "cart".parse().unwrap();
+    let rule = |prefix| HttpRule {
+        name: None,
+        matches: vec![HttpMatch {
+            path: PathMatch::Prefix(prefix),
+            headers: Vec::new(),
+            query: Vec::new(),
+            method: None,
+        }],
+        filters: HttpFilters::default(),
+        backends: vec![WeightedBackend {
+            backend: Backend {
+                service: cart.clone(),
+                port: Port::new(80).unwrap(),
+            },
+            weight: 1,
+        }],
+        request_timeout: None,
+        backend_request_timeout: None,
+        retry: None,
+    };
+    HttpRoute {
+        name: RouteName {
+            namespace: cart.namespace.clone(),
+            name: cart.name.clone(),
+        },
+        parents: vec![RouteParent {
+            service: cart.clone(),
+            port: None,
+        }],
+        gateways: Vec::new(),
+        hostnames: Vec::new(),
+        rules: prefixes.into_iter().map(rule).collect(),
     }
 }

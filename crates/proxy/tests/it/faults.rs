@@ -364,13 +364,7 @@ fn a_full_endpoint_takes_no_more() {
 
 #[test]
 fn a_client_that_goes_away_takes_its_request_along() {
-    let (tell, told) = std::sync::mpsc::sync_channel(1);
-    let origin = Origin::start(move |connection| {
-        connection.request();
-        // Ends when the proxy gives the request up.
-        connection.everything();
-        let _ = tell.send(());
-    });
+    let (origin, told) = Origin::silent();
     let path = Path::to(&[origin.address]);
     let mut client = path.connect();
     client.send(GET);

@@ -52,6 +52,18 @@ impl Origin {
         })
     }
 
+    /// Takes a request and answers nothing; is heard of once the proxy has given it up.
+    pub(crate) fn silent() -> (Self, Receiver<()>) {
+        let (tell, told) = sync_channel(1);
+        let origin = Self::start(move |connection| {
+            connection.request();
+            connection.everything();
+            // The test may be over.
+            let _ = tell.send(());
+        });
+        (origin, told)
+    }
+
     /// The next request that came.
     pub(crate) fn next(&self) -> String {
         self.seen.recv_timeout(DEADLINE).expect("a request in time")

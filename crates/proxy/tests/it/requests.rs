@@ -2,12 +2,10 @@
 //! goes with them. Shown on the real process, with servers and clients that count every byte.
 
 use selvedge_model::{
-    Backend, FieldChanges, HttpAction, HttpFilters, HttpMatch, HttpRoute, HttpRule, PathChange,
-    PathMatch, Port, Redirect, RouteName, RouteParent, ServiceName, TextMatch, ValueMatch,
-    WeightedBackend,
+    FieldChanges, HttpAction, HttpRoute, PathChange, Redirect, TextMatch, ValueMatch,
 };
 
-use crate::cart::{Cart, snapshot};
+use crate::cart::{self, Cart, snapshot};
 use crate::origin::{Origin, ok};
 use crate::path::Path;
 
@@ -497,38 +495,7 @@ fn a_route_that_does_not_name_connect_lets_none_through() {
 
 /// A route of the service to itself, for one method or all.
 fn route(method: Option<&str>) -> HttpRoute {
-    let cart: ServiceName = "cart".parse().unwrap();
-    let port = Port::new(80).unwrap();
-    HttpRoute {
-        name: RouteName {
-            namespace: cart.namespace.clone(),
-            name: cart.name.clone(),
-        },
-        parents: vec![RouteParent {
-            service: cart.clone(),
-            port: None,
-        }],
-        gateways: Vec::new(),
-        hostnames: Vec::new(),
-        rules: vec![HttpRule {
-            name: None,
-            matches: vec![HttpMatch {
-                path: PathMatch::Prefix("/".to_owned()),
-                headers: Vec::new(),
-                query: Vec::new(),
-                method: method.map(str::to_owned),
-            }],
-            filters: HttpFilters::default(),
-            backends: vec![WeightedBackend {
-                backend: Backend {
-                    service: cart,
-                    port,
-                },
-                weight: 1,
-            }],
-            request_timeout: None,
-            backend_request_timeout: None,
-            retry: None,
-        }],
-    }
+    let mut route = cart::route(["/".to_owned()]);
+    route.rules[0].matches[0].method = method.map(str::to_owned);
+    route
 }

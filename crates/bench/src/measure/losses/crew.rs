@@ -37,15 +37,7 @@ impl Replica {
         command.args(["bench", "serve", "--listen", &listen, "--record"]);
         let log = mesh.file(&format!("{name}.log"));
         let mut process = Process::start(&name, command.arg(&record), log)?;
-        let deadline = Instant::now() + PATIENCE;
-        while !process.last_words().contains("listening at") {
-            interrupt::check()?;
-            process.check()?;
-            if Instant::now() > deadline {
-                bail!("{name} does not listen{}", process.last_words());
-            }
-            std::thread::sleep(GLANCE);
-        }
+        process.await_word("listening at", PATIENCE)?;
         Ok(Self { process, record })
     }
 

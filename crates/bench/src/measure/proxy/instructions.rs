@@ -9,18 +9,15 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use rustix::process::Signal;
 
-use crate::interrupt;
 use crate::process::{Process, family, find, signal};
 
 /// How long a program may take until it serves; under callgrind everything does.
 const PATIENCE: Duration = Duration::from_secs(60);
-const GLANCE: Duration = Duration::from_millis(5);
 /// Calls of the gate that the one run is longer by.
 const MORE_CALLS: u64 = 100;
 /// What `gate_cost` makes of each call: so many rounds, from outside and from a workload.
@@ -63,7 +60,9 @@ impl Counter {
                 .args(callgrind(&counts));
             let log = self.folder.join(format!("requests-{requests}.log"));
             let mut fed = Process::start("fed_proxy", &mut command, log)?;
-            exchange(address(&mut fed)?, requests)?;
+            let address = fed.await_word("serving at ", PATIENCE)?;
+            let address = address.parse().context("fed_proxy says no address")?;
+            exchange(address, requests)?;
             for pid in family(fed.pid())?.into_iter().skip(1) {
                 signal(pid, Signal::TERM)?;
             }
@@ -97,24 +96,6 @@ impl Counter {
 fn callgrind(counts: &Path) -> [String; 3] {
     let file = format!("--callgrind-out-file={}", counts.display());
     ["-q".to_owned(), "--tool=callgrind".to_owned(), file]
-}
-
-/// Where it serves, once it does.
-fn address(fed: &mut Process) -> anyhow::Result<SocketAddr> {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        interrupt::check()?;
-        fed.check()?;
-        let words = fed.last_words();
-        let mut lines = words.lines().map(str::trim);
-        if let Some(address) = lines.find_map(|line| line.strip_prefix("serving at ")) {
-            return address.parse().context("fed_proxy says no address");
-        }
-        if Instant::now() > deadline {
-            bail!("fed_proxy does not serve{words}");
-        }
-        thread::sleep(GLANCE);
-    }
 }
 
 fn total(counts: &Path) -> anyhow::Result<u64> {
