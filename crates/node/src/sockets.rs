@@ -388,7 +388,11 @@ mod tests {
         drop(first);
         std::net::TcpStream::connect(address).unwrap();
         drop(next);
-        let foreign = std::net::TcpListener::bind(address).unwrap();
+        // A program that another test is just starting has a copy of it until it executes.
+        let patience = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        let foreign = std::iter::repeat_with(|| std::net::TcpListener::bind(address))
+            .find(|bound| bound.is_ok() || std::time::Instant::now() > patience);
+        let foreign = foreign.unwrap().unwrap();
         let taken = open_metrics(address, Beside::LivingProxy).unwrap_err();
         assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
         drop(foreign);

@@ -1,8 +1,8 @@
 //! What comes from off the host, from a network namespace beside it.
 
 use std::collections::BTreeSet;
-use std::net::{Ipv4Addr, TcpListener, UdpSocket};
-use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
+use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use selvedge_model::{Listening, Port, Protocol};
 
@@ -68,22 +68,9 @@ impl Drop for Neighbour {
     }
 }
 
-/// A port that nobody has, and that no other test asks for.
-fn free_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let first = 10_000 + 100 * (std::process::id() % 200) as u16;
-    loop {
-        let port = first + NEXT.fetch_add(1, Ordering::Relaxed) % 100;
-        if is_free(port) {
-            return port;
-        }
-    }
-}
-
-fn is_free(port: u16) -> bool {
-    let every = (Ipv4Addr::UNSPECIFIED, port);
-    TcpListener::bind(every).is_ok() && UdpSocket::bind(every).is_ok()
-}
+/// Two ports that nobody has: the test's network is its own.
+const ONE_PORT: u16 = 10_080;
+const OTHER_PORT: u16 = 10_081;
 
 /// The process that answered.
 fn who(answer: &str) -> String {
@@ -111,7 +98,7 @@ fn private_ports_are_not_reachable_and_published_ones_reach_every_replica() {
         return;
     };
     let mut neighbour = Neighbour::new();
-    let (asked, published) = (free_port(), free_port());
+    let (asked, published) = (ONE_PORT, OTHER_PORT);
     bed.service("web", 80, Protocol::Tcp);
     bed.service_mut("web").published =
         vec![(Port::new(published).unwrap(), Port::new(80).unwrap())];
@@ -168,8 +155,7 @@ fn what_no_replica_holds_is_reachable_among_the_private_ports() {
     };
     let mut neighbour = Neighbour::new();
     let (first, count) = bed.options.private_ports;
-    let mut high = (first..first + count).rev().filter(|port| is_free(*port));
-    let (served, calling) = (high.next().unwrap(), high.next().unwrap());
+    let (served, calling) = (first + count - 1, first + count - 2);
     let mut outside = Program::outside();
     outside.tell(&format!("serve a 0.0.0.0:{served}"));
     outside.tell(&format!("answer b 0.0.0.0:{served}"));
@@ -200,7 +186,7 @@ fn a_private_port_that_could_not_be_bound_stays_anothers() {
     let address = format!("{}:{first}", neighbour.ours);
     assert_eq!(outside.tell(&format!("serve a {address}")), address);
     bed.service("web", 80, Protocol::Tcp);
-    let asked = format!("0.0.0.0:{}", free_port());
+    let asked = format!("0.0.0.0:{}", ONE_PORT);
     let mut replicas = [bed.program("web", "web-0"), bed.program("web", "web-1")];
     assert_eq!(replicas[0].tell(&format!("serve a {asked}")), asked);
     assert_eq!(
@@ -217,7 +203,7 @@ fn replicas_share_a_published_udp_port() {
         return;
     };
     let mut neighbour = Neighbour::new();
-    let number = free_port();
+    let number = ONE_PORT;
     let asked = format!("0.0.0.0:{number}");
     let virtual_address = bed.service("udp", number, Protocol::Udp);
     bed.service("other", number, Protocol::Udp);
@@ -275,7 +261,7 @@ fn a_replica_older_than_the_publication_keeps_its_port_alone() {
     let Some(mut bed) = Testbed::new("publishing over UDP later") else {
         return;
     };
-    let number = free_port();
+    let number = ONE_PORT;
     let asked = format!("0.0.0.0:{number}");
     bed.service("udp", number, Protocol::Udp);
     let mut replicas = [bed.program("udp", "udp-0"), bed.program("udp", "udp-1")];
@@ -293,7 +279,7 @@ fn what_another_mesh_publishes_is_seen() {
     let (Some(mut bed), Some(mut other)) = (Testbed::new(name), Testbed::new(name)) else {
         return;
     };
-    let port = Port::new(free_port()).unwrap();
+    let port = Port::new(ONE_PORT).unwrap();
     let seen = |bed: &mut Testbed, protocol| {
         bed.node()
             .is_published_elsewhere(protocol, port)
@@ -319,7 +305,7 @@ fn replicas_that_listen_already_are_published() {
     let Some(mut bed) = Testbed::new("publishing later") else {
         return;
     };
-    let (asked, published) = (free_port(), free_port());
+    let (asked, published) = (ONE_PORT, OTHER_PORT);
     bed.service("late", 80, Protocol::Tcp);
     let mut replica = bed.program("late", "late-0");
     replica.tell(&format!("serve a 127.0.0.1:{asked}"));

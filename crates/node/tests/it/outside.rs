@@ -14,7 +14,7 @@ use selvedge_model::{
 use selvedge_node::Beside;
 use socket2::{Domain, SockRef, Socket, Type};
 
-use crate::testbed::{Program, Testbed, eventually, local, maker};
+use crate::testbed::{Program, Testbed, eventually, local, maker, once_free};
 
 /// A proxy that tells callers from outside which port they reached, as `proxy N`. Dropping it has its
 /// sockets listen no more.
@@ -192,6 +192,7 @@ fn a_gateway_has_its_port_while_nobody_else_has_and_the_proxy_is_there() {
     assert!(eventually(|| stranger.accept().is_ok()));
     drop(waiting);
     drop(stranger);
+    once_free(|| TcpListener::bind(taken));
     bed.apply();
     assert_eq!(state(&mut bed, numbers[1]), Ok(()));
     // Nobody takes the Gateway's port from it.
@@ -207,5 +208,5 @@ fn a_gateway_has_its_port_while_nobody_else_has_and_the_proxy_is_there() {
 
     bed.snapshot.gateways.clear();
     bed.apply();
-    TcpListener::bind("0.0.0.0:80").unwrap();
+    once_free(|| TcpListener::bind("0.0.0.0:80"));
 }

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
@@ -318,6 +318,13 @@ pub(crate) fn eventually(mut holds: impl FnMut() -> bool) -> bool {
         std::thread::yield_now();
     }
     false
+}
+
+/// Waits until `bind` has its port, and lets go of it. A program that another test is just starting has
+/// a copy of each socket of this process until it executes: what was closed here may have its port a
+/// while longer.
+pub(crate) fn once_free<T>(mut bind: impl FnMut() -> io::Result<T>) {
+    assert!(eventually(|| bind().is_ok()), "the port stays in use");
 }
 
 /// The command that makes the proxy's sockets.
