@@ -34,11 +34,16 @@ pub(crate) async fn accept(
     }
     // Asked of the kernel itself: the runtime may not have heard of what came just now.
     let listener = listener.into_std()?;
-    while let Ok((stream, _)) = listener.accept() {
-        stream.set_nonblocking(true)?;
-        admit(TcpStream::from_std(stream)?);
+    loop {
+        match listener.accept() {
+            Ok((stream, _)) => {
+                stream.set_nonblocking(true)?;
+                admit(TcpStream::from_std(stream)?);
+            }
+            Err(error) if is_passing(&error) => {}
+            Err(_) => return Ok(()),
+        }
     }
-    Ok(())
 }
 
 /// Whether another connection may be had.

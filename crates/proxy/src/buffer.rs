@@ -133,7 +133,10 @@ impl Inbox {
         std::future::poll_fn(|cx| {
             if !has_waited {
                 has_waited = true;
-                ready!(stream.poll_readable(cx))?;
+                if stream.poll_readable(cx)?.is_pending() {
+                    self.held = self.held.take().map(|held| held.shrunk(&self.pool));
+                    return Poll::Pending;
+                }
             }
             self.poll_fill(cx, stream)
         })
@@ -231,5 +234,25 @@ mod tests {
         inbox.consume(2);
         assert!(inbox.is_empty());
         assert_eq!(pool.free.borrow().len(), 1, "the small one is not kept");
+    }
+    /// Neither does one that is asked only whether there is something.
+    #[tokio::test]
+    async fn an_inbox_that_is_idle_holds_only_what_is_there() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let (client, mut stream) = (client.unwrap(), accepted.unwrap().0);
+        let pool = Rc::new(Buffers::default());
+        let mut inbox = Inbox::new(pool.clone());
+        client.writable().await.unwrap();
+        client.try_write(b"abc").unwrap();
+        assert_eq!(inbox.fill(&mut stream).await.unwrap(), 3);
+        let soon = std::time::Duration::from_millis(1);
+        for _ in 0..2 {
+            let waited = tokio::time::timeout(soon, inbox.fill(&mut stream)).await;
+            assert!(waited.is_err(), "nothing more comes");
+            assert_eq!(inbox.bytes(), b"abc");
+            assert_eq!(inbox.held.as_ref().unwrap().bytes.len(), 3);
+        }
     }
 }

@@ -109,10 +109,14 @@ fn from_outside(worker: &Worker, stream: &TcpStream) -> Option<Asked> {
 /// Whether there is something of a request. An empty line, which some clients send behind a body, is
 /// nothing of it (RFC 9112, section 2.2).
 fn has_begun(client: &mut Client) -> bool {
-    if client.inbox.bytes() == b"\r\n" {
-        client.inbox.clear();
+    match client.inbox.bytes() {
+        b"" | b"\r" => false,
+        b"\r\n" => {
+            client.inbox.clear();
+            false
+        }
+        _ => true,
     }
-    !client.inbox.is_empty()
 }
 
 /// Waits for the first bytes of a request; false where none came.

@@ -23,12 +23,13 @@ use crate::relay::{self, End, Ended, reset_at_close};
 use crate::request::Next;
 use crate::scratch::Scratch;
 use crate::sending::{self, ClientFault, Sending};
-use crate::worker::Worker;
+use crate::worker::{Current, Worker};
 
 /// One attempt at a request.
 #[derive(Clone, Copy)]
 pub(crate) struct Exchange<'a> {
     pub(crate) worker: &'a Rc<Worker>,
+    pub(crate) routing: &'a Rc<Current>,
     pub(crate) rule: &'a Rule,
     pub(crate) facts: &'a Facts,
     /// Whether the client's connection may go on.
@@ -68,8 +69,19 @@ enum Reached {
     Passed {
         fault: Option<Fault>,
         after: After,
-        reusable: bool,
+        left: Left,
     },
+}
+
+/// What is left of a connection to an endpoint behind an exchange.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Left {
+    /// It may carry another request.
+    Idle,
+    /// Nothing is under way on it: the request was whole before the response began, and that has come.
+    Spent,
+    /// Something may be under way on it.
+    Busy,
 }
 
 /// What went wrong.
@@ -116,29 +128,29 @@ impl Exchange<'_> {
             .set(now, attempt.deadline(), Some(self.worker.patience.body));
         let reached = self.pass(client, &mut upstream, scratch, admission, attempt);
         let reached = reached.await;
-        let (ending, next, reusable) = match reached {
+        let (ending, next, left) = match reached {
             Reached::Fault(fault) => return self.failed(&fault, scratch, admission),
             Reached::Again { at } => return Exchanged::Again { at },
             Reached::Tunnel => {
                 // Seldom, and for long: its own place, so that other requests need not have one.
                 let tunnel = Box::pin(self.tunnel(client, &mut upstream, scratch));
-                (tunnel.await, Next::Done, false)
+                (tunnel.await, Next::Done, Left::Busy)
             }
             Reached::Passed {
                 fault: None,
                 after,
-                reusable,
-            } => (Ending::Complete, after.into(), reusable),
+                left,
+            } => (Ending::Complete, after.into(), left),
             Reached::Passed {
                 fault: Some(fault), ..
-            } => (fault.ending(), Next::Reset, false),
+            } => (fault.ending(), Next::Reset, Left::Busy),
         };
         let at = self.worker.clock.now();
-        match self.limited {
-            None if reusable => self.worker.keep(at, destination, upstream),
-            // Nothing is under way on it: its place is free at once, and not when its peer has closed too.
-            Some(_) if reusable => reset_at_close(&upstream.stream),
-            _ => {}
+        match left {
+            Left::Idle => self.worker.keep(at, self.routing, destination, upstream),
+            // Its place is free at once, and not when its peer has closed too.
+            Left::Spent if self.limited.is_some() => reset_at_close(&upstream.stream),
+            Left::Spent | Left::Busy => {}
         }
         Exchanged::Delivered { next, ending, at }
     }
@@ -197,7 +209,7 @@ impl Exchange<'_> {
             batch: &mut scratch.request_batch,
         };
         let sending = pin!(sending::send(&mut request, &all_sent));
-        let mut sending = Sending::new(sending, &all_sent);
+        let mut sending = Sending::new(sending, &all_sent, &request_starves);
         let receiving = Receiving {
             from: &mut from_upstream,
             inbox: &mut upstream.inbox,
@@ -207,8 +219,10 @@ impl Exchange<'_> {
             head: &mut scratch.answer,
             interim: &mut scratch.to_client,
             any: false,
+            any_interim: false,
         };
-        let answered = self.answer(&mut sending, receiving, deadline, attempt, &request_starves);
+        let body = &scratch.record.bytes[0];
+        let answered = self.answer(&mut sending, receiving, deadline, attempt, body);
         let status = match answered.await {
             Ok(status) => status,
             Err(Fault::Answer(AnswerFault::Cut { any: false })) if upstream.reused => {
@@ -225,6 +239,7 @@ impl Exchange<'_> {
             Verdict::Deliver { withheld } => scratch.record.withheld = withheld,
         }
         scratch.record.status = status;
+        let taken = all_sent.get();
         let framing = scratch.responses.framing();
         let response = Message::new(scratch.responses.head(), &scratch.answer);
         let keeps = response.keeps_connection();
@@ -235,7 +250,7 @@ impl Exchange<'_> {
             framing,
             &self.rule.filters,
             self.facts,
-            self.after(all_sent.get()),
+            self.after(taken),
         );
         if framing == Framing::Tunnel {
             return Reached::Tunnel;
@@ -261,11 +276,12 @@ impl Exchange<'_> {
         // next request.
         let reusable =
             keeps && framing != Framing::UntilClose && all_sent.get() && upstream.inbox.is_empty();
-        Reached::Passed {
-            fault,
-            after,
-            reusable,
-        }
+        let left = match self.limited {
+            None if reusable => Left::Idle,
+            _ if taken => Left::Spent,
+            _ => Left::Busy,
+        };
+        Reached::Passed { fault, after, left }
     }
 
     /// The status of the final response, whose head has come whole while the request went on.
@@ -275,25 +291,27 @@ impl Exchange<'_> {
         mut receiving: Receiving<'_, '_>,
         deadline: &Deadline,
         attempt: &Attempt,
-        request_starves: &Cell<bool>,
+        body: &Cell<u64>,
     ) -> Result<u16, Fault> {
         loop {
             let answered = {
                 let head = pin!(receiving.head());
                 deadline.within(pin!(sending.along(head))).await
             };
+            // A client that expects to hear whether it may send waits for that, and the endpoint is on.
+            let waits_to_hear = self.facts.expects && !receiving.any_interim && body.get() == 0;
             match answered {
-                // Nobody has asked for another protocol.
-                Ok(Ok(Ok(101))) if !self.facts.wants_upgrade => {
+                // Nobody has asked for another protocol, or not to its end: RFC 9110, section 7.8.
+                Ok(Ok(Ok(101))) if !self.facts.wants_upgrade || !sending.has_sent_all() => {
                     return Err(Fault::Answer(AnswerFault::Malformed));
                 }
                 Ok(Ok(answered)) => return answered.map_err(Fault::Answer),
                 Ok(Err(fault)) => return Err(Fault::Client(fault)),
                 // It is the endpoint that takes its time, and it may.
-                Err(TimedOut::Idle) if sending.has_sent_all() => {
+                Err(TimedOut::Idle) if sending.has_sent_all() || waits_to_hear => {
                     deadline.set(self.worker.clock.now(), attempt.deadline(), None);
                 }
-                Err(_) if !sending.has_sent_all() && request_starves.get() => {
+                Err(_) if sending.waits_for_client() && !waits_to_hear => {
                     return Err(Fault::Client(ClientFault::Stalled));
                 }
                 Err(_) => return Err(Fault::TimedOut),
@@ -373,14 +391,17 @@ async fn deliver<F: Future<Output = FlowFault>>(
     deadline: &Deadline,
 ) -> Result<(), Fault> {
     let starves = response.starves;
-    match deadline
-        .within(pin!(sending.along(pin!(response.run()))))
-        .await
-    {
+    let passed = {
+        let work = pin!(response.run());
+        deadline.within(pin!(sending.along(work))).await
+    };
+    match passed {
         Ok(Ok(passed)) => passed.map_err(Fault::Response),
         Ok(Err(fault)) => Err(Fault::Client(fault)),
-        // What has come is not taken.
-        Err(_) if !starves.get() => Err(Fault::Client(ClientFault::Stalled)),
+        // What has come is not taken, or what the endpoint needs to go on does not come.
+        Err(_) if !starves.get() || sending.waits_for_client() => {
+            Err(Fault::Client(ClientFault::Stalled))
+        }
         Err(_) => Err(Fault::TimedOut),
     }
 }

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 
 use selvedge_wire::ProtocolError;
 use selvedge_wire::http1::{Decoder, Event};
-use tokio::io::AsyncWrite;
+use tokio::io::{AsyncWrite, Interest};
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use crate::batch::{Batch, Coding};
@@ -77,17 +77,15 @@ impl Flow<'_> {
     }
 
     /// Waits until the peer that has sent everything goes away. What it sends meanwhile belongs to
-    /// its next message and is kept, up to one buffer.
+    /// its next message and is kept, up to one buffer. Its end is taken for its going, whatever it has
+    /// asked for: whoever closes a connection says no more than that.
     pub(crate) async fn watch(&mut self) {
         while self.inbox.bytes().len() < BUFFER_BYTES {
-            match self.inbox.fill(&mut self.from).await {
-                Ok(1..) => {}
-                // It has sent its last request, and listens.
-                Ok(0) if !self.inbox.is_empty() => break,
-                _gone => return,
+            if !matches!(self.inbox.fill(&mut self.from).await, Ok(1..)) {
+                return;
             }
         }
-        std::future::pending().await
+        let _reset = self.from.as_ref().ready(Interest::ERROR).await;
     }
 
     /// Makes a batch of what is there of the message, as far as it fits.

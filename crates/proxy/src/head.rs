@@ -35,6 +35,8 @@ pub(crate) struct Facts {
     pub(crate) version: Version,
     /// Whether it asks for another protocol on this connection.
     pub(crate) wants_upgrade: bool,
+    /// Whether its sender may wait to hear that its body is wanted (RFC 9110, section 10.1.1).
+    pub(crate) expects: bool,
 }
 
 impl Facts {
@@ -54,6 +56,9 @@ impl Facts {
             framing,
             keeps_connection: request.keeps_connection(),
             version,
+            expects: framing != Framing::Empty
+                && version == Version::Http11
+                && request.values(FieldName::Expect).next().is_some(),
             wants_upgrade: offers && version == Version::Http11 && lists(b"upgrade"),
         }
     }

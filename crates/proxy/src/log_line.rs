@@ -119,7 +119,7 @@ fn asked(line: &mut Line<'_>, request: &Message<'_>, has_query: bool) {
 fn ids(line: &mut Line<'_>, record: &Record, request: Option<&Message<'_>>) {
     let came = request.and_then(|it| it.values(FieldName::XRequestId).next());
     let made = record.request_id.as_ref().map(<[u8; 36]>::as_slice);
-    if let Some(id) = came.or(made) {
+    if let Some(id) = made.or(came) {
         line.bytes("request_id", id);
     }
     if let Some(trace) = &record.trace {

@@ -57,6 +57,19 @@ impl Pool {
         None
     }
 
+    /// Whether any connection to it idles.
+    pub(crate) fn has(&self, destination: &Destination) -> bool {
+        let idle = self.idle.borrow();
+        idle.get(destination).is_some_and(|those| !those.is_empty())
+    }
+
+    /// Closes those that lead to what `is_meant`.
+    pub(crate) fn forget(&self, is_meant: impl Fn(&Destination) -> bool) {
+        let mut idle = self.idle.borrow_mut();
+        idle.retain(|destination, _| !is_meant(destination));
+        self.count.set(idle.values().map(Vec::len).sum());
+    }
+
     /// Keeps a connection whose last response is whole; false where it is closed for want of room.
     pub(crate) fn put(
         &self,

@@ -37,6 +37,8 @@ pub(crate) struct Receiving<'a, 's> {
     pub(crate) interim: &'a mut Vec<u8>,
     /// Whether anything has come.
     pub(crate) any: bool,
+    /// Whether an interim response has come.
+    pub(crate) any_interim: bool,
 }
 
 impl Receiving<'_, '_> {
@@ -49,6 +51,7 @@ impl Receiving<'_, '_> {
                 if status == 101 || status >= 200 {
                     return Ok(status);
                 }
+                self.any_interim = true;
                 if self.takes_interim {
                     self.pass_interim().await?;
                 }

@@ -10,7 +10,7 @@ use std::rc::Rc;
 
 use selvedge_model::{HttpAction, Instant, Reason, RequestHead, Rule, Selected};
 use selvedge_resilience::{Call, Ending, OutcomeKind, Verdict};
-use selvedge_wire::http1::{Answers, Framing, Message, Version};
+use selvedge_wire::http1::{Answers, Framing, Message, Version, write};
 use tokio::io::AsyncWriteExt;
 
 use crate::client::{Asked, Client};
@@ -82,6 +82,7 @@ async fn phases(
 
     // Route.
     let (routing, stays) = worker.routing(client.asked).ok_or(Reason::NoRoute)?;
+    scratch.stays = stays;
     scratch.record.routing = Some(routing.clone());
     let (rule, prefix_bytes) = route(&routing, client.asked, &scratch.request())?;
     scratch.record.route = Some(rule.index);
@@ -107,23 +108,26 @@ async fn phases(
         retry: rule.retry.as_ref(),
     };
     let mut admission = routing.node.admit(started, &mut worker.seat(), &call)?;
+    let limited = routing.limited(destination);
+    let once = limited.is_some();
     prepare(
         worker,
+        client.asked,
         scratch,
         &facts,
-        rule,
-        prefix_bytes,
+        (rule, prefix_bytes),
         &trace,
-        client.asked,
+        once,
     );
 
     // Exchange, until there is something to deliver.
     let mut exchange = Exchange {
         worker,
+        routing: &routing,
         rule,
         facts: &facts,
         stays,
-        limited: routing.limited(destination),
+        limited,
         anew: false,
     };
     let mut now = started;
@@ -228,15 +232,15 @@ fn route<'r>(
     }
 }
 
-/// Makes the head that goes to endpoints.
+/// Makes the head that goes to endpoints. With `once` the connection is for this request alone.
 fn prepare(
     worker: &Worker,
+    asked: Asked,
     scratch: &mut Scratch,
     facts: &Facts,
-    rule: &Rule,
-    prefix_bytes: usize,
+    (rule, prefix_bytes): (&Rule, usize),
     trace: &Trace,
-    asked: Asked,
+    once: bool,
 ) {
     let mut out = std::mem::take(&mut scratch.to_upstream);
     let request = scratch.request();
@@ -252,6 +256,8 @@ fn prepare(
     head::write_framing(&mut out, &request, facts.framing, Version::Http11);
     if facts.wants_upgrade {
         head::write_upgrade(&mut out, &request);
+    } else if once {
+        write::field(&mut out, b"connection", b"close");
     }
     out.extend_from_slice(b"\r\n");
     let answers = Answers::of(head::method(&request));
@@ -271,7 +277,7 @@ async fn answer(
 ) -> Next {
     let (after, with_body) = match scratch.head.is_empty() {
         true => (After::Close, true),
-        false => bounds(scratch, stays(worker, client)),
+        false => bounds(scratch),
     };
     // A client whose request broke amid its exchange begins anew.
     let after = match reply.status() {
@@ -297,17 +303,11 @@ async fn answer(
     }
 }
 
-/// Whether what the connection was made to is still served by way of the proxy.
-fn stays(worker: &Worker, client: &Client) -> bool {
-    let routing = worker.routing(client.asked);
-    routing.is_some_and(|(_, stays)| stays)
-}
-
 /// What becomes of the connection behind an answer of ours, and whether that has a body.
-fn bounds(scratch: &Scratch, stays: bool) -> (After, bool) {
+fn bounds(scratch: &Scratch) -> (After, bool) {
     let request = scratch.request();
     let is_read = scratch.ended.get() || scratch.requests.framing() == Framing::Empty;
-    let after = match is_read && stays && request.keeps_connection() {
+    let after = match is_read && scratch.stays && request.keeps_connection() {
         true => After::Keep,
         false => After::Close,
     };

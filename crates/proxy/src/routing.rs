@@ -12,6 +12,8 @@ use selvedge_model::{
 };
 use selvedge_resilience::{EndpointPlan, Node, NodePlan, RoutePlan, UpstreamPlan, WorkloadPlan};
 
+use crate::pool::Destination;
+
 /// The routing in force; none until the first view has come.
 pub(crate) type SharedRouting = Arc<ArcSwapOption<Routing>>;
 
@@ -22,6 +24,8 @@ pub(crate) struct Routing {
     pub(crate) node: Node,
     /// Virtual addresses of the services that have a connection limit, by backend.
     limited: Vec<Option<Ipv4Addr>>,
+    /// Endpoints of services that have one.
+    limited_endpoints: BTreeSet<Destination>,
     view: Arc<View>,
     workers: usize,
 }
@@ -38,6 +42,7 @@ impl Routing {
         });
         Self {
             limited: limited.collect(),
+            limited_endpoints: limited_endpoints(&view.snapshot).collect(),
             table,
             node,
             view: view.clone(),
@@ -48,6 +53,11 @@ impl Routing {
     /// The virtual address of a backend's service where that has a connection limit.
     pub(crate) fn limited(&self, backend: BackendIndex) -> Option<Ipv4Addr> {
         self.limited.get(backend.0 as usize).copied().flatten()
+    }
+
+    /// Whether it is an endpoint of a service that has a connection limit.
+    pub(crate) fn limits(&self, destination: &Destination) -> bool {
+        self.limited_endpoints.contains(destination)
     }
 
     /// The workload with this cgroup, if it is one.
@@ -73,6 +83,13 @@ impl Routing {
             self.workers,
         ))
     }
+}
+
+fn limited_endpoints(snapshot: &Snapshot) -> impl Iterator<Item = Destination> {
+    let services = snapshot.services.values();
+    let limited = services.filter(|service| service.connection_limit.is_some());
+    let endpoints = limited.flat_map(|it| it.ports.iter().flat_map(|port| &port.endpoints));
+    endpoints.map(|endpoint| (endpoint.place, endpoint.port))
 }
 
 fn plan(snapshot: &Snapshot, table: &RouteTable) -> NodePlan {

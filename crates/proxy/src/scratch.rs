@@ -22,6 +22,8 @@ pub(crate) struct Scratch {
     pub(crate) to_upstream: Vec<u8>,
     /// How long the head alone is.
     pub(crate) head_bytes: usize,
+    /// Whether what the connection was made to is still served by way of the proxy.
+    pub(crate) stays: bool,
     pub(crate) replay: Replay,
     pub(crate) request_batch: Batch,
     pub(crate) response_batch: Batch,
@@ -41,6 +43,7 @@ impl Scratch {
             ended: Cell::new(false),
             to_upstream: Vec::new(),
             head_bytes: 0,
+            stays: false,
             replay: Replay::default(),
             request_batch: Batch::default(),
             response_batch: Batch::default(),
@@ -57,6 +60,7 @@ impl Scratch {
         self.head.clear();
         self.ended.set(false);
         self.to_upstream.clear();
+        self.stays = false;
         self.replay.clear();
         self.responses.restart();
         self.answer.clear();

@@ -25,6 +25,7 @@ pub(crate) enum ClientFault {
 pub(crate) struct Sending<'s, F> {
     future: Pin<&'s mut F>,
     all_sent: &'s Cell<bool>,
+    starves: &'s Cell<bool>,
     /// Whether there is nothing more to be polled.
     over: bool,
 }
@@ -40,10 +41,16 @@ pub(crate) async fn send(request: &mut Flow<'_>, all_sent: &Cell<bool>) -> FlowF
 }
 
 impl<'s, F: Future<Output = FlowFault>> Sending<'s, F> {
-    pub(crate) fn new(future: Pin<&'s mut F>, all_sent: &'s Cell<bool>) -> Self {
+    /// The cells are those of the [`send`] and of its [`Flow`].
+    pub(crate) fn new(
+        future: Pin<&'s mut F>,
+        all_sent: &'s Cell<bool>,
+        starves: &'s Cell<bool>,
+    ) -> Self {
         Self {
             future,
             all_sent,
+            starves,
             over: false,
         }
     }
@@ -51,6 +58,11 @@ impl<'s, F: Future<Output = FlowFault>> Sending<'s, F> {
     /// Whether the request is on its way to its last byte.
     pub(crate) fn has_sent_all(&self) -> bool {
         self.all_sent.get()
+    }
+
+    /// Whether the next thing to come is more of the request.
+    pub(crate) fn waits_for_client(&self) -> bool {
+        !self.has_sent_all() && !self.over && self.starves.get()
     }
 
     /// Waits for `work`, which is about the response, while the request goes on. An endpoint that

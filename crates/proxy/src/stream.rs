@@ -61,7 +61,7 @@ pub(crate) async fn detect(worker: &Rc<Worker>, client: &mut Client) -> bool {
         }
     };
     if first_bytes(client, &mut led.upstream).await == Spoken::Http {
-        led.put_by(worker);
+        led.put_by(worker, &mut record);
         return true;
     }
     let ending = carry(worker, client, &mut led.upstream).await;
@@ -70,8 +70,8 @@ pub(crate) async fn detect(worker: &Rc<Worker>, client: &mut Client) -> bool {
     false
 }
 
-/// Whether the client's first bytes are a request. One that waits for the server to speak is not waited
-/// for: there is none.
+/// Whether the client's first bytes are a request. One that says nothing is waited for a moment: it may
+/// wait for the server to speak, and there is none.
 async fn speaks_http(worker: &Worker, client: &mut Client) -> bool {
     const MOST_WAIT: Duration = Duration::from_secs(1);
     let now = worker.clock.now();
@@ -94,8 +94,8 @@ async fn speaks_http(worker: &Worker, client: &mut Client) -> bool {
     }
 }
 
-/// Connects to an endpoint, and to another where that cannot be done. A connection that has carried
-/// requests before is as good: its server does not speak first, or it would have been heard.
+/// Connects to an endpoint, and to another where that cannot be done. Never an idle connection: what its
+/// server says next may be about a request that was on it, and its server may have settled on HTTP/1.
 async fn lead(worker: &Rc<Worker>, client: &Client, record: &mut Record) -> Result<Led, Reason> {
     record.began = worker.clock.now();
     let (routing, _) = worker.routing(client.asked).ok_or(Reason::NoRoute)?;
@@ -129,16 +129,6 @@ async fn lead(worker: &Rc<Worker>, client: &Client, record: &mut Record) -> Resu
             .set(now, Some(now + worker.patience.connect), None);
         let destination = (attempt.place(), attempt.port());
         record.attempt(destination);
-        if limited.is_none()
-            && let Some(upstream) = worker.idle(&destination)
-        {
-            return Ok(Led {
-                admission,
-                attempt,
-                upstream,
-                limited,
-            });
-        }
         let connecting = connect(&destination, limited, &worker.buffers);
         let fault = match client.deadline.within(pin!(connecting)).await {
             Ok(Ok(upstream)) => {
@@ -174,12 +164,7 @@ async fn first_bytes(client: &mut Client, upstream: &mut Upstream) -> Spoken {
     poll_fn(|cx| {
         loop {
             if let Poll::Ready(_said) = upstream.inbox.poll_fill(cx, &mut upstream.stream) {
-                // One that has carried requests was idle for too long: the next takes another.
-                let has_expired = upstream.reused && upstream.inbox.is_empty();
-                return Poll::Ready(match has_expired {
-                    true => Spoken::Http,
-                    false => Spoken::Other,
-                });
+                return Poll::Ready(Spoken::Other);
             }
             match inbox.poll_fill(cx, stream) {
                 Poll::Pending => return Poll::Pending,
@@ -210,11 +195,11 @@ async fn carry(worker: &Worker, client: &mut Client, upstream: &mut Upstream) ->
 impl Led {
     /// Nothing was sent on it: the first request may have it. Not where it holds one of few places,
     /// which that request may need for a connection to another endpoint.
-    fn put_by(self, worker: &Rc<Worker>) {
+    fn put_by(self, worker: &Rc<Worker>, record: &mut Record) {
         let destination = (self.attempt.place(), self.attempt.port());
-        match self.limited {
-            None => worker.keep(worker.clock.now(), destination, self.upstream),
-            Some(_) => reset_at_close(&self.upstream.stream),
+        match (self.limited, record.routing.take()) {
+            (None, Some(routing)) => worker.keep_spare(&routing, destination, self.upstream),
+            _ => reset_at_close(&self.upstream.stream),
         }
     }
 

@@ -156,6 +156,8 @@ impl Worker {
         let current = Rc::new(Current(shared.clone()));
         *known = Some(current.clone());
         self.sighter.forget_numbers();
+        // What idles would hold places of services that have a limit by now.
+        self.pool.forget(|destination| current.limits(destination));
         Some(current)
     }
 
@@ -178,13 +180,33 @@ impl Worker {
         self.pool.take(destination)
     }
 
-    /// Keeps a connection whose last response is whole for another request.
-    pub(crate) fn keep(
+    /// Keeps a connection on which nothing was sent, unless one is there already: else they would grow
+    /// with every short connection whose protocol had to be found out.
+    pub(crate) fn keep_spare(
         self: &Rc<Self>,
-        now: Instant,
+        routing: &Rc<Current>,
         destination: Destination,
         upstream: Upstream,
     ) {
+        if !self.pool.has(&destination) {
+            self.keep(self.clock.now(), routing, destination, upstream);
+        }
+    }
+
+    /// Keeps a connection whose last response is whole for another request, unless it would hold a place of
+    /// a service that has a limit by now.
+    pub(crate) fn keep(
+        self: &Rc<Self>,
+        now: Instant,
+        routing: &Rc<Current>,
+        destination: Destination,
+        upstream: Upstream,
+    ) {
+        let current = self.current();
+        let is_other = |current: &Rc<Current>| !Rc::ptr_eq(current, routing);
+        if current.is_some_and(|current| is_other(&current) && current.limits(&destination)) {
+            return;
+        }
         if !self.pool.put(now, destination, upstream) {
             self.counters.count(Counter::IdleCrowdedOut);
         }
@@ -198,6 +220,8 @@ impl Worker {
 async fn sweep(worker: Rc<Worker>) {
     loop {
         tokio::time::sleep(SWEEP).await;
+        // Where no request looks, this does.
+        let _forgets_what_is_limited = worker.current();
         if !worker.pool.sweep(worker.clock.now()) {
             break;
         }

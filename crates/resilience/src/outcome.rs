@@ -54,7 +54,7 @@ pub enum Ending {
 /// What to do after an attempt.
 ///
 /// [`OutcomeKind::ConnectFailed`] and [`OutcomeKind::Stale`] are moved to another endpoint at once, two
-/// of them in one request at most, and so is [`OutcomeKind::Cut`] where there is no retry policy. A
+/// of them in one request at most, and so is one [`OutcomeKind::Cut`] where there is no retry policy. A
 /// policy retries the statuses it names, and all failures that are not moved, after a pause and out of
 /// the upstream's budget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,8 +9,9 @@ use crate::outcome::{Outcome, OutcomeKind, Verdict};
 /// How often a request that came to nothing at one endpoint is sent to another at once: whatever the
 /// policy says, and free of the budget, since no endpoint has worked on it.
 const MOST_MOVES: u8 = 2;
-/// How often where an endpoint may have worked on it, or died of it.
-const MOST_CUT: u8 = 1;
+/// How often where an endpoint may have worked on it, or died of it: no more than once, since the next may
+/// die of it too.
+const MOST_CUTS: u8 = 1;
 
 /// A [`RetryPolicy`] as a request carries it.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +55,7 @@ impl From<&RetryPolicy> for RetryRule {
 pub(crate) struct Repeats {
     retries: u8,
     moves: u8,
+    cuts: u8,
     /// What the next attempt is, where it is no first one.
     pub(crate) next: Option<Repeat>,
 }
@@ -97,9 +99,10 @@ impl Repeats {
         if wanted == Repeat::Retry && !withdraw() {
             return deliver(Some(Withheld::BudgetSpent));
         }
-        match wanted {
-            Repeat::Retry => self.retries += 1,
-            Repeat::Move => self.moves += 1,
+        match (wanted, outcome.kind) {
+            (Repeat::Retry, _) => self.retries += 1,
+            (Repeat::Move, OutcomeKind::Cut) => self.cuts += 1,
+            (Repeat::Move, _) => self.moves += 1,
         }
         self.next = Some(wanted);
         Verdict::Retry { at }
@@ -118,7 +121,7 @@ impl Repeats {
                 retry.filter(|_| rule.is_some_and(|rule| rule.statuses.contain(status)))
             }
             OutcomeKind::ConnectFailed | OutcomeKind::Stale => Some(moved),
-            OutcomeKind::Cut if self.moves < MOST_CUT => Some(retry.unwrap_or(Repeat::Move)),
+            OutcomeKind::Cut if self.cuts < MOST_CUTS => Some(retry.unwrap_or(Repeat::Move)),
             OutcomeKind::Cut => Some(Repeat::Retry),
             OutcomeKind::Malformed | OutcomeKind::TimedOut => retry,
             OutcomeKind::Cancelled => None,

@@ -40,6 +40,12 @@ fn ended(traffic: &Traffic) -> u64 {
     traffic.paths.values().flat_map(|ends| ends.values()).sum()
 }
 
+fn ejections(traffic: &Traffic) -> u64 {
+    let endpoints = traffic.backends.values().flat_map(|it| &it.endpoints);
+    endpoints.map(|endpoint| endpoint.ejections).sum()
+}
+
+/// Where there are two endpoints, so that one may be left out.
 fn ejecting() -> RequestPolicy {
     RequestPolicy {
         ejection: Some(Ejection {
@@ -53,8 +59,8 @@ fn ejecting() -> RequestPolicy {
 
 #[test]
 fn clients_that_stall_eject_no_endpoint() {
-    let origin = Origin::answering(|_| ok("well"));
-    let path = with(&[&origin], ejecting());
+    let origins = [(); 2].map(|()| Origin::answering(|_| ok("well")));
+    let mut path = with(&[&origins[0], &origins[1]], ejecting());
     let mut clients = [(); 12].map(|()| path.connect());
     for client in &mut clients {
         client.send("POST / HTTP/1.1\r\nHost: cart\r\nContent-Length: 99\r\n\r\nhalf");
@@ -66,24 +72,74 @@ fn clients_that_stall_eject_no_endpoint() {
             (408, "request_stalled")
         );
     }
-    assert_eq!(path.get(GET).body, "well");
+    let traffic = path.mesh.feed.traffic(|traffic| ended(traffic) == 12);
+    assert_eq!(ejections(&traffic), 0);
+}
+
+/// Their endpoint has answered, and waits for what is to come before it says more.
+#[test]
+fn clients_that_stall_behind_an_early_answer_eject_no_endpoint() {
+    let origin = || {
+        Origin::start(|connection| {
+            connection.until("\r\n\r\n");
+            connection.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n");
+            connection.everything();
+        })
+    };
+    let mut path = with(&[&origin(), &origin()], ejecting());
+    let mut clients = [(); 12].map(|()| path.connect());
+    for client in &mut clients {
+        client.send("POST / HTTP/1.1\r\nHost: cart\r\nContent-Length: 99\r\n\r\nhalf");
+    }
+    for client in &mut clients {
+        assert!(client.until_reset().starts_with("HTTP/1.1 200 OK"));
+    }
+    let traffic = path.mesh.feed.traffic(|traffic| ended(traffic) == 12);
+    assert_eq!(ejections(&traffic), 0);
+}
+
+/// A client that waits to hear whether its body is wanted does not stall.
+#[test]
+fn an_endpoint_that_leaves_clients_waiting_to_go_on_is_given_up() {
+    let origin = Origin::start(|connection| drop(connection.everything()));
+    let path = with(&[&origin], in_time(Duration::from_millis(50)));
+    let expecting = POST.replace("Host", "Expect: 100-continue\r\nHost");
+    let mut client = path.connect();
+    client.send(expecting.strip_suffix("body").unwrap());
+    let response = client.response();
+    assert_eq!(
+        (response.status, response.reason()),
+        (504, "request_timeout")
+    );
+    // It has heard, and is on.
+    let origin = Origin::start(|connection| {
+        connection.until("\r\n\r\n");
+        connection.send("HTTP/1.1 100 Continue\r\n\r\n");
+        connection.everything();
+    });
+    let path = with(&[&origin], in_time(Duration::from_millis(50)));
+    let mut client = path.connect();
+    client.send(expecting.strip_suffix("body").unwrap());
+    assert!(client.until("\r\n\r\n").starts_with("HTTP/1.1 100"));
+    let response = client.response();
+    assert_eq!(
+        (response.status, response.reason()),
+        (408, "request_stalled")
+    );
 }
 
 #[test]
 fn clients_that_never_read_eject_no_endpoint() {
-    let long = "x".repeat(16 << 20);
-    let origin = Origin::answering(move |request| match request.starts_with("GET /long") {
-        true => ok(&long),
-        false => ok("short"),
-    });
-    let mut path = with(&[&origin], ejecting());
-    let mut clients = [(); 6].map(|()| path.connect());
-    for client in &mut clients {
-        client.send("GET /long HTTP/1.1\r\nHost: cart\r\n\r\n");
-    }
+    let origin = || {
+        let long = "x".repeat(16 << 20);
+        Origin::answering(move |_| ok(&long))
+    };
+    let mut path = with(&[&origin(), &origin()], ejecting());
+    let mut clients = [(); 12].map(|()| path.connect());
+    clients.iter_mut().for_each(|client| client.send(GET));
     // Their time ends while nobody takes what has come.
-    path.mesh.feed.traffic(|traffic| ended(traffic) == 6);
-    assert_eq!(path.get(GET).body, "short");
+    let traffic = path.mesh.feed.traffic(|traffic| ended(traffic) == 12);
+    assert_eq!(ejections(&traffic), 0);
 }
 
 /// Of many idle connections that an endpoint closes at once not one carries another request.
@@ -165,6 +221,28 @@ fn a_switch_that_nobody_asked_for_is_no_answer() {
     );
 }
 
+/// What is left of the request would go to the new protocol's reader in the old one's frame.
+#[test]
+fn a_switch_amid_a_request_is_no_answer() {
+    let origin = Origin::start(|connection| {
+        connection.until("half\r\n");
+        connection
+            .send("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n");
+        connection.everything();
+    });
+    let path = Path::to(&[origin.address]);
+    let mut client = path.connect();
+    client.send(
+        "POST / HTTP/1.1\r\nHost: cart\r\nConnection: upgrade\r\nUpgrade: x\r\n\
+         Transfer-Encoding: chunked\r\n\r\n8\r\nhalf",
+    );
+    let response = client.response();
+    assert_eq!(
+        (response.status, response.reason()),
+        (502, "malformed_response")
+    );
+}
+
 #[test]
 fn a_client_of_http_1_0_gets_no_interim_answers() {
     let origin = Origin::start(|connection| {
@@ -228,6 +306,15 @@ fn a_client_that_goes_amid_its_next_request_is_missed() {
     drop(client);
     told.recv_timeout(DEADLINE)
         .expect("the request to be given up");
+    // In the usual way, too.
+    let (origin, told) = Origin::silent();
+    let path = Path::to(&[origin.address]);
+    let mut client = path.connect();
+    client.send(&format!("{GET}\r\n"));
+    origin.next();
+    drop(client);
+    told.recv_timeout(DEADLINE)
+        .expect("the request to be given up");
 }
 
 #[test]
@@ -264,9 +351,14 @@ fn an_empty_line_behind_a_request_is_no_request() {
     assert_eq!(client.response().status, 200);
     client.send(GET);
     assert_eq!(client.response().status, 200);
-    client.send("\r\n");
+    // However it is cut.
+    client.send("\r");
+    path.get(GET);
+    client.send("\n");
+    path.get(GET);
+    client.send("\r");
     client.finish();
     assert_eq!(client.everything(), "");
-    let traffic = path.mesh.feed.traffic(|traffic| ended(traffic) >= 2);
-    assert_eq!(ended(&traffic), 2, "{traffic:#?}");
+    let traffic = path.mesh.feed.traffic(|traffic| ended(traffic) >= 4);
+    assert_eq!(ended(&traffic), 4, "{traffic:#?}");
 }

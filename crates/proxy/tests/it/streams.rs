@@ -124,14 +124,16 @@ fn a_reset_is_passed_on_as_one() {
     assert!(told.recv_timeout(crate::agent::DEADLINE).unwrap());
 }
 
-/// To find out what is spoken takes no connection of its own where there is one.
+/// To find out what is spoken takes a connection; it is not kept beside one that waits for requests.
 #[test]
-fn detection_uses_connections_that_wait_for_requests() {
-    let connections = Arc::new(AtomicUsize::new(0));
-    let count = connections.clone();
+fn finding_out_keeps_no_connections() {
+    let carrying = Arc::new(AtomicUsize::new(0));
+    let count = carrying.clone();
     let origin = Origin::start(move |connection| {
-        count.fetch_add(1, Ordering::Relaxed);
+        let mut is_first = true;
         while connection.request().is_some() {
+            count.fetch_add(usize::from(is_first), Ordering::Relaxed);
+            is_first = false;
             connection.send(&ok("http"));
         }
     });
@@ -142,8 +144,41 @@ fn detection_uses_connections_that_wait_for_requests() {
     }
     // Each worker has its own; how many there are is the machine's business.
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
-    let made = connections.load(Ordering::Relaxed);
+    let made = carrying.load(Ordering::Relaxed);
     assert!(made <= workers, "{made} for {workers} workers");
+}
+
+/// A server may go by a connection's first bytes; what it says behind a response is that request's.
+#[test]
+fn what_is_relayed_never_follows_requests() {
+    let (late, said) = std::sync::mpsc::sync_channel::<()>(16);
+    let said = std::sync::Mutex::new(said);
+    let origin = Origin::start(move |connection| {
+        let Some(first) = connection.until("\n") else {
+            return;
+        };
+        if !first.contains("HTTP/1.1") {
+            return connection.send(&format!("echo {first}"));
+        }
+        connection.until("\r\n\r\n");
+        connection.send(&ok("http"));
+        // The test may be over.
+        if said.lock().unwrap().recv().is_ok() {
+            connection.send("HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n");
+        }
+        connection.everything();
+    });
+    for spoken_first in ["PRI * HTTP/2.0\r\n", "hello\n"] {
+        let path = spoken(&origin, None);
+        path.get("GET / HTTP/1.1\r\nHost: cart\r\nConnection: close\r\n\r\n");
+        // Some of them meet the worker that had the request.
+        let mut early: Vec<_> = (0..8).map(|_| path.connect()).collect();
+        late.send(()).unwrap();
+        for client in &mut early {
+            client.send(spoken_first);
+            assert_eq!(client.everything(), format!("echo {spoken_first}"));
+        }
+    }
 }
 
 #[test]

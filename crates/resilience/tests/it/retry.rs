@@ -62,6 +62,26 @@ fn without_a_policy_only_what_came_to_nothing_is_moved_and_at_once() {
     }
 }
 
+/// That connections came to nothing before takes nothing from a request whose endpoint dies.
+#[test]
+fn one_cut_is_moved_whatever_was_moved_before() {
+    let mut rig = Rig::new(&[1; 4], RequestPolicy::default());
+    let mut admission = rig.admit();
+    let moved = [
+        OutcomeKind::Stale,
+        OutcomeKind::ConnectFailed,
+        OutcomeKind::Cut,
+    ];
+    for kind in moved {
+        let attempt = rig.attempt(&mut admission);
+        let verdict = rig.tell(&mut admission, attempt, kind);
+        assert_eq!(verdict, Verdict::Retry { at: rig.now }, "{kind:?}");
+    }
+    let attempt = rig.attempt(&mut admission);
+    let verdict = rig.tell(&mut admission, attempt, OutcomeKind::Cut);
+    assert_eq!(verdict, withheld(Withheld::AttemptsUsed));
+}
+
 #[test]
 fn with_a_policy_failures_and_its_statuses_are_retried() {
     let cases = [
