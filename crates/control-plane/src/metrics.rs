@@ -227,6 +227,13 @@ fn edges(text: &mut Exposition, names: &Names, observation: &Observation) {
         let count = observation.refused.get(reason).copied().unwrap_or(0);
         family.sample(&[("reason", reason.word())], count);
     }
+    let help = "Connections of the proxy to endpoints that the kernel did not make, by reason: each try \
+                counts, also where the request was served in the end.";
+    let mut family = text.family("selvedge_upstream_refused_total", Kind::Counter, help);
+    for reason in [Reason::ConnectionLimit, Reason::NoEndpoint] {
+        let count = observation.upstream_refused.get(&reason);
+        family.sample(&[("reason", reason.word())], count.copied().unwrap_or(0));
+    }
     details(text, &edges);
 }
 

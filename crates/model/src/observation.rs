@@ -159,6 +159,9 @@ pub struct Observation {
     pub edges: BTreeMap<Edge, EdgeCounters>,
     /// Refusals that belong to no edge, by reason: no such service, ports exhausted and the like.
     pub refused: BTreeMap<Reason, u64>,
+    /// Connections of the proxy to endpoints that were refused, each try of each request, by reason. What
+    /// became of the request is the proxy's to say.
+    pub upstream_refused: BTreeMap<Reason, u64>,
     /// Ports that workloads listen on.
     pub listening: Vec<Listening>,
 }

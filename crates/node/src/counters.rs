@@ -21,19 +21,23 @@ pub(crate) fn observe(kernel: &Kernel) -> Result<model::Observation, Error> {
         (model::Reason::ResolverAway, Counter::NamesHeldBack),
         (model::Reason::PrivatePort, Counter::PrivateDropped),
         (model::Reason::Multipath, Counter::MultipathRefused),
-        // Of the proxy's own connections: whose request it was is the proxy's to count.
-        (model::Reason::NoEndpoint, Counter::UpstreamUnserved),
-        (model::Reason::ConnectionLimit, Counter::UpstreamLimited),
         (model::Reason::ProxyAway, Counter::GatewayRefused),
     ];
+    let upstream = [
+        (model::Reason::NoEndpoint, Counter::UpstreamUnserved),
+        (model::Reason::ConnectionLimit, Counter::UpstreamLimited),
+    ];
+    let counted = |of: &[(model::Reason, Counter)]| -> BTreeMap<model::Reason, u64> {
+        of.iter()
+            .map(|(reason, counter)| (*reason, counters[counter]))
+            .filter(|(_, count)| *count > 0)
+            .collect()
+    };
     Ok(model::Observation {
         age: Duration::ZERO,
         edges: edges(kernel)?,
-        refused: refused
-            .into_iter()
-            .map(|(reason, counter)| (reason, counters[&counter]))
-            .filter(|(_, count)| *count > 0)
-            .collect(),
+        refused: counted(&refused),
+        upstream_refused: counted(&upstream),
         listening: listening(kernel)?,
     })
 }

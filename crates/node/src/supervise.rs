@@ -9,6 +9,7 @@
 //! reconnecting, and hands it new sockets.
 
 use std::fs;
+use std::future::Future;
 use std::io;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::UnixStream;
@@ -28,6 +29,8 @@ use crate::error::Error;
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Longest wait before another try to start it.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How long a proxy whose connection has ended may take to end itself.
+const FAREWELL: Duration = Duration::from_millis(500);
 /// How long a restarted agent waits for the proxy that its predecessor left: the proxy tries to
 /// reconnect at least twice in that time.
 const ADOPTION: Duration = Duration::from_millis(1200);
@@ -65,6 +68,15 @@ pub struct Link {
     pub over: oneshot::Sender<()>,
 }
 
+/// A proxy's process.
+struct Running {
+    pid: i32,
+    /// How long it may take to connect.
+    patience: Duration,
+    /// How it ends. Of another agent's child nobody is told.
+    status: Option<oneshot::Receiver<ExitStatus>>,
+}
+
 /// What the supervisor needs done to sockets, by whoever owns the node.
 pub trait Sockets {
     /// Opens the sockets if they are closed, and hands copies over `stream`.
@@ -90,39 +102,40 @@ pub async fn supervise(
         .filter(|(_, user)| *user == options.user)
         .map(|(pid, _)| pid);
     loop {
-        let (expected, patience, status) = match adopting.take() {
-            // Another agent's child: how it ends nobody is told.
-            Some(pid) => (pid, ADOPTION, None),
+        let mut running = match adopting.take() {
+            Some(pid) => Running {
+                pid,
+                patience: ADOPTION,
+                status: None,
+            },
             None => {
                 sleep(pause).await;
-                let (pid, status) = start(&options, &mut sockets)?;
-                (pid, PATIENCE, Some(status))
+                start(&options, &mut sockets)?
             }
         };
-        let connected = timeout(patience, accept(&listener, &options, expected)).await;
-        let Ok(stream) = connected else {
-            report("the proxy does not answer; the kernel path goes on without it until it does");
-            end(expected);
-            sockets.close();
-            pause = (pause * 2).clamp(Duration::from_millis(100), LONGEST_PAUSE);
-            continue;
+        let stream = match running
+            .connect(accept(&listener, &options, running.pid))
+            .await
+        {
+            Ok(stream) => stream,
+            Err(how) => {
+                report(&format!(
+                    "{how}; the kernel path goes on without the proxy until one answers"
+                ));
+                sockets.close();
+                pause = (pause * 2).clamp(Duration::from_millis(100), LONGEST_PAUSE);
+                continue;
+            }
         };
         let since = Instant::now();
-        if let Some(ended) = link(stream, expected, &mut sockets, &links).await? {
+        if let Some(ended) = link(stream, running.pid, &mut sockets, &links).await? {
             if ended.await.is_err() && links.is_closed() {
                 return Ok(());
             }
         } else {
             return Ok(());
         }
-        end(expected);
-        let how = match status {
-            Some(status) => match status.await {
-                Ok(status) => status.to_string(),
-                Err(_) => "how is not known".to_owned(),
-            },
-            None => "started by an earlier agent".to_owned(),
-        };
+        let how = running.end().await;
         report(&format!("the proxy has ended ({how}); starting another"));
         // One that lived is restarted at once; one that keeps dying is given more and more time,
         // and its sockets are closed once that is longer than callers should wait.
@@ -132,6 +145,45 @@ pub async fn supervise(
         };
         if pause >= PATIENCE {
             sockets.close();
+        }
+    }
+}
+
+impl Running {
+    /// Its connection, or why there is none: then its process has ended.
+    async fn connect(
+        &mut self,
+        accepting: impl Future<Output = tokio::net::UnixStream>,
+    ) -> Result<tokio::net::UnixStream, String> {
+        let ending = async {
+            match &mut self.status {
+                Some(status) => status.await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            connected = timeout(self.patience, accepting) => connected.map_err(|_| {
+                end(self.pid);
+                "the proxy does not answer".to_owned()
+            }),
+            Ok(status) = ending => Err(format!("the proxy has ended before it served ({status})")),
+        }
+    }
+
+    /// Ends it where it does not end itself; says how it ended.
+    async fn end(self) -> String {
+        let Some(mut status) = self.status else {
+            end(self.pid);
+            return "started by an earlier agent".to_owned();
+        };
+        if let Ok(Ok(status)) = timeout(FAREWELL, &mut status).await {
+            return status.to_string();
+        }
+        end(self.pid);
+        // Not for ever: what it waits for in the kernel may never come.
+        match timeout(PATIENCE, status).await {
+            Ok(Ok(_)) => "by the agent, since it did not end itself".to_owned(),
+            _ => "killed by the agent, and still there".to_owned(),
         }
     }
 }
@@ -192,11 +244,7 @@ async fn accept(
     }
 }
 
-/// Starts a proxy; gives its process, and how that ends.
-fn start(
-    options: &ProxyOptions,
-    sockets: &mut impl Sockets,
-) -> Result<(i32, oneshot::Receiver<ExitStatus>), Error> {
+fn start(options: &ProxyOptions, sockets: &mut impl Sockets) -> Result<Running, Error> {
     let (program, arguments) = options
         .command
         .split_first()
@@ -229,7 +277,11 @@ fn start(
         .name("proxy-reaper".to_owned())
         .spawn(reap)
         .map_err(Error::system("start a thread"))?;
-    Ok((pid, status))
+    Ok(Running {
+        pid,
+        patience: PATIENCE,
+        status: Some(status),
+    })
 }
 
 /// The proxy that an earlier agent left, if it still lives, and whom it runs as. `feed` is where it
@@ -265,5 +317,51 @@ pub fn end(pid: i32) {
     };
     if let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) {
         let _gone_already = pidfd_send_signal(process, Signal::KILL);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct NoSockets;
+
+    impl Sockets for NoSockets {
+        fn hand_over(&mut self, _: &UnixStream) -> Result<(), Error> {
+            Ok(())
+        }
+
+        fn close(&mut self) {}
+
+        fn adopt(&mut self, _: i32) -> Result<(), Error> {
+            Ok(())
+        }
+    }
+
+    /// One that cannot serve is not waited for, and what is wrong with it is said each time.
+    #[tokio::test]
+    async fn a_proxy_that_ends_before_it_connects_says_how() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = ProxyOptions {
+            command: ["sh", "-c", "exit 3"].map(str::to_owned).into(),
+            user: ProxyUser {
+                uid: rustix::process::getuid().as_raw(),
+                gid: rustix::process::getgid().as_raw(),
+            },
+            feed: folder.path().join("feed"),
+            pid_file: folder.path().join("pid"),
+        };
+        let (links, _linked) = mpsc::channel(1);
+        let (reported, mut reports) = mpsc::channel(1);
+        let report = |line: &str| drop(reported.try_send(line.to_owned()));
+        let line = tokio::select! {
+            ended = supervise(options, NoSockets, links, report) => panic!("{ended:?}"),
+            line = reports.recv() => line.unwrap(),
+        };
+        assert_eq!(
+            line,
+            "the proxy has ended before it served (exit status: 3); the kernel path goes on without \
+             the proxy until one answers"
+        );
     }
 }

@@ -3,7 +3,6 @@
 
 use std::cell::Cell;
 use std::future::Future;
-use std::net::Ipv4Addr;
 use std::pin::pin;
 use std::rc::Rc;
 
@@ -21,6 +20,7 @@ use crate::pool::{Destination, Upstream};
 use crate::receiving::{AnswerFault, Receiving};
 use crate::relay::{self, End, Ended, reset_at_close};
 use crate::request::Next;
+use crate::routing::Service;
 use crate::scratch::Scratch;
 use crate::sending::{self, ClientFault, Sending};
 use crate::worker::{Current, Worker};
@@ -34,8 +34,8 @@ pub(crate) struct Exchange<'a> {
     pub(crate) facts: &'a Facts,
     /// Whether the client's connection may go on.
     pub(crate) stays: bool,
-    /// The service's virtual address where it has a connection limit.
-    pub(crate) limited: Option<Ipv4Addr>,
+    /// Where it leads.
+    pub(crate) service: Service,
     /// Whether it must be a new connection: an idle one has failed.
     pub(crate) anew: bool,
 }
@@ -109,7 +109,7 @@ impl Exchange<'_> {
     ) -> Exchanged {
         let destination = (attempt.place(), attempt.port());
         // What idles would hold a place that another connection may need.
-        let idle = match self.limited {
+        let idle = match self.service.limited {
             None if !self.anew => self.worker.idle(&destination),
             _ => None,
         };
@@ -120,7 +120,7 @@ impl Exchange<'_> {
                 .await
             {
                 Ok(upstream) => upstream,
-                Err(fault) => return self.failed(&fault, scratch, admission),
+                Err(fault) => return self.failed(&fault, false, scratch, admission),
             },
         };
         client
@@ -129,7 +129,7 @@ impl Exchange<'_> {
         let reached = self.pass(client, &mut upstream, scratch, admission, attempt);
         let reached = reached.await;
         let (ending, next, left) = match reached {
-            Reached::Fault(fault) => return self.failed(&fault, scratch, admission),
+            Reached::Fault(fault) => return self.failed(&fault, true, scratch, admission),
             Reached::Again { at } => return Exchanged::Again { at },
             Reached::Tunnel => {
                 // Seldom, and for long: its own place, so that other requests need not have one.
@@ -149,7 +149,7 @@ impl Exchange<'_> {
         match left {
             Left::Idle => self.worker.keep(at, self.routing, destination, upstream),
             // Its place is free at once, and not when its peer has closed too.
-            Left::Spent if self.limited.is_some() => reset_at_close(&upstream.stream),
+            Left::Spent if self.service.limited.is_some() => reset_at_close(&upstream.stream),
             Left::Spent | Left::Busy => {}
         }
         Exchanged::Delivered { next, ending, at }
@@ -165,7 +165,11 @@ impl Exchange<'_> {
         let soon = now + self.worker.patience.connect;
         let end = attempt.deadline().map_or(soon, |end| end.min(soon));
         deadline.set(now, Some(end), None);
-        let connecting = pin!(connect(destination, self.limited, &self.worker.buffers));
+        let connecting = pin!(connect(
+            destination,
+            self.service.limited,
+            &self.worker.buffers
+        ));
         match deadline.within(connecting).await {
             Ok(Ok(upstream)) => Ok(upstream),
             Ok(Err(error)) => {
@@ -276,7 +280,7 @@ impl Exchange<'_> {
         // next request.
         let reusable =
             keeps && framing != Framing::UntilClose && all_sent.get() && upstream.inbox.is_empty();
-        let left = match self.limited {
+        let left = match self.service.limited {
             None if reusable => Left::Idle,
             _ if taken => Left::Spent,
             _ => Left::Busy,
@@ -320,7 +324,13 @@ impl Exchange<'_> {
     }
 
     /// Nothing of a response came to the client.
-    fn failed(&self, fault: &Fault, scratch: &Scratch, admission: &Admission) -> Exchanged {
+    fn failed(
+        &self,
+        fault: &Fault,
+        was_sent: bool,
+        scratch: &Scratch,
+        admission: &Admission,
+    ) -> Exchanged {
         let (kind, reason) = match fault {
             Fault::Connect(fault) => fault.outcome(),
             Fault::Stale => (OutcomeKind::Stale, Reason::ResponseCut),
@@ -339,18 +349,14 @@ impl Exchange<'_> {
                 return Exchanged::ClientFault(ClientFault::Gone);
             }
         };
-        let was_sent = !matches!(fault, Fault::Connect(_));
         let repeatable = (!was_sent || self.is_repeatable()) && scratch.replay.is_whole();
         Exchanged::Failed(reason, Outcome { kind, repeatable })
     }
 
     /// Whether sending the request twice is as good as sending it once.
     fn is_repeatable(&self) -> bool {
-        let retry = self.rule.retry.as_ref();
         let keeps_key = !self.rule.filters.request.are_about("idempotency-key");
-        self.facts.is_idempotent
-            || self.facts.has_key && keeps_key
-            || retry.is_some_and(|retry| retry.non_idempotent)
+        self.facts.is_idempotent || self.facts.has_key && keeps_key || self.service.non_idempotent
     }
 
     /// Behind an answer that comes before its request has ended nothing else can come.

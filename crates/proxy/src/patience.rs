@@ -11,7 +11,7 @@ pub(crate) struct Patience {
     pub(crate) head: Duration,
     /// For something to move of a body, either way; twice that at most.
     pub(crate) body: Duration,
-    /// For a connection to an endpoint, where the request's time does not say.
+    /// For a connection to an endpoint, where the request's time is not nearer.
     pub(crate) connect: Duration,
     /// For a client to take an answer of ours.
     pub(crate) reply: Duration,

@@ -108,8 +108,8 @@ async fn phases(
         retry: rule.retry.as_ref(),
     };
     let mut admission = routing.node.admit(started, &mut worker.seat(), &call)?;
-    let limited = routing.limited(destination);
-    let once = limited.is_some();
+    let service = routing.service(destination);
+    let once = service.limited.is_some();
     prepare(
         worker,
         client.asked,
@@ -127,7 +127,7 @@ async fn phases(
         rule,
         facts: &facts,
         stays,
-        limited,
+        service,
         anew: false,
     };
     let mut now = started;

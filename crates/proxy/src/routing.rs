@@ -17,13 +17,21 @@ use crate::pool::Destination;
 /// The routing in force; none until the first view has come.
 pub(crate) type SharedRouting = Arc<ArcSwapOption<Routing>>;
 
+/// What an exchange must know of the service it leads to.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Service {
+    /// Its virtual address where it has a connection limit.
+    pub(crate) limited: Option<Ipv4Addr>,
+    /// Whether its requests may be repeated though their method does not say so.
+    pub(crate) non_idempotent: bool,
+}
+
 /// Routes and gates of one view.
 #[derive(Debug)]
 pub(crate) struct Routing {
     pub(crate) table: RouteTable,
     pub(crate) node: Node,
-    /// Virtual addresses of the services that have a connection limit, by backend.
-    limited: Vec<Option<Ipv4Addr>>,
+    services: Vec<Service>,
     /// Endpoints of services that have one.
     limited_endpoints: BTreeSet<Destination>,
     view: Arc<View>,
@@ -36,12 +44,9 @@ impl Routing {
         let table = RouteTable::of(&view.snapshot);
         let plan = plan(&view.snapshot, &table);
         let node = Node::new(&plan, before.map(|before| &before.node), workers);
-        let limited = table.backends().iter().map(|backend| {
-            let service = view.snapshot.services.get(&backend.service)?;
-            service.connection_limit.map(|_| service.address)
-        });
+        let backends = table.backends().iter();
         Self {
-            limited: limited.collect(),
+            services: backends.map(|it| service(&view.snapshot, it)).collect(),
             limited_endpoints: limited_endpoints(&view.snapshot).collect(),
             table,
             node,
@@ -50,9 +55,10 @@ impl Routing {
         }
     }
 
-    /// The virtual address of a backend's service where that has a connection limit.
-    pub(crate) fn limited(&self, backend: BackendIndex) -> Option<Ipv4Addr> {
-        self.limited.get(backend.0 as usize).copied().flatten()
+    /// The service of a backend.
+    pub(crate) fn service(&self, backend: BackendIndex) -> Service {
+        let service = self.services.get(backend.0 as usize);
+        service.copied().unwrap_or_default()
     }
 
     /// Whether it is an endpoint of a service that has a connection limit.
@@ -82,6 +88,17 @@ impl Routing {
             None,
             self.workers,
         ))
+    }
+}
+
+fn service(snapshot: &Snapshot, backend: &Backend) -> Service {
+    let Some(service) = snapshot.services.get(&backend.service) else {
+        return Service::default();
+    };
+    let retry = service.requests.as_ref().and_then(|it| it.retry.as_ref());
+    Service {
+        limited: service.connection_limit.map(|_| service.address),
+        non_idempotent: retry.is_some_and(|retry| retry.non_idempotent),
     }
 }
 

@@ -16,7 +16,7 @@ pub(crate) struct Scratch {
     pub(crate) requests: Decoder,
     /// The request's head as it came; `requests` knows its parts.
     pub(crate) head: Vec<u8>,
-    /// Whether the request's end was met.
+    /// Whether the request's end was met and taken.
     pub(crate) ended: Cell<bool>,
     /// The request's head as it goes to an endpoint, and in later attempts what was sent of its body.
     pub(crate) to_upstream: Vec<u8>,

@@ -109,7 +109,7 @@ async fn lead(worker: &Rc<Worker>, client: &Client, record: &mut Record) -> Resu
     let random = worker.rng().next_u64();
     let destination = rule.pick((random >> 32) as u32).ok_or(Reason::NoBackend)?;
     record.backend = Some(destination);
-    let limited = routing.limited(destination);
+    let limited = routing.service(destination).limited;
     let call = Call {
         source: client.source,
         route: rule.index,

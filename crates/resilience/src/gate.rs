@@ -229,8 +229,9 @@ impl EndpointGate {
         }
     }
 
-    /// What the end of an attempt says about an endpoint whose head said nothing against it. A whole response ends a row of failures and
-    /// its head does not, or one that cuts all its responses would never be ejected.
+    /// What the end of an attempt says about an endpoint whose head said nothing against it. A whole
+    /// response ends a row of failures and its head does not, or one that cuts all its responses would
+    /// never be ejected.
     pub(crate) fn on_end(
         &self,
         now: Instant,

@@ -469,6 +469,7 @@ async fn status_graph_and_metrics_tell_what_was_seen() {
         )]
         .into(),
         refused: [(Reason::NoSuchService, 1)].into(),
+        upstream_refused: [(Reason::ConnectionLimit, 2)].into(),
         listening: vec![Listening {
             cgroup: CgroupId(placed["cgroup"].as_u64().unwrap()),
             protocol: Protocol::Tcp,
@@ -502,6 +503,7 @@ async fn status_graph_and_metrics_tell_what_was_seen() {
         format!("selvedge_connections_bypassed_total{edge}}} 3"),
         format!("selvedge_connections_refused_total{edge},reason=\"no_endpoint\"}} 4"),
         "selvedge_refusals_total{reason=\"no_such_service\"} 1".to_owned(),
+        "selvedge_upstream_refused_total{reason=\"connection_limit\"} 2".to_owned(),
         format!("selvedge_connect_seconds_count{edge}}} 1"),
         "selvedge_objects{kind=\"Service\"} 1".to_owned(),
         "selvedge_proxy_up 0".to_owned(),

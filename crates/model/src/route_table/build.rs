@@ -259,7 +259,7 @@ impl<'a> Builder<'a> {
                 request: timeout(rule.request_timeout, policy.timeouts.request),
                 attempt: timeout(rule.backend_request_timeout, policy.timeouts.attempt),
             },
-            retry: retry(rule.retry.as_ref(), policy.retry),
+            retry: rule.retry.as_ref().or(policy.retry).cloned(),
             tunnels: rule
                 .matches
                 .iter()
@@ -369,15 +369,6 @@ fn timeout(route: Option<Duration>, policy: Option<Duration>) -> Option<Duration
         Some(said) => Some(said).filter(|said| !said.is_zero()),
         None => policy,
     }
-}
-
-/// What a route says of retries counts as a whole, but for one thing that Gateway API has no field
-/// for: that requests may be repeated though their method does not say so, which is a property of
-/// the service.
-fn retry(route: Option<&RetryPolicy>, policy: Option<&RetryPolicy>) -> Option<RetryPolicy> {
-    let mut retry = route.or(policy)?.clone();
-    retry.non_idempotent |= policy.is_some_and(|policy| policy.non_idempotent);
-    Some(retry)
 }
 
 fn http_rule_name(route: &RouteName, place: usize, rule: &HttpRule) -> String {

@@ -422,7 +422,7 @@ fn the_proxy_reaches_each_replica_where_it_really_listens() {
     let nobody = format!("ask {}", upstream(CgroupId(1), 18115));
     assert_eq!(proxy.tell(&nobody), "error ECONNREFUSED");
     let seen = bed.node().observe().unwrap();
-    assert_eq!(seen.refused, [(Reason::NoEndpoint, 3)].into());
+    assert_eq!(seen.upstream_refused, [(Reason::NoEndpoint, 3)].into());
     assert_eq!(seen.edges, [].into());
 
     // Nobody else is led, a workload neither; in this network nothing else has such an address.
@@ -462,8 +462,12 @@ fn the_proxys_connections_hold_the_slots_of_the_limit() {
     assert!(eventually(|| connect("a").contains("18117")));
     assert!(eventually(|| connect("b").contains("18117")));
     assert_eq!(connect("c"), "error EDQUOT");
-    let refused = bed.node().observe().unwrap().refused;
-    assert!(refused[&Reason::ConnectionLimit] >= 2, "{refused:?}");
+    let seen = bed.node().observe().unwrap();
+    assert!(
+        seen.upstream_refused[&Reason::ConnectionLimit] >= 2,
+        "{seen:?}"
+    );
+    assert_eq!(seen.refused, [].into());
 }
 
 /// Of an endpoint outside the kernel knows nothing: the proxy says for which service it connects.

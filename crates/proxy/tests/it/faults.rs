@@ -309,6 +309,10 @@ fn failed_answers_are_repeated_as_the_policy_says() {
     }
     let once = (0..20).filter(|_| path.get(POST).status == 503).count();
     assert!((1..20).contains(&once), "a POST is sent once: {once}");
+    let mut willing = policy.clone();
+    willing.retry.as_mut().unwrap().non_idempotent = true;
+    let path = with(&[&ill, &well], willing);
+    assert!((0..20).all(|_| path.get(POST).body == "well"));
     // Nobody else is there: the last answer is passed on as it came.
     let path = with(&[&ill], policy);
     ill.rest();

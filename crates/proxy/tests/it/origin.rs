@@ -2,6 +2,9 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
@@ -10,9 +13,11 @@ use crate::agent::DEADLINE;
 /// What is done with one connection.
 type Script = dyn Fn(&mut Connection) + Send + Sync;
 
+/// Dropping it fails the test where a script has panicked by then.
 pub(crate) struct Origin {
     pub(crate) address: SocketAddr,
     seen: Receiver<String>,
+    has_panicked: Arc<AtomicBool>,
 }
 
 /// A connection from the proxy.
@@ -30,6 +35,8 @@ impl Origin {
         let address = listener.local_addr().unwrap();
         let (log, seen) = sync_channel(4096);
         let script: &'static Script = Box::leak(Box::new(script));
+        let has_panicked = Arc::new(AtomicBool::new(false));
+        let failed = has_panicked.clone();
         thread::spawn(move || {
             for stream in listener.incoming() {
                 let stream = stream.unwrap();
@@ -37,10 +44,18 @@ impl Origin {
                 let rest = Vec::new();
                 let log = log.clone();
                 let mut connection = Connection { stream, rest, log };
-                thread::spawn(move || script(&mut connection));
+                let failed = failed.clone();
+                thread::spawn(move || {
+                    let played = catch_unwind(AssertUnwindSafe(|| script(&mut connection)));
+                    failed.fetch_or(played.is_err(), Ordering::SeqCst);
+                });
             }
         });
-        Self { address, seen }
+        Self {
+            address,
+            seen,
+            has_panicked,
+        }
     }
 
     /// Answers each request whose body is told by Content-Length, over and over.
@@ -72,6 +87,13 @@ impl Origin {
     /// Those that came and were not taken by [`Self::next`].
     pub(crate) fn rest(&self) -> Vec<String> {
         self.seen.try_iter().collect()
+    }
+}
+
+impl Drop for Origin {
+    fn drop(&mut self) {
+        let is_over = thread::panicking() || !self.has_panicked.load(Ordering::SeqCst);
+        assert!(is_over, "the origin's script has panicked");
     }
 }
 
