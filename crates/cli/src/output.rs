@@ -79,6 +79,14 @@ fn problem_text(problem: &Problem) -> String {
     text
 }
 
+/// What was accepted but has no effect, a line each.
+pub(crate) fn warnings_text(warnings: &[Finding]) -> String {
+    findings_text(warnings)
+        .lines()
+        .map(|line| format!("warning: {line}\n"))
+        .collect()
+}
+
 /// One finding a line, as compilers write them.
 pub(crate) fn findings_text(findings: &[Finding]) -> String {
     findings

@@ -25,8 +25,8 @@ pub fn check(files: &[SourceFile], virtual_range: VirtualRange) -> Result<Parsed
     for condition in compiled.conditions {
         match condition.reason {
             ConditionReason::ServiceMissing => dangling.push(condition.diagnostic),
-            reason if reason.is_of_the_moment() => {}
-            _ => parsed.warnings.push(condition.diagnostic),
+            reason if reason.is_mistake() => parsed.warnings.push(condition.diagnostic),
+            _ => {}
         }
     }
     if dangling.is_empty() {

@@ -79,7 +79,12 @@ pub fn is_field_value(text: &str) -> bool {
 
 /// Whether routes may set, add or remove the field of this name, which is in lower case.
 pub fn may_be_changed(name: &str) -> bool {
-    !OF_THE_CONNECTION.contains(&name) && !name.starts_with("selvedge-")
+    !OF_THE_CONNECTION.contains(&name) && !is_of_the_mesh(name)
+}
+
+/// Whether a field, in lower case, is of the mesh alone: nobody else's reaches anybody.
+pub fn is_of_the_mesh(name: &str) -> bool {
+    name.starts_with("selvedge-")
 }
 
 /// Whether this is the name of a host: lower-case labels (RFC 1123, section 2.1), and no address.

@@ -233,7 +233,8 @@ pub struct Redirect {
     pub host: Option<String>,
     /// Path.
     pub path: Option<PathChange>,
-    /// Port; `None` is that of `scheme` where that is said, else the one that was called.
+    /// Port; `None` is that of `scheme` where that is said, else a Gateway's own, or at a service the
+    /// one that the client names in Host.
     pub port: Option<Port>,
     /// One of [`Redirect::STATUSES`].
     pub status: u16,

@@ -249,7 +249,7 @@ enum sv_counter {
 	SV_DETAILS_FULL,       /* events of an edge that found no room in `edge_details` */
 	SV_PUBLISHED_FULL,     /* listeners that found no room in `published_listeners` */
 	SV_UPSTREAM_UNSERVED,  /* connections of the proxy to workloads that do not listen */
-	SV_UPSTREAM_LIMITED,   /* ... refused because their service's connection limit is reached */
+	SV_UPSTREAM_LIMITED,   /* ..., or to endpoints outside, refused at their service's connection limit */
 	SV_GATEWAY_LED,        /* connections from outside to ports of Gateways, led to the proxy */
 	SV_GATEWAY_REFUSED,    /* ... refused because it was away */
 	SV_COUNTERS,

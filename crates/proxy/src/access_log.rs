@@ -10,6 +10,7 @@ use std::fs::File;
 use std::io::{ErrorKind, Write as _};
 use std::mem;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, Thread};
@@ -88,7 +89,7 @@ impl AccessLog {
                 continue;
             }
             any = true;
-            let dropped = pen.write(self.file.load_full());
+            let dropped = pen.write(self.file.load_full().as_deref());
             if dropped > 0 {
                 self.counters.add(Counter::AccessLogDropped, dropped);
             }
@@ -119,22 +120,21 @@ struct Pen {
     /// What is left of a line of which part is in the file: a disk was full, for instance. It comes
     /// before all else, or a reader would find two lines as one.
     rest: Vec<u8>,
-    file: Option<Arc<File>>,
+    /// The file that this line is in, by device and inode: a restarted agent opens it anew.
+    file: Option<(u64, u64)>,
 }
 
 impl Pen {
     /// Writes the batch, as far as that goes; gives how many lines were lost.
-    fn write(&mut self, file: Option<Arc<File>>) -> u64 {
-        let same = match (&self.file, &file) {
-            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
-            _ => false,
-        };
+    fn write(&mut self, file: Option<&File>) -> u64 {
+        let metadata = file.and_then(|file| file.metadata().ok());
+        let identity = metadata.map(|it| (it.dev(), it.ino()));
         let mut lost = 0;
-        if !same {
+        if self.file != identity {
             lost += lines(&mem::take(&mut self.rest));
-            self.file = file;
+            self.file = identity;
         }
-        let Some(file) = &self.file else {
+        let Some(file) = file else {
             lost += lines(&self.batch);
             self.batch.clear();
             return lost;
@@ -253,20 +253,22 @@ mod tests {
     fn a_line_that_was_torn_is_finished_before_the_next() {
         let (mut reader, writer) = std::io::pipe().unwrap();
         rustix::io::ioctl_fionbio(&writer, true).unwrap();
-        let file = Some(Arc::new(File::from(OwnedFd::from(writer))));
+        let file = File::from(OwnedFd::from(writer));
+        // As the next agent opens it.
+        let again = file.try_clone().unwrap();
         let line = [b"x".repeat(1022), b"\n".to_vec()].concat();
         let mut pen = Pen::default();
-        let mut put = |count: usize| {
+        let mut put = |count: usize, file: &File| {
             pen.batch = line.repeat(count);
-            pen.write(file.clone())
+            pen.write(Some(file))
         };
-        let first = put(200);
+        let first = put(200, &file);
         assert!(first > 0, "64 KiB fit into a pipe");
-        assert_eq!(put(1), 1, "none fits");
+        assert_eq!(put(1, &file), 1, "none fits");
         let mut read = vec![0; 32 << 10];
         std::io::Read::read_exact(&mut reader, &mut read).unwrap();
-        assert_eq!(put(10), 0, "there is room");
-        drop((pen, file));
+        assert_eq!(put(10, &again), 0, "there is room");
+        drop((pen, file, again));
         std::io::Read::read_to_end(&mut reader, &mut read).unwrap();
         let whole = 200 - first as usize + 10;
         assert_eq!(read, line.repeat(whole));

@@ -1,6 +1,6 @@
 //! A connection that somebody made to a service.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use selvedge_model::{CgroupId, Port};
 use tokio::net::TcpStream;
@@ -18,6 +18,20 @@ pub(crate) struct Client {
     pub(crate) source: Option<CgroupId>,
     /// What it asked for.
     pub(crate) asked: Asked,
+}
+
+impl Client {
+    /// The address that was reached, as it stands in a URI.
+    pub(crate) fn reached(&self) -> Option<String> {
+        let address = match self.asked {
+            Asked::Service(address, _) => IpAddr::V4(address),
+            Asked::Gateway(_) => self.stream.local_addr().ok()?.ip().to_canonical(),
+        };
+        Some(match address {
+            IpAddr::V4(address) => address.to_string(),
+            IpAddr::V6(address) => format!("[{address}]"),
+        })
+    }
 }
 
 /// What a connection was made to.

@@ -91,7 +91,7 @@ async fn phases(
             redirect,
             &scratch.request(),
             prefix_bytes,
-            client.asked,
+            client,
         ));
     }
     let random = worker.rng().next_u64();

@@ -5,7 +5,7 @@ use selvedge_resilience::Rejection;
 use selvedge_wire::ProtocolError;
 use selvedge_wire::http1::{Message, write};
 
-use crate::client::Asked;
+use crate::client::{Asked, Client};
 use crate::head::{self, After, Parts};
 use crate::request::Next;
 use crate::sending::ClientFault;
@@ -72,12 +72,18 @@ impl Reply {
         redirect: &Redirect,
         request: &Message<'_>,
         prefix_bytes: usize,
-        asked: Asked,
+        client: &Client,
     ) -> Self {
+        let asked = client.asked;
         let parts = Parts::of(request);
         let scheme = redirect.scheme.as_deref().unwrap_or("http");
         let host = redirect.host.as_deref().map(str::as_bytes);
         let host = host.unwrap_or(parts.host(request));
+        let stays = redirect.scheme.is_none() && redirect.port.is_none();
+        let address = (host.is_empty() && !stays)
+            .then(|| client.reached())
+            .flatten();
+        let host = address.as_ref().map_or(host, |address| address.as_bytes());
         let path = head::changed_path(parts.path, redirect.path.as_ref(), prefix_bytes);
         let is_usual = |port: Port| matches!((scheme, port.get()), ("http", 80) | ("https", 443));
         let same = match asked {
@@ -88,7 +94,8 @@ impl Reply {
             Asked::Service(..) => parts.port(request),
         };
         let mut location = Vec::new();
-        // Who has sent no host gets a path, which says to ask at the same place (RFC 9110, section 10.2.2).
+        // Who has sent no host is led to the address it has, and where that stays the same gets a path alone
+        // (RFC 9110, section 10.2.2).
         if !host.is_empty() {
             location = [scheme.as_bytes(), b"://", host].concat();
             if let Some(port) = redirect.port.or(same).filter(|port| !is_usual(*port)) {

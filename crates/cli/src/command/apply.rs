@@ -8,7 +8,7 @@ use selvedge_control_plane::wire::{ApplyFile, ApplyMode, ApplyReply, ApplyReques
 use selvedge_control_plane::{Problem, ProblemKind, read_files};
 
 use crate::client;
-use crate::output::{OutputArgs, findings_text};
+use crate::output::{OutputArgs, warnings_text};
 
 /// Arguments of `selvedge apply`.
 #[derive(Args, Debug)]
@@ -58,18 +58,10 @@ pub(crate) fn apply(run_dir: &Path, args: &ApplyArgs) -> anyhow::Result<ExitCode
         },
     };
     let reply: ApplyReply = client::post(run_dir, "/v1/apply", &request)?;
-    eprint!("{}", warnings_text(&reply));
+    eprint!("{}", warnings_text(&reply.warnings));
     args.output
         .print(&reply, |reply| changes_text(reply, args.dry_run))?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// What was accepted but has no effect.
-pub(crate) fn warnings_text(reply: &ApplyReply) -> String {
-    findings_text(&reply.warnings)
-        .lines()
-        .map(|line| format!("warning: {line}\n"))
-        .collect()
 }
 
 fn changes_text(reply: &ApplyReply, dry_run: bool) -> String {

@@ -10,9 +10,9 @@ use clap::Args;
 use selvedge_control_plane::wire::{ApplyFile, ApplyMode, ApplyReply, ApplyRequest};
 use selvedge_control_plane::{Problem, ProblemKind, SourceFile, VirtualRange};
 
-use super::apply::{FilesArgs, warnings_text};
+use super::apply::FilesArgs;
 use crate::client;
-use crate::output::{count, findings_text, print};
+use crate::output::{count, print, warnings_text};
 
 /// Arguments of `selvedge check`.
 #[derive(Args, Debug)]
@@ -37,7 +37,7 @@ pub(crate) fn check(run_dir: &Path, args: &CheckArgs) -> anyhow::Result<ExitCode
     };
     match client::post::<ApplyReply>(run_dir, "/v1/apply", &request) {
         Ok(reply) => {
-            eprint!("{}", warnings_text(&reply));
+            eprint!("{}", warnings_text(&reply.warnings));
             report(reply.changes.len(), "beside the configuration in force")?;
         }
         Err(error) if client::is_absent(&error) => {
@@ -60,7 +60,7 @@ fn check_alone(files: Vec<ApplyFile>, how: &str) -> anyhow::Result<()> {
         Problem::new(ProblemKind::Invalid, what).with_diagnostics(&diagnostics)
     })?;
     let warnings: Vec<_> = parsed.warnings.iter().map(Into::into).collect();
-    eprint!("{}", findings_text(&warnings));
+    eprint!("{}", warnings_text(&warnings));
     report(parsed.documents.len(), how)
 }
 

@@ -69,7 +69,7 @@ pub(crate) fn text(graph: &GraphReport) -> String {
             edge.failures.to_string(),
             edge.bypassed.to_string(),
             refusals(edge),
-            figure(edge.requests.as_ref().map(|it| it.total.to_string())),
+            figure(total(edge).map(|total| total.to_string())),
             figure(detail.map(|it| it.open.to_string())),
             figure(detail.map(|it| bytes(it.bytes_sent.saturating_add(it.bytes_received)))),
             figure(detail.and_then(|it| Some(format!("{} us", it.connect_p50_us?)))),
@@ -91,20 +91,34 @@ pub(crate) fn text(graph: &GraphReport) -> String {
     text
 }
 
-fn refusals(edge: &EdgeReport) -> String {
+/// Requests, where any is seen.
+fn total(edge: &EdgeReport) -> Option<u64> {
+    edge.requests
+        .as_ref()
+        .map(|it| it.total)
+        .filter(|total| *total > 0)
+}
+
+/// What the kernel has refused and what the proxy has, by reason.
+fn refused(edge: &EdgeReport) -> BTreeMap<&str, u64> {
     let of_requests = edge.requests.iter().flat_map(|it| &it.refused);
     let mut sums: BTreeMap<&str, u64> = BTreeMap::new();
     for (reason, count) in edge.refused.iter().chain(of_requests) {
         let sum = sums.entry(reason).or_default();
         *sum = sum.saturating_add(*count);
     }
+    sums
+}
+
+fn refusals(edge: &EdgeReport) -> String {
+    let sums = refused(edge);
     if sums.is_empty() {
         return "0".to_owned();
     }
-    let refused = sums
+    let sums = sums
         .iter()
         .map(|(reason, count)| format!("{count} {reason}"));
-    refused.collect::<Vec<_>>().join(", ")
+    sums.collect::<Vec<_>>().join(", ")
 }
 
 fn dot(graph: &GraphReport) -> String {
@@ -120,7 +134,7 @@ fn dot(graph: &GraphReport) -> String {
             failures,
             ..
         } = edge;
-        let refused: u64 = edge.refused.values().sum();
+        let refused = refused(edge).into_values().fold(0, u64::saturating_add);
         let mut label = format!("{connections}");
         if *failures > 0 {
             let _ = write!(label, ", {failures} failed");
@@ -189,7 +203,7 @@ digraph mesh {
   \"cart.default\";
   \"outside\";
   \"web.default\";
-  \"outside\" -> \"web.default\" [label=\"12, 1 failed, 3 refused\"];
+  \"outside\" -> \"web.default\" [label=\"12, 1 failed, 12 refused\"];
 }
 ";
         assert_eq!(dot(&example()), want);

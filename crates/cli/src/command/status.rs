@@ -283,12 +283,16 @@ fn notes(text: &mut String, services: &[ServiceReport]) {
     }
 }
 
-/// As `120 requests: 112 2xx, 8 5xx; 8 no_endpoint`.
+/// As `120 requests: 112 2xx, 8 5xx; 8 no_endpoint`, or of connections in which none is seen
+/// `connections refused: 8 no_endpoint`.
 fn requests_text(requests: &RequestsReport) -> String {
     let list = |counts: &BTreeMap<String, u64>| {
         let counts = counts.iter().map(|(word, count)| format!("{count} {word}"));
         counts.collect::<Vec<_>>().join(", ")
     };
+    if requests.total == 0 {
+        return format!("connections refused: {}", list(&requests.refused));
+    }
     let mut text = format!("{} requests: {}", requests.total, list(&requests.statuses));
     if !requests.refused.is_empty() {
         let _ = write!(text, "; {}", list(&requests.refused));
@@ -361,6 +365,16 @@ fn warnings(text: &mut String, report: &StatusReport) {
 mod tests {
     use super::*;
     use selvedge_control_plane::wire::{EndpointReport, ServicePortReport, Warning};
+
+    #[test]
+    fn connections_without_requests_are_no_requests() {
+        let refused = RequestsReport {
+            refused: [("no_backend".to_owned(), 12)].into(),
+            ..RequestsReport::default()
+        };
+        let text = requests_text(&refused);
+        assert_eq!(text, "connections refused: 12 no_backend");
+    }
 
     #[test]
     fn the_text_reads_from_processes_to_warnings() {

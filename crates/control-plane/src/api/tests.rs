@@ -215,6 +215,46 @@ async fn objects_are_applied_read_and_deleted() {
     assert_eq!((status, &problem["kind"]), (404, &json!("notFound")));
 }
 
+/// What a change takes from objects that it does not name is said too, and once.
+#[tokio::test]
+async fn who_changes_something_hears_what_that_does_to_others() {
+    let bench = begin();
+    let route = |name: &str, path: &str| {
+        format!(
+            "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: {name}}}\n\
+             spec:\n  parentRefs: [{{kind: Service, name: cart, group: \"\"}}]\n  rules:\n  \
+             - matches: [{{path: {{value: {path}}}}}]\n    backendRefs: [{{name: cart, port: 80}}]\n"
+        )
+    };
+    bench.apply(CART).await;
+    let (status, reply) = bench.apply(&route("b", "/x")).await;
+    assert_eq!((status, &reply["warnings"]), (200, &Value::Null), "{reply}");
+    let (_, reply) = bench.apply(&route("a", "/x")).await;
+    let warnings = reply["warnings"].as_array().unwrap();
+    assert_eq!(warnings.len(), 1, "{reply}");
+    assert_eq!(warnings[0]["object"], "HTTPRoute default/b");
+    let (_, reply) = bench.apply(CART).await;
+    assert_eq!(reply["warnings"], Value::Null, "{reply}");
+    let (_, reply) = bench.apply(&CART.replace("80", "81")).await;
+    let warnings = reply["warnings"].as_array().unwrap().iter();
+    let lost = warnings.filter(|it| it["message"] == "service cart.default has no TCP port 80");
+    assert_eq!(lost.count(), 2, "{reply}");
+}
+
+/// What speaks gRPC is no mistake that an author could mend.
+#[tokio::test]
+async fn what_is_advice_is_no_warning() {
+    let bench = begin();
+    let grpc = "{port: 80, appProtocol: kubernetes.io/h2c}";
+    let (status, reply) = bench.apply(&CART.replace("{port: 80}", grpc)).await;
+    assert_eq!((status, &reply["warnings"]), (200, &Value::Null), "{reply}");
+    let slice = "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: s, labels: \
+                 {kubernetes.io/service-name: cart}}\naddressType: IPv4\nports: [{port: 80}]\n\
+                 endpoints: [{addresses: [127.0.0.9]}]\n";
+    let (status, reply) = bench.apply(slice).await;
+    assert_eq!((status, &reply["warnings"]), (200, &Value::Null), "{reply}");
+}
+
 #[tokio::test]
 async fn problems_are_whole() {
     let bench = begin();

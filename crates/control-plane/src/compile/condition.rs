@@ -38,9 +38,17 @@ pub enum ConditionReason {
 }
 
 impl ConditionReason {
-    /// Whether it may pass by itself, or is true of one host alone: nothing to warn an author of.
-    pub const fn is_of_the_moment(self) -> bool {
-        matches!(self, Self::CgroupAbsent | Self::WeightUnused)
+    /// Whether other documents would mend it: something to warn an author of. The rest may pass by itself,
+    /// is true of one host alone, or is how such a service is.
+    pub const fn is_mistake(self) -> bool {
+        match self {
+            Self::ServiceMissing
+            | Self::PortMissing
+            | Self::RequestsUnseen
+            | Self::MatchHidden
+            | Self::NotAttached => true,
+            Self::CgroupAbsent | Self::WeightUnused | Self::BalancedPerConnection => false,
+        }
     }
 
     /// What to do about it.

@@ -89,9 +89,7 @@ fn refusal(
         return Some(format!("Gateway {gateway} has no such listener"));
     };
     let has_host = |listener: &GatewayListener| match &listener.hostname {
-        Some(own) if !hostnames.is_empty() => {
-            hostnames.iter().any(|host| own.intersect(host).is_some())
-        }
+        Some(own) if !hostnames.is_empty() => hostnames.iter().any(|host| own.meets(host)),
         _ => true,
     };
     if has_host(first) || meant.any(has_host) {

@@ -110,8 +110,11 @@ impl Plane {
         if !dangling.is_empty() {
             return Err(ApplyError::Refused(dangling));
         }
+        // Of others too, where this brings it about: a route that takes all requests of another.
         let warnings = next.conditions.iter().filter(|condition| {
-            !condition.reason.is_of_the_moment() && keys.contains(&condition.key)
+            let is_of_this = keys.contains(&condition.key);
+            let is_new = || !self.now.conditions.contains(condition);
+            condition.reason.is_mistake() && (is_of_this || is_new())
         });
         let warnings = warnings.map(|condition| condition.diagnostic.clone());
         let applied = Applied {

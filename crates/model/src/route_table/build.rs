@@ -103,7 +103,7 @@ pub(super) fn routes_by_host(
 fn hosts<'a>(listener: &GatewayListener, route: &'a HttpRoute) -> Vec<Option<&'a Hostname>> {
     let is_common = |host: &&Hostname| {
         let all = listener.hostname.as_ref();
-        all.is_none_or(|all| all.intersect(host).is_some())
+        all.is_none_or(|all| all.meets(host))
     };
     match &route.hostnames[..] {
         [] => alloc::vec![None],

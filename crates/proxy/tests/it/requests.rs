@@ -5,7 +5,7 @@ use selvedge_model::{
     FieldChanges, HttpAction, HttpRoute, PathChange, Redirect, TextMatch, ValueMatch,
 };
 
-use crate::cart::{self, Cart, snapshot};
+use crate::cart::{self, ADDRESS, Cart, snapshot};
 use crate::origin::{Origin, ok};
 use crate::path::Path;
 
@@ -135,16 +135,13 @@ fn rules_about_host_see_the_host_that_is_asked_for() {
 
 #[test]
 fn a_redirect_says_what_the_client_can_ask_for() {
-    let mut route = route(None);
-    route.rules[0].backends.clear();
-    route.rules[0].filters.action = Some(HttpAction::Redirect(Redirect {
+    let (_origin, path) = routed(vec![redirecting(Redirect {
         scheme: None,
         host: None,
         path: Some(PathChange::Full("/new".to_owned())),
         port: None,
         status: 302,
-    }));
-    let (_origin, path) = routed(vec![route]);
+    })]);
     for (head, want) in [
         (
             "GET /old HTTP/1.1\r\nHost: cart:8080\r\n\r\n",
@@ -162,6 +159,24 @@ fn a_redirect_says_what_the_client_can_ask_for() {
             (302, Some(want))
         );
     }
+    // The path alone would lead back here, for ever.
+    let (_origin, path) = routed(vec![redirecting(Redirect {
+        scheme: Some("https".to_owned()),
+        host: None,
+        path: None,
+        port: None,
+        status: 301,
+    })]);
+    let response = path.get("GET /old HTTP/1.0\r\n\r\n");
+    let want = format!("https://{ADDRESS}/old");
+    assert_eq!(response.field("location"), Some(&*want));
+}
+
+fn redirecting(redirect: Redirect) -> HttpRoute {
+    let mut route = route(None);
+    route.rules[0].backends.clear();
+    route.rules[0].filters.action = Some(HttpAction::Redirect(redirect));
+    route
 }
 
 /// An origin that answers everything, behind these routes.

@@ -1,7 +1,7 @@
 //! The proxy is killed amid requests.
 //!
 //! A service that nothing is attached to never meets it; of one with a route, the connections that
-//! are in it break, and new ones go direct until the next proxy serves.
+//! are in it break, and new ones wait for the next proxy.
 
 use std::fs;
 use std::thread;

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use selvedge_model::http_text::{
-    MAX_NAME_BYTES, MAX_PARAMETER_VALUE_BYTES, MAX_PATH_BYTES, is_field_name, is_parameter_text,
-    is_path,
+    MAX_NAME_BYTES, MAX_PARAMETER_VALUE_BYTES, MAX_PATH_BYTES, is_field_name, is_of_the_mesh,
+    is_parameter_text, is_path,
 };
 use selvedge_model::{HttpMatch, HttpRule, PathMatch, Pattern, TextMatch, ValueMatch};
 use serde_json::{Value, json};
@@ -148,7 +148,14 @@ fn read_values(
 
 fn read_header(cursor: &Cursor<'_>) -> Option<ValueMatch> {
     let fields = cursor.fields(&["type", "name", "value"])?;
-    let name = fields.required("name", read_field_name);
+    let name = fields.required("name", |cursor| {
+        let name = read_field_name(cursor)?;
+        let is_seen = !is_of_the_mesh(&name);
+        if !is_seen {
+            cursor.error("is the proxy's own: no match sees what callers put there");
+        }
+        is_seen.then_some(name)
+    });
     let value = read_value(&fields, read_field_value);
     Some(ValueMatch {
         name: name?,

@@ -203,6 +203,11 @@ fn matches_that_could_not_hold_are_refused() {
             "twice",
         ),
         (
+            one("headers: [{name: Selvedge-Reason, value: b}]"),
+            "spec.rules[0].matches[0].headers[0].name",
+            "no match sees",
+        ),
+        (
             one("headers: [{name: 'a b', value: b}]"),
             "spec.rules[0].matches[0].headers[0].name",
             "name of a field",
