@@ -2,6 +2,11 @@
 //! `status`, and line by line in the access log, which follows its file.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
+use std::thread;
 
 use serde_json::Value;
 
@@ -59,6 +64,88 @@ fn a_limit_of_connections_lets_one_request_after_the_other_through() {
         assert_eq!(printed, "200 None\n".repeat(20), "round {round}");
         mesh.apply(ROUTE);
     }
+}
+
+/// A server outside the mesh that answers `/known/slow` when it is told to; tells of each request.
+fn outside(answer: Receiver<()>) -> (SocketAddr, Receiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let address = listener.local_addr().expect("it is bound");
+    let (heard, requests) = sync_channel(64);
+    let answer = Arc::new(Mutex::new(answer));
+    let serve =
+        move |stream: TcpStream, heard: SyncSender<String>, answer: Arc<Mutex<Receiver<()>>>| {
+            let mut reader = BufReader::new(stream);
+            let mut head = String::new();
+            while let Ok(1..) = reader.read_line(&mut head) {
+                if !head.ends_with("\r\n\r\n") {
+                    continue;
+                }
+                let is_slow = head.starts_with("GET /known/slow");
+                // The test may be over.
+                let _ = heard.send(std::mem::take(&mut head));
+                if is_slow {
+                    let _ = answer.lock().expect("nobody panics").recv();
+                }
+                let ok = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+                if reader.get_mut().write_all(ok).is_err() {
+                    return;
+                }
+            }
+        };
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let (heard, answer) = (heard.clone(), answer.clone());
+            thread::spawn(move || serve(stream, heard, answer));
+        }
+    });
+    (address, requests)
+}
+
+/// The proxy tells the kernel for which service it connects, and counts one refusal for one request.
+#[test]
+fn a_limit_of_connections_holds_for_endpoints_outside() {
+    let test = "a_limit_of_connections_holds_for_endpoints_outside";
+    let Some(mesh) = Mesh::start(test, &["python3"]) else {
+        return;
+    };
+    let (answer, told) = sync_channel(64);
+    let (address, requests) = outside(told);
+    mesh.apply(&format!(
+        "apiVersion: v1\nkind: Service\nmetadata: {{name: web}}\nspec: {{ports: [{{port: 8080, \
+         appProtocol: http}}]}}\n---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n\
+         metadata: {{name: web, labels: {{kubernetes.io/service-name: web}}}}\naddressType: IPv4\n\
+         ports: [{{port: {}}}]\nendpoints: [{{addresses: [{}]}}]\n---\n\
+         apiVersion: selvedge.dev/v1alpha1\nkind: TrafficPolicy\nmetadata: {{name: web}}\nspec:\n  \
+         targetRefs: [{{kind: Service, name: web}}]\n  limits: {{connections: 1}}\n---{ROUTE}",
+        address.port(),
+        address.ip(),
+    ));
+    // One after the other they all have their turn.
+    let printed = ask(&mesh, &["/known"; 5]);
+    assert_eq!(printed, "200 None\n".repeat(5));
+    let first = requests.recv().expect("it was sent").to_ascii_lowercase();
+    assert!(first.contains("\r\nconnection: close\r\n"), "{first}");
+
+    let slow = [
+        "shop",
+        "--",
+        "/usr/bin/python3",
+        TALK,
+        "get",
+        "web",
+        "8080",
+        "/known/slow",
+    ];
+    let _slow = mesh.run(&slow);
+    let is_held = |it: String| it.starts_with("GET /known/slow");
+    assert!(eventually(|| requests.try_iter().any(is_held)));
+    assert_eq!(ask(&mesh, &["/known"]), "503 connection_limit\n");
+    let refused = || mesh.service("web").requests.unwrap_or_default().refused;
+    assert!(eventually(|| !refused().is_empty()));
+    assert_eq!(refused(), [("connection_limit".to_owned(), 1)].into());
+    assert_eq!(mesh.status().refused, [].into());
+    answer.send(()).expect("it waits");
+    assert!(eventually(|| ask(&mesh, &["/known"]) == "200 None\n"));
 }
 
 #[test]
