@@ -10,11 +10,13 @@ use super::Finding;
 use crate::tree::Tree;
 
 /// The floor of each crate: one may name only what lies on a lower floor.
-const FLOORS: [(&str, u8); 10] = [
+const FLOORS: [(&str, u8); 12] = [
     ("selvedge-model", 0),
     ("selvedge-feed", 1),
     ("selvedge-wire", 1),
     ("selvedge-resilience", 1),
+    ("selvedge-scenario", 1),
+    ("selvedge-sim", 2),
     ("selvedge-telemetry", 2),
     ("selvedge-proxy", 3),
     ("selvedge-node", 3),
@@ -24,11 +26,13 @@ const FLOORS: [(&str, u8); 10] = [
 ];
 
 /// Crates that perform no IO and read no clock: without std, so that the compiler holds it.
-const PURE: [&str; 4] = [
+const PURE: [&str; 6] = [
     "selvedge-model",
     "selvedge-feed",
     "selvedge-wire",
     "selvedge-resilience",
+    "selvedge-scenario",
+    "selvedge-sim",
 ];
 
 /// What a pure crate may depend on beside pure crates: nothing that does IO. `hashbrown` is what

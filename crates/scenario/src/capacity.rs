@@ -1,0 +1,62 @@
+//! What the services of a scenario can carry at most.
+
+use alloc::vec;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use crate::{Condition, Scenario};
+
+impl Scenario {
+    /// How a replica is at a moment.
+    pub fn condition(&self, service: usize, replica: u32, at: Duration) -> Condition {
+        let mut on = self.faults.iter().rev().filter(|fault| {
+            let is_it = fault.replica.is_none_or(|it| it == replica);
+            fault.service == service && is_it && fault.is_on(at)
+        });
+        on.next().map(|fault| fault.condition).unwrap_or_default()
+    }
+
+    /// Requests a second that could be answered at a moment whatever law leads them, where all clients call
+    /// the same service: as many as the narrowest service carries. `None` where they do not.
+    pub fn capacity(&self, at: Duration) -> Option<f64> {
+        let root = self.clients.first()?.calls;
+        if self.clients.iter().any(|client| client.calls != root) {
+            return None;
+        }
+        let visits = self.visits(root);
+        let carried = self.services.iter().enumerate();
+        let carried = carried.filter(|(place, _)| visits[*place] > 0.0);
+        let carried = carried.map(|(place, _)| self.throughput(place, at) / visits[place]);
+        Some(carried.fold(f64::INFINITY, f64::min))
+    }
+
+    /// Requests a second that are asked for at a moment; `None` where that depends on the answers.
+    pub fn offered(&self, at: Duration) -> Option<f64> {
+        let rates = self.clients.iter().map(|client| client.arrivals.rate(at));
+        rates.sum()
+    }
+
+    /// How often each service is asked for one request to `root`.
+    fn visits(&self, root: usize) -> Vec<f64> {
+        let mut visits = vec![0.0; self.services.len()];
+        visits[root] = 1.0;
+        // Who is called stands behind who calls.
+        for place in root..self.services.len() {
+            for called in self.services[place].calls.iter().flatten() {
+                visits[*called] += visits[place];
+            }
+        }
+        visits
+    }
+
+    /// Requests a second that one service's replicas answer well.
+    fn throughput(&self, place: usize, at: Duration) -> f64 {
+        let service = &self.services[place];
+        let of_replica = |replica| {
+            let condition = self.condition(place, replica, at);
+            let permits = f64::from(condition.permits.unwrap_or(service.permits));
+            permits / (service.time.mean().as_secs_f64() * condition.slow)
+        };
+        (0..service.replicas).map(of_replica).sum()
+    }
+}

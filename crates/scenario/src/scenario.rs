@@ -1,0 +1,238 @@
+//! A scenario as a whole, and what may be wrong with one.
+
+use alloc::collections::BTreeSet;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use crate::{Arrivals, Fault, Service, ServiceTime};
+
+/// An experiment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scenario {
+    /// Its name, by which it is asked for.
+    pub name: String,
+    /// What it shows, in a line.
+    pub about: String,
+    /// How long it lasts.
+    pub length: Duration,
+    /// What comes before this moment is not judged.
+    pub warm_up: Duration,
+    /// What its clients want.
+    pub objective: Objective,
+    /// Services; calls and faults name them by their place here.
+    pub services: Vec<Service>,
+    /// Who asks.
+    pub clients: Vec<Client>,
+    /// What goes wrong.
+    pub faults: Vec<Fault>,
+}
+
+/// When an answer is in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Objective {
+    /// From when a request was meant to be sent to its answer.
+    pub latency: Duration,
+    /// When a client gives up, from then on too.
+    pub deadline: Duration,
+}
+
+/// Somebody outside who asks one service.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Client {
+    /// The service, by its place.
+    pub calls: usize,
+    /// How requests come.
+    pub arrivals: Arrivals,
+}
+
+/// What is wrong with a scenario.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {reason}")]
+pub struct ScenarioError {
+    /// Where, as `services[1].permits`.
+    pub field: String,
+    /// Why.
+    pub reason: String,
+}
+
+impl Scenario {
+    /// Longest there is: an hour.
+    pub const MOST_LENGTH: Duration = Duration::from_secs(3600);
+    /// Most services.
+    pub const MOST_SERVICES: usize = 10_000;
+    /// Most replicas of all services together.
+    pub const MOST_REPLICAS: u64 = 100_000;
+    /// Most users of a client.
+    pub const MOST_USERS: u32 = 1_000_000;
+    /// Shortest mean of a user's thinking.
+    pub const LEAST_THINK: Duration = Duration::from_millis(1);
+    /// Most requests a second of a client.
+    pub const MOST_RATE: f64 = 1e7;
+
+    /// Looks whether it can be run.
+    ///
+    /// # Errors
+    /// The first field that cannot be as it is, and why.
+    pub fn check(&self) -> Result<(), ScenarioError> {
+        let is_length = !self.length.is_zero() && self.length <= Self::MOST_LENGTH;
+        require(
+            is_length,
+            "length",
+            || "expected up to an hour, and more than none",
+        )?;
+        require(
+            self.warm_up < self.length,
+            "warmUp",
+            || "leaves nothing to judge: expected less than `length`",
+        )?;
+        let Objective { latency, deadline } = self.objective;
+        require(
+            !latency.is_zero(),
+            "objective.latency",
+            || "no answer takes no time",
+        )?;
+        require(
+            latency <= deadline,
+            "objective.deadline",
+            || "is before the objective's latency: no answer could be late",
+        )?;
+        self.check_services()?;
+        self.check_clients()?;
+        self.check_faults()
+    }
+
+    fn check_services(&self) -> Result<(), ScenarioError> {
+        let count = self.services.len();
+        require(
+            (1..=Self::MOST_SERVICES).contains(&count),
+            "services",
+            || format!("expected 1 to {}", Self::MOST_SERVICES),
+        )?;
+        let replicas: u64 = self.services.iter().map(|it| u64::from(it.replicas)).sum();
+        require(replicas <= Self::MOST_REPLICAS, "services", || {
+            format!(
+                "have {replicas} replicas, more than {}",
+                Self::MOST_REPLICAS
+            )
+        })?;
+        let mut names = BTreeSet::new();
+        for (place, service) in self.services.iter().enumerate() {
+            let at = |field: &str| format!("services[{place}].{field}");
+            require(names.insert(&service.name), &at("name"), || {
+                format!("{:?} is the name of an earlier one too", service.name)
+            })?;
+            require(
+                (1..=u32::from(u16::MAX)).contains(&service.replicas),
+                &at("replicas"),
+                || "expected 1 to 65535",
+            )?;
+            require(
+                service.permits > 0,
+                &at("permits"),
+                || "nothing would be served",
+            )?;
+            let mean = service.time.mean();
+            require(
+                !mean.is_zero() && mean <= Self::MOST_LENGTH,
+                &at("time.mean"),
+                || "expected up to an hour, and more than none",
+            )?;
+            if let ServiceTime::Lognormal { sigma, .. } = service.time {
+                require(
+                    (0.0..=5.0).contains(&sigma),
+                    &at("time.sigma"),
+                    || "expected 0 to 5",
+                )?;
+            }
+            // Later ones only, so that no request comes back to where it was.
+            let is_later = |called: &usize| (place + 1..count).contains(called);
+            let are_later = service.calls.iter().flatten().all(is_later);
+            require(
+                are_later,
+                &at("calls"),
+                || "expected services that stand behind this one, so that calls have an end",
+            )?;
+        }
+        Ok(())
+    }
+
+    fn check_clients(&self) -> Result<(), ScenarioError> {
+        require(!self.clients.is_empty(), "clients", || "nobody asks")?;
+        for (place, client) in self.clients.iter().enumerate() {
+            let at = |field: &str| format!("clients[{place}].{field}");
+            let is_there = client.calls < self.services.len();
+            require(is_there, &at("calls"), || "there is no such service")?;
+            match &client.arrivals {
+                Arrivals::Open(rates) => {
+                    let in_order = rates.is_sorted_by(|one, next| one.from < next.from);
+                    require(
+                        !rates.is_empty() && in_order,
+                        &at("rates"),
+                        || "expected one or more, each from a later moment",
+                    )?;
+                    let are_rates = rates
+                        .iter()
+                        .all(|rate| (0.0..=Self::MOST_RATE).contains(&rate.per_second));
+                    require(are_rates, &at("rates"), || {
+                        format!("expected 0 to {} requests a second", Self::MOST_RATE)
+                    })?;
+                }
+                Arrivals::Closed { users, think } => {
+                    // Who is refused at once and does not think would ask for ever in one moment.
+                    let is_pause = *think >= Self::LEAST_THINK && *think <= Self::MOST_LENGTH;
+                    require(is_pause, &at("think"), || "expected 1 ms to an hour")?;
+                    require((1..=Self::MOST_USERS).contains(users), &at("users"), || {
+                        format!("expected 1 to {}", Self::MOST_USERS)
+                    })?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check_faults(&self) -> Result<(), ScenarioError> {
+        for (place, fault) in self.faults.iter().enumerate() {
+            let at = |field: &str| format!("faults[{place}].{field}");
+            require(
+                fault.from < fault.until,
+                &at("until"),
+                || "is not behind `from`",
+            )?;
+            let service = self.services.get(fault.service);
+            require(
+                service.is_some(),
+                &at("service"),
+                || "there is no such service",
+            )?;
+            let replicas = service.map_or(0, |service| service.replicas);
+            let is_there = fault.replica.is_none_or(|replica| replica < replicas);
+            require(is_there, &at("replica"), || "the service has not so many")?;
+            let condition = fault.condition;
+            let is_factor = (0.001..=1000.0).contains(&condition.slow);
+            require(
+                is_factor,
+                &at("slow"),
+                || "expected a factor from 0.001 to 1000",
+            )?;
+            let is_share = (0.0..=1.0).contains(&condition.errors);
+            require(is_share, &at("errors"), || "expected a share from 0 to 1")?;
+        }
+        Ok(())
+    }
+}
+
+fn require<R: ToString>(
+    holds: bool,
+    field: &str,
+    reason: impl FnOnce() -> R,
+) -> Result<(), ScenarioError> {
+    if holds {
+        return Ok(());
+    }
+    Err(ScenarioError {
+        field: field.to_string(),
+        reason: reason().to_string(),
+    })
+}

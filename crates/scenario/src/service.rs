@@ -1,0 +1,27 @@
+//! Services and whom they call.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::ServiceTime;
+
+/// A service of a scenario.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Service {
+    /// Its name.
+    pub name: String,
+    /// How many replicas serve it.
+    pub replicas: u32,
+    /// Requests that a replica works on at once. The rest wait in the order they came.
+    pub permits: u32,
+    /// Most that wait at one replica; one more is answered 503 at once.
+    pub queue: u32,
+    /// How long its own work takes.
+    pub time: ServiceTime,
+    /// Whom it calls when its own work is done, one step after the other. Meanwhile its permit is
+    /// another's. Where a call fails it answers 503 and takes no further step.
+    pub calls: Vec<Step>,
+}
+
+/// Services, by their place, that are called at once.
+pub type Step = Vec<usize>;

@@ -1,0 +1,434 @@
+//! The run: one event after the other.
+//!
+//! A *call* is a request as whoever makes it sees it: an admission, and one attempt after the other. A *visit*
+//! is what a replica has of an attempt: it waits, is worked on, calls others, and answers. An answer nobody
+//! waits for any more, since its attempt was given up, is lost; the work was done all the same.
+
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use selvedge_model::{Instant, RequestPolicy, Rng};
+use selvedge_resilience::{Admission, Attempt, Ending, Outcome, OutcomeKind, Verdict};
+use selvedge_scenario::{Scenario, ScenarioError, Service};
+
+use crate::agenda::Agenda;
+use crate::arena::{Arena, Key};
+use crate::mesh::{Mesh, replica};
+use crate::report::Report;
+use crate::station::Station;
+
+/// How often controllers see what came.
+const WINDOW: Duration = Duration::from_millis(200);
+
+/// Runs a scenario where each service has this policy. After its end no more is asked, and what is under way
+/// comes to its end.
+///
+/// # Errors
+/// Where the scenario cannot be run.
+pub fn run(
+    scenario: &Scenario,
+    policy: &RequestPolicy,
+    seed: u64,
+) -> Result<Report, ScenarioError> {
+    scenario.check()?;
+    let mut engine = Engine::new(scenario, policy, seed);
+    engine.begin();
+    while let Some((at, event)) = engine.agenda.take() {
+        debug_assert!(at >= engine.now, "time goes on");
+        engine.now = at;
+        engine.report.events += 1;
+        engine.happen(event);
+    }
+    debug_assert!(engine.calls.is_empty() && engine.visits.is_empty());
+    Ok(engine.report)
+}
+
+/// What happens.
+#[derive(Debug)]
+enum Event {
+    /// A client sends its next request.
+    Ask { client: usize },
+    /// The work on a visit is done.
+    Served { visit: Key<Visit> },
+    /// The answer to a visit has come to whoever made the call.
+    Answered {
+        call: Key<Call>,
+        attempt: u32,
+        status: u16,
+    },
+    /// An attempt's time is over.
+    Expired { call: Key<Call>, attempt: u32 },
+    /// A call makes its next attempt.
+    Again { call: Key<Call> },
+    /// Faults begin or end.
+    Turn,
+    /// A window ends.
+    Window,
+}
+
+/// A request of a client or of a visit.
+#[derive(Debug)]
+struct Call {
+    asker: Asker,
+    service: usize,
+    trace: u64,
+    admission: Admission,
+    attempt: Option<Attempt>,
+    /// How many attempts there were: what comes for an earlier one is lost.
+    attempts: u32,
+}
+
+/// Who waits for a call.
+#[derive(Clone, Copy, Debug)]
+enum Asker {
+    Client { client: usize, meant: Instant },
+    Visit(Key<Visit>),
+}
+
+/// An attempt at the replica that it went to.
+#[derive(Debug)]
+struct Visit {
+    call: Key<Call>,
+    attempt: u32,
+    trace: u64,
+    service: usize,
+    replica: u32,
+    /// The step of its calls that is under way.
+    step: usize,
+    /// Calls of that step that are not answered.
+    waits_for: usize,
+    has_failed: bool,
+}
+
+/// How a call ended for whoever made it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Answered { status: u16 },
+    Refused,
+    Expired,
+}
+
+struct Engine<'s> {
+    scenario: &'s Scenario,
+    now: Instant,
+    agenda: Agenda<Event>,
+    mesh: Mesh,
+    /// Of each client, so that what they ask is the same under every policy.
+    clients: Vec<Rng>,
+    work: Rng,
+    traces: Rng,
+    stations: Vec<Vec<Station<Key<Visit>>>>,
+    calls: Arena<Call>,
+    visits: Arena<Visit>,
+    report: Report,
+}
+
+impl<'s> Engine<'s> {
+    fn new(scenario: &'s Scenario, policy: &RequestPolicy, seed: u64) -> Self {
+        let mut seeds = Rng::seeded(seed);
+        let mut next = || Rng::seeded(seeds.next_u64());
+        let stations = |service: &Service| {
+            let stations = (0..service.replicas).map(|_| Station::new(service));
+            stations.collect()
+        };
+        Self {
+            scenario,
+            now: Instant::default(),
+            agenda: Agenda::new(),
+            mesh: Mesh::new(scenario, policy, next()),
+            work: next(),
+            traces: next(),
+            clients: scenario.clients.iter().map(|_| next()).collect(),
+            stations: scenario.services.iter().map(stations).collect(),
+            calls: Arena::new(),
+            visits: Arena::new(),
+            report: Report::new(scenario),
+        }
+    }
+
+    fn begin(&mut self) {
+        for fault in &self.scenario.faults {
+            for at in [fault.from, fault.until] {
+                self.agenda.put(Instant::default() + at, Event::Turn);
+            }
+        }
+        for client in 0..self.scenario.clients.len() {
+            let users = match self.scenario.clients[client].arrivals {
+                selvedge_scenario::Arrivals::Open(_) => 1,
+                selvedge_scenario::Arrivals::Closed { users, .. } => users,
+            };
+            (0..users).for_each(|_| self.plan_request(client));
+        }
+        self.agenda.put(Instant::default() + WINDOW, Event::Window);
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Ask { client } => self.ask(client),
+            Event::Served { visit } => self.served(visit),
+            Event::Answered {
+                call,
+                attempt,
+                status,
+            } => self.outcome(call, attempt, OutcomeKind::Answered { status }),
+            Event::Expired { call, attempt } => self.outcome(call, attempt, OutcomeKind::TimedOut),
+            Event::Again { call } => self.attempt(call),
+            Event::Turn => self.turn(),
+            Event::Window => self.window(),
+        }
+    }
+
+    // Clients.
+
+    /// Puts the client's next request on the agenda, unless the scenario is over by then.
+    fn plan_request(&mut self, client: usize) {
+        let arrivals = &self.scenario.clients[client].arrivals;
+        let now = self.elapsed();
+        let rng = &mut self.clients[client];
+        let at = match arrivals.think(rng) {
+            Some(pause) => Some(now.saturating_add(pause)),
+            None => arrivals.next(now, rng),
+        };
+        if let Some(at) = at.filter(|at| *at < self.scenario.length) {
+            self.agenda
+                .put(Instant::default() + at, Event::Ask { client });
+        }
+    }
+
+    fn ask(&mut self, client: usize) {
+        let now = self.elapsed();
+        self.report.second(now).offered += 1;
+        // The next one of an open loop does not wait for this one.
+        let asks = &self.scenario.clients[client];
+        if matches!(asks.arrivals, selvedge_scenario::Arrivals::Open(_)) {
+            self.plan_request(client);
+        }
+        let trace = self.traces.next_u64().max(1);
+        let asker = Asker::Client {
+            client,
+            meant: self.now,
+        };
+        self.call(asker, None, asks.calls, trace);
+    }
+
+    fn heard(&mut self, client: usize, meant: Instant, end: End) {
+        let latency = self.now.since(meant);
+        let objective = self.scenario.objective;
+        let second = self.report.second(meant.since(Instant::default()));
+        match end {
+            End::Answered { status: 200 } => {
+                let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
+                second.latency_us.record(micros);
+                let counted = match latency <= objective.latency {
+                    true => &mut second.good,
+                    false => &mut second.late,
+                };
+                *counted += 1;
+            }
+            End::Answered { .. } => second.failed += 1,
+            End::Refused => second.refused += 1,
+            End::Expired => second.expired += 1,
+        }
+        let arrivals = &self.scenario.clients[client].arrivals;
+        if matches!(arrivals, selvedge_scenario::Arrivals::Closed { .. }) {
+            self.plan_request(client);
+        }
+    }
+
+    // Calls.
+
+    fn call(&mut self, asker: Asker, source: Option<(usize, u32)>, service: usize, trace: u64) {
+        match self.mesh.admit(self.now, source, service, trace) {
+            Ok(admission) => {
+                let call = self.calls.put(Call {
+                    asker,
+                    service,
+                    trace,
+                    admission,
+                    attempt: None,
+                    attempts: 0,
+                });
+                self.attempt(call);
+            }
+            Err(_) => self.ended(asker, End::Refused),
+        }
+    }
+
+    fn attempt(&mut self, key: Key<Call>) {
+        let Some(call) = self.calls.get(key) else {
+            return;
+        };
+        let seat = &mut self.mesh.seat;
+        let attempt = match call.admission.attempt(self.now, seat) {
+            Ok(attempt) => attempt,
+            Err(_) => return self.finish(key, End::Refused),
+        };
+        call.attempts += 1;
+        let (number, service, trace) = (call.attempts, call.service, call.trace);
+        let deadline = attempt.deadline();
+        let replica = replica(attempt.port());
+        call.attempt = Some(attempt);
+        let now = self.elapsed();
+        self.report.second(now).attempts += 1;
+        if let Some(deadline) = deadline {
+            let call = key;
+            let attempt = number;
+            self.agenda.put(deadline, Event::Expired { call, attempt });
+        }
+        self.arrive(Visit {
+            call: key,
+            attempt: number,
+            trace,
+            service,
+            replica,
+            step: 0,
+            waits_for: 0,
+            has_failed: false,
+        });
+    }
+
+    /// An attempt has ended, unless the call has gone on without it.
+    fn outcome(&mut self, key: Key<Call>, number: u32, kind: OutcomeKind) {
+        let Some(call) = self.calls.get(key) else {
+            return;
+        };
+        if call.attempts != number {
+            return;
+        }
+        let Some(attempt) = call.attempt.take() else {
+            return;
+        };
+        let outcome = Outcome {
+            kind,
+            repeatable: true,
+        };
+        let seat = &mut self.mesh.seat;
+        let verdict = call.admission.on_outcome(self.now, seat, attempt, outcome);
+        match (verdict, kind) {
+            (Verdict::Retry { at }, _) => self.agenda.put(at, Event::Again { call: key }),
+            (Verdict::Deliver { .. }, OutcomeKind::Answered { status }) => {
+                self.finish(key, End::Answered { status });
+            }
+            (Verdict::Deliver { .. }, _) => self.finish(key, End::Expired),
+        }
+    }
+
+    fn finish(&mut self, key: Key<Call>, end: End) {
+        let Some(call) = self.calls.take(key) else {
+            return;
+        };
+        call.admission.finish(self.now, Ending::Complete);
+        self.ended(call.asker, end);
+    }
+
+    fn ended(&mut self, asker: Asker, end: End) {
+        match asker {
+            Asker::Client { client, meant } => self.heard(client, meant, end),
+            Asker::Visit(visit) => self.returned(visit, end),
+        }
+    }
+
+    // Visits.
+
+    fn arrive(&mut self, visit: Visit) {
+        let (service, replica) = (visit.service, visit.replica);
+        let station = &mut self.stations[service][replica as usize];
+        let errors = station.condition().errors;
+        if errors > 0.0 && selvedge_scenario::happens(errors, &mut self.work) {
+            return self.answer(&visit, 500, Duration::ZERO);
+        }
+        let key = self.visits.put(visit);
+        if station.join(key) {
+            self.start_work(service, replica);
+        } else if let Some(visit) = self.visits.take(key) {
+            self.answer(&visit, 503, Duration::ZERO);
+        }
+    }
+
+    fn start_work(&mut self, service: usize, replica: u32) {
+        let station = &mut self.stations[service][replica as usize];
+        while let Some(visit) = station.begin() {
+            let time = self.scenario.services[service].time.draw(&mut self.work);
+            let time = time.mul_f64(station.condition().slow);
+            self.agenda.put(self.now + time, Event::Served { visit });
+        }
+    }
+
+    fn served(&mut self, key: Key<Visit>) {
+        let visit = self.visits.get(key).expect("it is being worked on");
+        let (service, replica) = (visit.service, visit.replica);
+        self.stations[service][replica as usize].end();
+        self.start_work(service, replica);
+        self.next_step(key);
+    }
+
+    /// Makes the calls of the visit's next step, or answers where there is none.
+    fn next_step(&mut self, key: Key<Visit>) {
+        let scenario = self.scenario;
+        let visit = self.visits.get(key).expect("it has work left");
+        let steps = &scenario.services[visit.service].calls;
+        let step = steps.get(visit.step).filter(|_| !visit.has_failed);
+        let Some(step) = step else {
+            let status = if visit.has_failed { 503 } else { 200 };
+            let visit = self.visits.take(key).expect("it was there");
+            let station = &self.stations[visit.service][visit.replica as usize];
+            let extra = station.condition().extra;
+            return self.answer(&visit, status, extra);
+        };
+        visit.step += 1;
+        visit.waits_for = step.len();
+        let source = Some((visit.service, visit.replica));
+        let trace = visit.trace;
+        if step.is_empty() {
+            return self.next_step(key);
+        }
+        for called in step {
+            self.call(Asker::Visit(key), source, *called, trace);
+        }
+    }
+
+    /// A call of the visit has ended.
+    fn returned(&mut self, key: Key<Visit>, end: End) {
+        let visit = self.visits.get(key).expect("it waits");
+        visit.waits_for -= 1;
+        visit.has_failed |= end != End::Answered { status: 200 };
+        if visit.waits_for == 0 {
+            self.next_step(key);
+        }
+    }
+
+    fn answer(&mut self, visit: &Visit, status: u16, after: Duration) {
+        let event = Event::Answered {
+            call: visit.call,
+            attempt: visit.attempt,
+            status,
+        };
+        self.agenda.put(self.now + after, event);
+    }
+
+    // The rest.
+
+    fn turn(&mut self) {
+        let now = self.elapsed();
+        for service in 0..self.stations.len() {
+            for replica in 0..self.stations[service].len() as u32 {
+                let condition = self.scenario.condition(service, replica, now);
+                self.stations[service][replica as usize].set(condition);
+                // More may be worked on at once than before.
+                self.start_work(service, replica);
+            }
+        }
+    }
+
+    fn window(&mut self) {
+        self.mesh.on_window(self.now);
+        let next = self.now + WINDOW;
+        if self.elapsed() < self.scenario.length {
+            self.agenda.put(next, Event::Window);
+        }
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.now.since(Instant::default())
+    }
+}

@@ -1,0 +1,20 @@
+//! Runs a scenario in simulated time against the same gates and controllers that the proxy asks.
+//!
+//! A run is a loop over an agenda of events: each is taken in the order of its moment, moves the world and
+//! puts further ones in. Nothing reads a clock, and chance comes from the seed: the same seed gives the same
+//! bytes. Read next: `engine.rs`.
+#![no_std]
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+extern crate alloc;
+
+mod agenda;
+mod arena;
+mod engine;
+mod mesh;
+mod report;
+mod station;
+
+pub use engine::run;
+pub use report::{Report, Second};

@@ -1,0 +1,125 @@
+//! The node under test: the same gates and controllers as the proxy's, for the services of a scenario.
+
+use alloc::format;
+use alloc::vec::Vec;
+
+use selvedge_model::{
+    Backend, BackendIndex, CgroupId, Instant, Label, Place, Port, RequestPolicy, Rng, RouteIndex,
+    ServiceName, Timeouts,
+};
+use selvedge_resilience::{
+    Admission, Call, Controllers, EndpointPlan, Node, NodePlan, Rejection, RoutePlan, Seat,
+    UpstreamPlan, WorkloadPlan,
+};
+use selvedge_scenario::{Objective, Scenario};
+
+/// One node that all requests go through.
+#[derive(Debug)]
+pub(crate) struct Mesh {
+    pub(crate) node: Node,
+    pub(crate) seat: Seat,
+    controllers: Controllers,
+    deadline: Timeouts,
+}
+
+impl Mesh {
+    /// With the same policy for each service.
+    pub(crate) fn new(scenario: &Scenario, policy: &RequestPolicy, rng: Rng) -> Self {
+        Self {
+            node: Node::new(&plan(scenario, policy), None, 1),
+            seat: Seat::new(0, rng),
+            controllers: Controllers::default(),
+            deadline: deadline(scenario.objective),
+        }
+    }
+
+    /// A request to a service, by its place; `source` is the service and replica that makes it.
+    pub(crate) fn admit(
+        &mut self,
+        now: Instant,
+        source: Option<(usize, u32)>,
+        service: usize,
+        trace: u64,
+    ) -> Result<Admission, Rejection> {
+        let timeouts = match source {
+            None => self.deadline,
+            Some(_) => Timeouts::default(),
+        };
+        let place = service as u32;
+        let call = Call {
+            source: source.map(|(service, replica)| cgroup(service, replica)),
+            route: RouteIndex(place),
+            destination: BackendIndex(place),
+            trace,
+            timeouts,
+            retry: None,
+        };
+        self.node.admit(now, &mut self.seat, &call)
+    }
+
+    /// The controllers see what came since the last time.
+    pub(crate) fn on_window(&mut self, now: Instant) {
+        self.controllers.on_window(now, &self.node);
+    }
+}
+
+/// The replica that an attempt goes to, counted from 0.
+pub(crate) const fn replica(port: Port) -> u32 {
+    port.get() as u32 - 1
+}
+
+fn deadline(objective: Objective) -> Timeouts {
+    Timeouts {
+        request: Some(objective.deadline),
+        attempt: None,
+    }
+}
+
+/// Unique by the bounds of a scenario.
+fn cgroup(service: usize, replica: u32) -> CgroupId {
+    CgroupId(((service as u64) << 32) + u64::from(replica) + 1)
+}
+
+fn plan(scenario: &Scenario, policy: &RequestPolicy) -> NodePlan {
+    let port = |number: u32| {
+        let number = u16::try_from(number).ok();
+        number
+            .and_then(Port::new)
+            .expect("the scenario was checked")
+    };
+    // Names of a scenario are free; those of the mesh are labels.
+    let name = |place: usize| ServiceName {
+        namespace: Label::default_namespace(),
+        name: Label::new(&format!("s{place}")).expect("it is one"),
+    };
+    let endpoint = |service: usize, replica: u32| EndpointPlan {
+        place: Place::Local(cgroup(service, replica)),
+        port: port(replica + 1),
+        weight: 1,
+    };
+    let services = || scenario.services.iter().enumerate();
+    let upstreams = services().map(|(place, service)| UpstreamPlan {
+        backend: Backend {
+            service: name(place),
+            port: port(80),
+        },
+        policy: policy.clone(),
+        endpoints: (0..service.replicas)
+            .map(|it| endpoint(place, it))
+            .collect(),
+    });
+    let routes = services().map(|(place, _)| RoutePlan {
+        name: format!("s{place}"),
+    });
+    let workloads = services().flat_map(|(place, service)| {
+        (0..service.replicas).map(move |replica| WorkloadPlan {
+            cgroup: cgroup(place, replica),
+            is_entry: false,
+        })
+    });
+    NodePlan {
+        upstreams: upstreams.collect(),
+        routes: routes.collect(),
+        workloads: workloads.collect::<Vec<_>>(),
+    }
+}
