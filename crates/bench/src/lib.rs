@@ -11,6 +11,7 @@
 mod cgroup;
 mod clock;
 mod crew;
+mod duration;
 mod interrupt;
 mod load;
 mod measure;
@@ -24,17 +25,20 @@ mod provenance;
 mod random;
 mod report;
 mod rivals;
+mod scenarios;
 mod serve;
 mod spread;
 mod stream;
 mod worker;
 
 pub use clock::fresh_seed;
+pub use duration::duration;
 pub use interrupt::Interrupted;
 pub use load::{
     Arrivals, Latency, LoadOptions, LoadReport, MalformedTarget, Outcomes, Pace, Target, load,
 };
 pub use measure::run;
 pub use options::{BenchOptions, Measure, Proxy, UnknownMeasure};
+pub use scenarios::{ScenarioFileError, scenario, scenarios};
 pub use serve::{OriginOptions, OriginReport, serve};
 pub use worker::run as run_worker;

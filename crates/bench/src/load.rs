@@ -80,7 +80,7 @@ impl LoadOptions {
     /// Most connections: with one address of the server there are no more ports.
     pub const MOST_CONNECTIONS: usize = 28_000;
     /// Longest run and longest warm-up.
-    pub const LONGEST: Duration = Duration::from_secs(24 * 3600);
+    pub const LONGEST: Duration = crate::duration::LONGEST;
     /// Most requests unless told otherwise: what ids can be told apart for.
     pub const MOST_REQUESTS: u64 = u32::MAX as u64;
     /// Waiting requests unless told otherwise: 2 s of 5,000 a second.

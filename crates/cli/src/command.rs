@@ -11,5 +11,6 @@ pub(crate) mod get;
 pub(crate) mod graph;
 pub(crate) mod proxy;
 pub(crate) mod run;
+pub(crate) mod sim;
 pub(crate) mod status;
 pub(crate) mod up;

@@ -58,6 +58,8 @@ enum Command {
     Demo(command::demo::DemoArgs),
     /// Measure what the mesh costs on this machine, and what it survives.
     Bench(command::bench::BenchArgs),
+    /// Run services and the laws before them in simulated time.
+    Sim(command::sim::SimArgs),
     /// Print completions for a shell.
     Completions {
         /// Which shell.
@@ -113,6 +115,7 @@ fn main() -> ExitCode {
         Command::Graph(args) => command::graph::graph(run_dir, args),
         Command::Demo(args) => command::demo::demo(args),
         Command::Bench(args) => command::bench::bench(args),
+        Command::Sim(args) => command::sim::sim(args),
         Command::BenchWorker { control, name } => command::bench::worker(control, name),
         Command::Enter(args) => command::enter::enter(run_dir, args),
         Command::Completions { shell } => {

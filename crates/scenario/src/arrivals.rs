@@ -69,6 +69,15 @@ impl Arrivals {
         }
     }
 
+    /// When the rate of open load changes.
+    pub fn changes(&self) -> impl Iterator<Item = Duration> {
+        let rates: &[Rate] = match self {
+            Self::Open(rates) => rates,
+            Self::Closed { .. } => &[],
+        };
+        rates.iter().skip(1).map(|rate| rate.from)
+    }
+
     /// Requests a second that are asked for at a moment, where that does not depend on the answers.
     pub fn rate(&self, at: Duration) -> Option<f64> {
         match self {

@@ -2,11 +2,24 @@
 
 use alloc::vec;
 use alloc::vec::Vec;
+use core::ops::Range;
 use core::time::Duration;
 
 use crate::{Condition, Scenario};
 
 impl Scenario {
+    /// From the first fault or change of load to the end of the last. `None` where nothing ever changes.
+    pub fn disturbed(&self) -> Option<Range<Duration>> {
+        let faults = self.faults.iter().map(|fault| (fault.from, fault.until));
+        let changes = self
+            .clients
+            .iter()
+            .flat_map(|client| client.arrivals.changes());
+        let times = faults.chain(changes.map(|at| (at, at)));
+        let both = times.reduce(|(from, until), next| (from.min(next.0), until.max(next.1)));
+        both.map(|(from, until)| from..until)
+    }
+
     /// How a replica is at a moment.
     pub fn condition(&self, service: usize, replica: u32, at: Duration) -> Condition {
         let mut on = self.faults.iter().rev().filter(|fault| {

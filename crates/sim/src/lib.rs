@@ -13,8 +13,12 @@ mod agenda;
 mod arena;
 mod engine;
 mod mesh;
+mod policy;
 mod report;
 mod station;
+mod verdict;
 
 pub use engine::run;
+pub use policy::{NamedPolicy, POLICIES};
 pub use report::{Report, Second};
+pub use verdict::Verdict;

@@ -24,3 +24,4 @@ mod process;
 mod requests;
 mod run;
 mod runtimes;
+mod simulation;

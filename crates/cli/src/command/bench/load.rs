@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use selvedge_bench::{Arrivals, LoadOptions, Pace, Target};
+use selvedge_bench::{Arrivals, LoadOptions, Pace, Target, duration};
 
 use crate::output::OutputArgs;
 
@@ -100,23 +100,6 @@ fn rate(text: &str) -> Result<f64, String> {
     }
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
-    let number = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
-    let unit_s = match &text[number.len()..] {
-        "ms" => 1e-3,
-        "s" => 1.0,
-        "m" => 60.0,
-        "h" => 3600.0,
-        _ => return Err("write a number and a unit: 500ms, 10s, 2m, 1h".to_owned()),
-    };
-    let number: f64 = number.parse().map_err(|_| "not a number".to_owned())?;
-    let time = Duration::try_from_secs_f64(number * unit_s).map_err(|error| error.to_string())?;
-    match time <= LoadOptions::LONGEST {
-        true => Ok(time),
-        false => Err("more than 24 hours".to_owned()),
-    }
-}
-
 fn field(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once(':').ok_or("write NAME: VALUE")?;
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
@@ -135,15 +118,6 @@ fn field(text: &str) -> Result<(String, String), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn durations_have_a_unit() {
-        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
-        assert_eq!(duration("1.5s"), Ok(Duration::from_millis(1500)));
-        for text in ["10", "s", "-1s", "25h", "1d"] {
-            assert!(duration(text).is_err(), "{text}");
-        }
-    }
 
     #[test]
     fn fields_cannot_smuggle_others() {

@@ -1,0 +1,210 @@
+//! `selvedge sim`: what laws do to services, in simulated time.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::bail;
+use clap::{Args, Subcommand};
+use selvedge_scenario::Scenario;
+use selvedge_sim::{NamedPolicy, POLICIES, Report, Verdict};
+use serde::Serialize;
+
+use crate::output::{OutputArgs, Table, print};
+
+/// Arguments of `selvedge sim`.
+#[derive(Args, Debug)]
+pub(crate) struct SimArgs {
+    #[command(subcommand)]
+    command: SimCommand,
+}
+
+#[derive(Subcommand, Debug)]
+enum SimCommand {
+    /// List scenarios and policies.
+    List,
+    /// Run a scenario: the same seed gives the same figures on every machine.
+    Run(RunArgs),
+}
+
+#[derive(Args, Debug)]
+struct RunArgs {
+    /// A scenario that `list` names, or a file.
+    scenario: String,
+    /// The policy that all its services have.
+    #[arg(long, default_value = "none", value_parser = policy)]
+    policy: &'static NamedPolicy,
+    /// Decides all that is random.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+fn policy(name: &str) -> Result<&'static NamedPolicy, String> {
+    NamedPolicy::find(name).ok_or_else(|| {
+        let names = POLICIES.map(|policy| policy.name).join(", ");
+        format!("expected one of {names}")
+    })
+}
+
+pub(crate) fn sim(args: &SimArgs) -> anyhow::Result<ExitCode> {
+    match &args.command {
+        SimCommand::List => print(&list())?,
+        SimCommand::Run(args) => {
+            let scenario = selvedge_bench::scenario(&args.scenario)?;
+            let report = selvedge_sim::run(&scenario, &args.policy.policy(), args.seed);
+            let report = match report {
+                Ok(report) => report,
+                Err(error) => bail!("{}: {error}", args.scenario),
+            };
+            let reply = reply(&scenario, args, &report);
+            args.output.print(&reply, |reply| text(&scenario, reply))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn list() -> String {
+    let mut scenarios = Table::new(&["SCENARIO", "WHAT HAPPENS"]);
+    for scenario in selvedge_bench::scenarios() {
+        scenarios.row([scenario.name, scenario.about]);
+    }
+    let mut policies = Table::new(&["POLICY", "WHAT IT DOES"]);
+    for policy in POLICIES {
+        policies.row([policy.name.to_owned(), policy.about.to_owned()]);
+    }
+    format!("{}\n{}", scenarios.into_text(), policies.into_text())
+}
+
+/// What a run came to.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct RunReply {
+    scenario: String,
+    policy: &'static str,
+    seed: u64,
+    /// Share of the good answers that were possible.
+    goodput: f64,
+    goodput_disturbed: Option<f64>,
+    /// Share of seconds whose 95th percentile is within the objective.
+    tail: f64,
+    attempts_per_request: f64,
+    recovery_s: Option<f64>,
+    seconds: Vec<SecondReply>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct SecondReply {
+    at_s: u64,
+    offered: u64,
+    good: u64,
+    late: u64,
+    refused: u64,
+    failed: u64,
+    expired: u64,
+    attempts: u64,
+    p50_us: Option<u64>,
+    p95_us: Option<u64>,
+}
+
+fn reply(scenario: &Scenario, args: &RunArgs, report: &Report) -> RunReply {
+    let Verdict {
+        goodput,
+        goodput_disturbed,
+        tail,
+        attempts,
+        recovery,
+        ..
+    } = report.verdict(scenario);
+    let second = |(at_s, second): (u64, &selvedge_sim::Second)| SecondReply {
+        at_s,
+        offered: second.offered,
+        good: second.good,
+        late: second.late,
+        refused: second.refused,
+        failed: second.failed,
+        expired: second.expired,
+        attempts: second.attempts,
+        p50_us: second.latency_us.quantile(1, 2),
+        p95_us: second.latency_us.quantile(95, 100),
+    };
+    RunReply {
+        scenario: scenario.name.clone(),
+        policy: args.policy.name,
+        seed: args.seed,
+        goodput,
+        goodput_disturbed,
+        tail,
+        attempts_per_request: attempts,
+        recovery_s: recovery.map(|time| time.as_secs_f64()),
+        seconds: (0..).zip(&report.seconds).map(second).collect(),
+    }
+}
+
+/// Ten seconds a row, and the figures below.
+fn text(scenario: &Scenario, reply: &RunReply) -> String {
+    const ROW: usize = 10;
+    let mut text = format!("{}: {}\n\n", scenario.name, scenario.about);
+    let heading = [
+        "FROM", "OFFERED", "GOOD", "LATE", "REFUSED", "FAILED", "EXPIRED", "ATTEMPTS", "P95",
+    ];
+    let mut table = Table::new(&heading);
+    for seconds in reply.seconds.chunks(ROW) {
+        let rate = |count: fn(&SecondReply) -> u64| {
+            let sum: u64 = seconds.iter().map(count).sum();
+            format!("{}/s", sum / seconds.len() as u64)
+        };
+        let worst = seconds.iter().filter_map(|second| second.p95_us).max();
+        table.row([
+            format!("{} s", seconds[0].at_s),
+            rate(|it| it.offered),
+            rate(|it| it.good),
+            rate(|it| it.late),
+            rate(|it| it.refused),
+            rate(|it| it.failed),
+            rate(|it| it.expired),
+            rate(|it| it.attempts),
+            worst.map_or("-".to_owned(), |us| format!("{:.0} ms", us as f64 / 1e3)),
+        ]);
+    }
+    text.push_str(&table.into_text());
+    // Writing to a String does not fail.
+    let _ = writeln!(
+        text,
+        "\npolicy {}, seed {}, answers within {} ms; the first {} s are not judged",
+        reply.policy,
+        reply.seed,
+        scenario.objective.latency.as_millis(),
+        scenario.warm_up.as_secs()
+    );
+    let _ = writeln!(
+        text,
+        "good answers, of those that were possible  {:.3}",
+        reply.goodput
+    );
+    if let Some(share) = reply.goodput_disturbed {
+        let _ = writeln!(
+            text,
+            "the same while something is wrong           {share:.3}"
+        );
+        let recovery = reply.recovery_s.map(Duration::from_secs_f64);
+        let recovery = recovery.map_or("never".to_owned(), |it| format!("{} s", it.as_secs()));
+        let _ = writeln!(
+            text,
+            "well again after                           {recovery}"
+        );
+    }
+    let _ = writeln!(
+        text,
+        "seconds whose 95th percentile is in time   {:.3}",
+        reply.tail
+    );
+    let _ = writeln!(
+        text,
+        "attempts for a request, at all hops        {:.2}",
+        reply.attempts_per_request
+    );
+    text
+}

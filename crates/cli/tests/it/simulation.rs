@@ -1,0 +1,99 @@
+//! `selvedge sim` as a user types it: needs no mesh, no root and no kernel feature.
+
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn sim(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_selvedge"));
+    let output = command.arg("sim").args(arguments).output();
+    output.expect("the binary can be started")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("it is text")
+}
+
+#[test]
+fn what_is_listed_can_be_run() {
+    let listed = text(&sim(&["list"]).stdout);
+    for name in ["capacity-loss", "chain-storm", "istio-default", "static-24"] {
+        assert!(listed.contains(name), "{listed}");
+    }
+    let run = [
+        "run",
+        "capacity-loss",
+        "--policy",
+        "static-24",
+        "--seed",
+        "7",
+    ];
+    let output = sim(&run);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let printed = text(&output.stdout);
+    assert!(
+        printed.contains("good answers, of those that were possible"),
+        "{printed}"
+    );
+    assert_eq!(
+        printed,
+        text(&sim(&run).stdout),
+        "the same seed gives the same bytes"
+    );
+}
+
+#[test]
+fn a_users_own_file_is_run_and_its_seconds_are_given() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let file = folder.path().join("own.yaml");
+    let own = "name: own\nabout: mine\nlength: 20s\nobjective: {latency: 100ms, deadline: 1s}\n\
+               services:\n- {name: a, permits: 4, time: {exponential: {mean: 5ms}}}\n\
+               clients:\n- {calls: a, open: [{rate: 100}]}\n- calls: a\n  closed: {users: 10, think: 1s}\n";
+    std::fs::write(&file, own).expect("it can be written");
+    let file = file.to_str().expect("it is text");
+    let output = sim(&["run", file, "-o", "json"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let reply: Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
+    let seconds = reply["seconds"].as_array().expect("there are some");
+    assert_eq!(seconds.len(), 20);
+    let sum = |field: &str| {
+        seconds
+            .iter()
+            .filter_map(|it| it[field].as_u64())
+            .sum::<u64>()
+    };
+    assert!(
+        sum("good") > 2000 && sum("good") == sum("offered"),
+        "{reply}"
+    );
+}
+
+#[test]
+fn what_cannot_be_run_says_file_field_and_reason() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let file = folder.path().join("bad.yaml");
+    std::fs::write(
+        &file,
+        "name: bad\nabout: mine\nlength: 20s\nobjective: {latency: 100ms, deadline: 1s}\n\
+         services:\n- {name: a, permits: 0, time: {fixed: {mean: 5ms}}}\n\
+         clients:\n- {calls: a, open: [{rate: 100}]}\n",
+    )
+    .expect("it can be written");
+    let file = file.to_str().expect("it is text");
+    for (arguments, status, parts) in [
+        (
+            &["run", file][..],
+            1,
+            &["bad.yaml", "services[0].permits", "nothing would be served"][..],
+        ),
+        (&["run", "nowhere"], 1, &["nowhere", "selvedge sim list"]),
+        (&["run", "step", "--policy", "x"], 2, &["istio-default"]),
+    ] {
+        let output = sim(arguments);
+        assert_eq!(output.status.code(), Some(status));
+        let said = text(&output.stderr);
+        for part in parts {
+            assert!(said.contains(part), "{part}: {said}");
+        }
+    }
+}

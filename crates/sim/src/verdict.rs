@@ -1,0 +1,187 @@
+//! What a run is worth.
+
+use core::ops::Range;
+use core::time::Duration;
+
+use selvedge_scenario::Scenario;
+
+use crate::report::{Report, Second};
+
+/// A run in a few figures, its warm-up left out.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Verdict {
+    /// Good answers that were possible: second by second as many as were asked for, or as the services
+    /// carry if that is less.
+    pub ideal: f64,
+    /// Good answers, as share of [`Self::ideal`].
+    pub goodput: f64,
+    /// The same of the time in which the scenario is disturbed; `None` where it is not.
+    pub goodput_disturbed: Option<f64>,
+    /// Share of the seconds with requests whose 95th percentile of answers is within the objective. One
+    /// without answers is not.
+    pub tail: f64,
+    /// Attempts at all hops for one request of a client.
+    pub attempts: f64,
+    /// From the end of the disturbance to the first of five seconds in a row whose goodput is 95 % of what
+    /// it was before. `None` where there is no such end, or no such seconds.
+    pub recovery: Option<Duration>,
+}
+
+/// Seconds in a row that have to be well.
+const WELL: usize = 5;
+
+impl Report {
+    /// Judges the run of this scenario.
+    pub fn verdict(&self, scenario: &Scenario) -> Verdict {
+        let (goodput, ideal) = self.goodput(scenario, |_| true);
+        let during = |time: Range<Duration>| self.goodput(scenario, |it| time.contains(&at(it))).0;
+        let busy = self.seconds[self.warm_up..].iter();
+        let busy = busy.filter(|second| second.offered > 0);
+        let in_time = busy.clone().filter(|second| is_in_time(scenario, second));
+        let total = self.total();
+        Verdict {
+            ideal,
+            goodput,
+            goodput_disturbed: scenario.disturbed().map(during),
+            tail: in_time.count() as f64 / f64::max(busy.count() as f64, 1.0),
+            attempts: total.attempts as f64 / f64::max(total.offered as f64, 1.0),
+            recovery: self.recovery(scenario),
+        }
+    }
+
+    /// Good answers as share of those possible in the judged seconds that count, and how many these are.
+    fn goodput(&self, scenario: &Scenario, counts: impl Fn(usize) -> bool) -> (f64, f64) {
+        let judged = self.seconds.iter().enumerate().skip(self.warm_up);
+        let counted = judged.filter(|(place, _)| counts(*place));
+        let (good, ideal) = counted.fold((0.0, 0.0), |(good, all), (place, second)| {
+            (
+                good + second.good as f64,
+                all + ideal(scenario, place, second),
+            )
+        });
+        (good / f64::max(ideal, 1.0), ideal)
+    }
+
+    fn recovery(&self, scenario: &Scenario) -> Option<Duration> {
+        let Range { start, end } = scenario.disturbed()?;
+        let (before, _) = self.goodput(scenario, |place| at(place) < start);
+        let first = usize::try_from(end.as_secs()).ok()?;
+        let after = self.seconds.get(first..)?;
+        let is_well = |place: usize| {
+            let possible = ideal(scenario, first + place, &after[place]);
+            after[place].good as f64 >= 0.95 * before * possible
+        };
+        let starts = 0..(after.len() + 1).saturating_sub(WELL);
+        let mut well = starts.filter(|start| (*start..start + WELL).all(is_well));
+        well.next().map(at)
+    }
+}
+
+fn is_in_time(scenario: &Scenario, second: &Second) -> bool {
+    let tail = second.latency_us.quantile(95, 100);
+    tail.is_some_and(|tail| Duration::from_micros(tail) <= scenario.objective.latency)
+}
+
+/// Good answers that were possible in a second.
+fn ideal(scenario: &Scenario, place: usize, second: &Second) -> f64 {
+    // What holds for most of it.
+    let middle = at(place) + Duration::from_millis(500);
+    let offered = second.offered as f64;
+    let capacity = scenario.capacity(middle);
+    capacity.map_or(offered, |most| offered.min(most))
+}
+
+const fn at(place: usize) -> Duration {
+    Duration::from_secs(place as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::String;
+    use alloc::vec;
+    use selvedge_scenario::{
+        Arrivals, Client, Condition, Fault, Objective, Rate, Service, ServiceTime,
+    };
+
+    /// A service of 100 requests a second, half of that from second 4 to 8; 80 are asked for.
+    fn scenario() -> Scenario {
+        let seconds = Duration::from_secs;
+        let from = Duration::ZERO;
+        let rates = vec![Rate {
+            from,
+            per_second: 80.0,
+        }];
+        Scenario {
+            name: String::new(),
+            about: String::new(),
+            length: seconds(20),
+            warm_up: seconds(2),
+            objective: Objective {
+                latency: Duration::from_millis(100),
+                deadline: seconds(1),
+            },
+            services: vec![Service {
+                name: String::new(),
+                replicas: 1,
+                permits: 2,
+                queue: 0,
+                time: ServiceTime::Fixed(Duration::from_millis(20)),
+                calls: vec![],
+            }],
+            clients: vec![Client {
+                calls: 0,
+                arrivals: Arrivals::Open(rates),
+            }],
+            faults: vec![Fault {
+                from: seconds(4),
+                until: seconds(8),
+                service: 0,
+                replica: None,
+                condition: Condition {
+                    permits: Some(1),
+                    ..Condition::default()
+                },
+            }],
+        }
+    }
+
+    #[test]
+    fn a_run_is_judged_by_what_was_possible() {
+        let scenario = scenario();
+        let mut report = Report::new(&scenario);
+        for (place, second) in report.seconds.iter_mut().enumerate() {
+            // Half of what is possible in the fault and two seconds longer, and once again for one second.
+            second.good = match place {
+                0 | 1 => 0,
+                4..8 => 25,
+                8 | 9 | 12 => 40,
+                _ => 80,
+            };
+            second.offered = 80;
+            second.attempts = 160;
+            let micros = if second.good == 80 { 50_000 } else { 150_000 };
+            second.latency_us.record_many(micros, second.good);
+        }
+        let verdict = report.verdict(&scenario);
+        assert_eq!(verdict.ideal, 14.0 * 80.0 + 4.0 * 50.0);
+        let good = f64::from(11 * 80 + 4 * 25 + 3 * 40);
+        assert_eq!(verdict.goodput, good / verdict.ideal);
+        assert_eq!(verdict.goodput_disturbed, Some(0.5));
+        assert_eq!(verdict.tail, 11.0 / 18.0);
+        assert_eq!(verdict.attempts, 2.0);
+        // Of seconds 10 and 11 there are no five in a row.
+        assert_eq!(verdict.recovery, Some(Duration::from_secs(5)));
+    }
+
+    #[test]
+    fn what_never_recovers_is_said_so() {
+        let scenario = scenario();
+        let mut report = Report::new(&scenario);
+        for (place, second) in report.seconds.iter_mut().enumerate() {
+            second.offered = 80;
+            second.good = if place < 4 { 80 } else { 70 };
+        }
+        assert_eq!(report.verdict(&scenario).recovery, None);
+    }
+}
