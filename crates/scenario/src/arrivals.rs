@@ -51,7 +51,7 @@ impl Arrivals {
             from = from.max(rate.from);
             let until = rates.get(place + 1).map_or(Duration::MAX, |next| next.from);
             let room = rate.per_second * until.saturating_sub(from).as_secs_f64();
-            if left <= room {
+            if left < room {
                 return Some(from.saturating_add(chance::seconds(left / rate.per_second)));
             }
             left -= room;

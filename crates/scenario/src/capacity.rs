@@ -50,7 +50,7 @@ impl Scenario {
     }
 
     /// How often each service is asked for one request to `root`.
-    fn visits(&self, root: usize) -> Vec<f64> {
+    pub(crate) fn visits(&self, root: usize) -> Vec<f64> {
         let mut visits = vec![0.0; self.services.len()];
         visits[root] = 1.0;
         // Who is called stands behind who calls.

@@ -64,6 +64,8 @@ impl Scenario {
     pub const MOST_SERVICES: usize = 10_000;
     /// Most replicas of all services together.
     pub const MOST_REPLICAS: u64 = 100_000;
+    /// Most calls that come of one request.
+    pub const MOST_VISITS: f64 = 10_000.0;
     /// Most users of a client.
     pub const MOST_USERS: u32 = 1_000_000;
     /// Shortest mean of a user's thinking.
@@ -164,6 +166,13 @@ impl Scenario {
             let at = |field: &str| format!("clients[{place}].{field}");
             let is_there = client.calls < self.services.len();
             require(is_there, &at("calls"), || "there is no such service")?;
+            let visits: f64 = self.visits(client.calls).iter().sum();
+            require(visits <= Self::MOST_VISITS, &at("calls"), || {
+                format!(
+                    "one request makes {visits:.0} calls, more than {}",
+                    Self::MOST_VISITS
+                )
+            })?;
             match &client.arrivals {
                 Arrivals::Open(rates) => {
                     let in_order = rates.is_sorted_by(|one, next| one.from < next.from);

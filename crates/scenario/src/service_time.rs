@@ -30,16 +30,16 @@ impl ServiceTime {
         }
     }
 
-    /// One service time.
-    pub fn draw(&self, rng: &mut Rng) -> Duration {
+    /// One service time, of a replica that is slower by this factor.
+    pub fn draw(&self, slow: f64, rng: &mut Rng) -> Duration {
         let factor = match self {
-            Self::Fixed(time) => return *time,
+            Self::Fixed(_) => 1.0,
             Self::Exponential(_) => chance::exponential(rng),
             Self::Lognormal { sigma, .. } => {
                 libm::exp(sigma * chance::normal(rng) - sigma * sigma / 2.0)
             }
         };
-        chance::seconds(self.mean().as_secs_f64() * factor)
+        chance::seconds(self.mean().as_secs_f64() * factor * slow)
     }
 }
 
@@ -53,7 +53,7 @@ mod tests {
         let mut rng = Rng::seeded(1);
         let (mut sum, mut squares) = (0.0, 0.0);
         for _ in 0..DRAWS {
-            let time = law.draw(&mut rng).as_secs_f64();
+            let time = law.draw(1.0, &mut rng).as_secs_f64();
             sum += time;
             squares += time * time;
         }
@@ -79,13 +79,25 @@ mod tests {
         }
     }
 
+    /// Whatever a scenario says, within its bounds.
+    #[test]
+    fn the_longest_time_is_one() {
+        let mean = Duration::from_secs(3600);
+        let law = ServiceTime::Lognormal { mean, sigma: 5.0 };
+        let mut rng = Rng::seeded(1);
+        for _ in 0..100_000 {
+            law.draw(1000.0, &mut rng);
+        }
+        assert_eq!(law.draw(f64::MAX, &mut rng), Duration::MAX);
+    }
+
     /// Same seed, same bytes: also by another compiler, on another machine.
     #[test]
     fn draws_are_the_same_everywhere() {
         let mean = Duration::from_millis(20);
         let mut rng = Rng::seeded(7);
         let law = ServiceTime::Lognormal { mean, sigma: 0.8 };
-        let drawn: [u128; 3] = core::array::from_fn(|_| law.draw(&mut rng).as_nanos());
+        let drawn: [u128; 3] = core::array::from_fn(|_| law.draw(1.0, &mut rng).as_nanos());
         assert_eq!(drawn, [43_281_535, 10_575_215, 14_575_341]);
     }
 }

@@ -348,8 +348,9 @@ impl<'s> Engine<'s> {
     fn start_work(&mut self, service: usize, replica: u32) {
         let station = &mut self.stations[service][replica as usize];
         while let Some(visit) = station.begin() {
-            let time = self.scenario.services[service].time.draw(&mut self.work);
-            let time = time.mul_f64(station.condition().slow);
+            let slow = station.condition().slow;
+            let law = &self.scenario.services[service].time;
+            let time = law.draw(slow, &mut self.work);
             self.agenda.put(self.now + time, Event::Served { visit });
         }
     }

@@ -160,7 +160,7 @@ fn a_service_carries_its_capacity_and_no_more() {
 #[test]
 fn what_cannot_be_run_is_refused_by_field() {
     type Spoil = fn(&mut Scenario);
-    let cases: [(Spoil, &str); 12] = [
+    let cases: [(Spoil, &str); 13] = [
         (|it| it.length = Duration::ZERO, "length"),
         (|it| it.warm_up = it.length, "warmUp"),
         (
@@ -182,6 +182,10 @@ fn what_cannot_be_run_is_refused_by_field() {
             "services[0].calls",
         ),
         (|it| it.clients[0].calls = 4, "clients[0].calls"),
+        (
+            |it| it.services[0].calls = vec![vec![1; 20_000]],
+            "clients[0].calls",
+        ),
         (
             |it| it.clients[0].arrivals = open(f64::NAN),
             "clients[0].rates",
