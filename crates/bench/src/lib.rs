@@ -29,6 +29,7 @@ mod scenarios;
 mod serve;
 mod spread;
 mod stream;
+mod sweep;
 mod worker;
 
 pub use clock::fresh_seed;
@@ -41,4 +42,5 @@ pub use measure::run;
 pub use options::{BenchOptions, Measure, Proxy, UnknownMeasure};
 pub use scenarios::{ScenarioFileError, scenario, scenarios};
 pub use serve::{OriginOptions, OriginReport, serve};
+pub use sweep::{SweepOptions, Swept, SweptRun, sweep};
 pub use worker::run as run_worker;

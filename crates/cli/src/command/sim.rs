@@ -12,6 +12,10 @@ use serde::Serialize;
 
 use crate::output::{OutputArgs, Table, print};
 
+mod sweep;
+
+use sweep::SweepArgs;
+
 /// Arguments of `selvedge sim`.
 #[derive(Args, Debug)]
 pub(crate) struct SimArgs {
@@ -25,6 +29,8 @@ enum SimCommand {
     List,
     /// Run a scenario: the same seed gives the same figures on every machine.
     Run(RunArgs),
+    /// Run scenarios under several policies with several seeds, on all processors.
+    Sweep(SweepArgs),
 }
 
 #[derive(Args, Debug)]
@@ -51,18 +57,20 @@ fn policy(name: &str) -> Result<&'static NamedPolicy, String> {
 pub(crate) fn sim(args: &SimArgs) -> anyhow::Result<ExitCode> {
     match &args.command {
         SimCommand::List => print(&list())?,
-        SimCommand::Run(args) => {
-            let scenario = selvedge_bench::scenario(&args.scenario)?;
-            let report = selvedge_sim::run(&scenario, &args.policy.policy(), args.seed);
-            let report = match report {
-                Ok(report) => report,
-                Err(error) => bail!("{}: {error}", args.scenario),
-            };
-            let reply = reply(&scenario, args, &report);
-            args.output.print(&reply, |reply| text(&scenario, reply))?;
-        }
+        SimCommand::Run(args) => run(args)?,
+        SimCommand::Sweep(args) => return sweep::sweep(args),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn run(args: &RunArgs) -> anyhow::Result<()> {
+    let scenario = selvedge_bench::scenario(&args.scenario)?;
+    let report = match selvedge_sim::run(&scenario, &args.policy.policy(), args.seed) {
+        Ok(report) => report,
+        Err(error) => bail!("{}: {error}", args.scenario),
+    };
+    let reply = reply(&scenario, args, &report);
+    args.output.print(&reply, |reply| text(&scenario, reply))
 }
 
 fn list() -> String {

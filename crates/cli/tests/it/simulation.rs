@@ -97,3 +97,27 @@ fn what_cannot_be_run_says_file_field_and_reason() {
         }
     }
 }
+
+#[test]
+fn a_sweep_gives_each_run_and_the_same_each_time() {
+    let arguments = [
+        "sweep",
+        "steady",
+        "step",
+        "--policy",
+        "none,static-24",
+        "--seeds",
+        "3..5",
+        "-o",
+        "csv",
+    ];
+    let output = sim(&arguments);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let csv = text(&output.stdout);
+    let lines: Vec<&str> = csv.lines().collect();
+    assert_eq!(lines.len(), 1 + 8, "{csv}");
+    assert!(lines[1].starts_with("steady,none,3,") && lines[8].starts_with("step,static-24,4,"));
+    assert_eq!(csv, text(&sim(&arguments).stdout));
+    let table = text(&sim(&arguments[..7]).stdout);
+    assert_eq!(table.lines().count(), 1 + 4, "{table}");
+}

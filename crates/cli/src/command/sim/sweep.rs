@@ -1,0 +1,239 @@
+//! `selvedge sim sweep`: many runs, and what they have in common.
+
+use std::io::{self, IsTerminal};
+use std::ops::Range;
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+use selvedge_bench::{SweepOptions, SweptRun, scenario, scenarios};
+use selvedge_sim::{NamedPolicy, POLICIES};
+use serde::Serialize;
+
+use super::policy;
+use crate::output::{Table, print};
+
+/// Arguments of `selvedge sim sweep`.
+#[derive(Args, Debug)]
+pub(crate) struct SweepArgs {
+    /// Scenarios that `list` names, or files; all that it names without any.
+    scenarios: Vec<String>,
+    /// Policies, with commas between; all without it.
+    #[arg(long = "policy", value_delimiter = ',', value_parser = policy)]
+    policies: Vec<&'static NamedPolicy>,
+    /// Seeds, the last one not among them.
+    #[arg(long, default_value = "1..6", value_parser = seeds)]
+    seeds: Range<u64>,
+    /// How to print it: a row for each scenario and policy, or each run for programs.
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Format,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs, a line for each run.
+    Csv,
+    /// For programs.
+    Json,
+}
+
+fn seeds(text: &str) -> Result<Range<u64>, String> {
+    let bounds = text.split_once("..").and_then(|(from, to)| {
+        let bounds = from.parse().ok()?..to.parse().ok()?;
+        (bounds.start < bounds.end).then_some(bounds)
+    });
+    bounds.ok_or_else(|| "write the first and the one behind the last: 1..6".to_owned())
+}
+
+pub(crate) fn sweep(args: &SweepArgs) -> anyhow::Result<ExitCode> {
+    let named = args.scenarios.iter().map(|name| scenario(name));
+    let options = SweepOptions {
+        scenarios: match args.scenarios.is_empty() {
+            true => scenarios().collect(),
+            false => named.collect::<Result<_, _>>()?,
+        },
+        policies: match args.policies.is_empty() {
+            true => POLICIES.iter().collect(),
+            false => args.policies.clone(),
+        },
+        seeds: args.seeds.clone(),
+    };
+    let all = options.runs();
+    let is_watched = io::stderr().is_terminal();
+    let swept = selvedge_bench::sweep(&options, |finished| {
+        if is_watched {
+            eprint!("\r{}", bar(finished, all));
+        }
+    })?;
+    if is_watched {
+        eprintln!();
+    }
+    match args.output {
+        Format::Text => print(&text(&swept.runs))?,
+        Format::Csv => print(&csv(&swept.runs))?,
+        Format::Json => {
+            let runs: Vec<_> = swept.runs.iter().map(RunRow::of).collect();
+            print(&format!("{}\n", serde_json::to_string_pretty(&runs)?))?;
+        }
+    }
+    if swept.runs.len() < swept.asked {
+        eprintln!(
+            "interrupted: {} of {} runs are finished and shown",
+            swept.runs.len(),
+            swept.asked
+        );
+        return Ok(ExitCode::FAILURE);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// As `[######..............]  12 of 40 runs`.
+fn bar(finished: usize, all: usize) -> String {
+    const WIDTH: usize = 20;
+    let full = finished * WIDTH / all.max(1);
+    format!(
+        "[{}{}]  {finished} of {all} runs",
+        "#".repeat(full),
+        ".".repeat(WIDTH - full)
+    )
+}
+
+/// One run, for programs.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct RunRow<'r> {
+    scenario: &'r str,
+    policy: &'r str,
+    seed: u64,
+    goodput: f64,
+    goodput_disturbed: Option<f64>,
+    tail: f64,
+    attempts_per_request: f64,
+    recovery_s: Option<f64>,
+}
+
+impl<'r> RunRow<'r> {
+    fn of(run: &'r SweptRun) -> Self {
+        Self {
+            scenario: &run.scenario,
+            policy: run.policy,
+            seed: run.seed,
+            goodput: run.verdict.goodput,
+            goodput_disturbed: run.verdict.goodput_disturbed,
+            tail: run.verdict.tail,
+            attempts_per_request: run.verdict.attempts,
+            recovery_s: run.verdict.recovery.map(|time| time.as_secs_f64()),
+        }
+    }
+}
+
+fn csv(runs: &[SweptRun]) -> String {
+    let heading =
+        "scenario,policy,seed,goodput,goodputDisturbed,tail,attemptsPerRequest,recoveryS\n";
+    let optional = |value: Option<f64>| value.map(|it| it.to_string()).unwrap_or_default();
+    let line = |run: &SweptRun| {
+        let row = RunRow::of(run);
+        format!(
+            "{},{},{},{},{},{},{},{}\n",
+            quoted(row.scenario),
+            row.policy,
+            row.seed,
+            row.goodput,
+            optional(row.goodput_disturbed),
+            row.tail,
+            row.attempts_per_request,
+            optional(row.recovery_s)
+        )
+    };
+    heading.to_owned() + &runs.iter().map(line).collect::<String>()
+}
+
+/// A user names its own scenarios (RFC 4180, section 2).
+fn quoted(text: &str) -> String {
+    match text.contains([',', '"', '\n', '\r']) {
+        true => format!("\"{}\"", text.replace('"', "\"\"")),
+        false => text.to_owned(),
+    }
+}
+
+/// Least, mean and most of the seeds.
+fn text(runs: &[SweptRun]) -> String {
+    let heading = [
+        "SCENARIO",
+        "POLICY",
+        "RUNS",
+        "GOODPUT",
+        "WHILE DISTURBED",
+        "TAIL",
+        "ATTEMPTS",
+        "RECOVERY",
+    ];
+    let mut table = Table::new(&heading);
+    let same = |one: &SweptRun, other: &SweptRun| {
+        (&one.scenario, one.policy) == (&other.scenario, other.policy)
+    };
+    for runs in runs.chunk_by(same) {
+        let of = |figure: fn(&SweptRun) -> Option<f64>| {
+            let figures: Vec<f64> = runs.iter().filter_map(figure).collect();
+            figures
+        };
+        table.row([
+            runs[0].scenario.clone(),
+            runs[0].policy.to_owned(),
+            runs.len().to_string(),
+            spread(&of(|run| Some(run.verdict.goodput))),
+            spread(&of(|run| run.verdict.goodput_disturbed)),
+            spread(&of(|run| Some(run.verdict.tail))),
+            spread(&of(|run| Some(run.verdict.attempts))),
+            recovery(runs),
+        ]);
+    }
+    table.into_text()
+}
+
+/// As `0.948 (0.941-0.955)`.
+fn spread(figures: &[f64]) -> String {
+    let Some(least) = figures.iter().copied().reduce(f64::min) else {
+        return "-".to_owned();
+    };
+    let most = figures.iter().copied().fold(least, f64::max);
+    let mean = figures.iter().sum::<f64>() / figures.len() as f64;
+    format!("{mean:.3} ({least:.3}-{most:.3})")
+}
+
+/// The longest, and how many never recovered.
+fn recovery(runs: &[SweptRun]) -> String {
+    if runs[0].verdict.goodput_disturbed.is_none() {
+        return "-".to_owned();
+    }
+    let recovered = runs.iter().filter_map(|run| run.verdict.recovery);
+    let never = runs.len() - recovered.clone().count();
+    match (recovered.max(), never) {
+        (None, _) => "never".to_owned(),
+        (Some(longest), 0) => format!("{} s", longest.as_secs()),
+        (Some(longest), never) => format!("{} s, {never} never", longest.as_secs()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seeds_are_a_range() {
+        assert_eq!(seeds("1..6"), Ok(1..6));
+        for text in ["", "3", "6..1", "2..2", "a..b", "-1..2"] {
+            assert!(seeds(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn figures_are_given_with_their_spread() {
+        assert_eq!(spread(&[0.5, 1.0]), "0.750 (0.500-1.000)");
+        assert_eq!(spread(&[]), "-");
+        assert_eq!(bar(10, 40), "[#####...............]  10 of 40 runs");
+        assert_eq!(quoted("a,\"b\""), "\"a,\"\"b\"\"\"");
+    }
+}
