@@ -66,8 +66,16 @@ impl<T> Arena<T> {
         Some(taken)
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.free.len() == self.places.len()
+    #[cfg(test)]
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.places.iter().filter_map(|place| place.held.as_ref())
+    }
+
+    /// What a key that is still one leads to.
+    #[cfg(test)]
+    pub(crate) fn look(&self, key: Key<T>) -> Option<&T> {
+        let place = &self.places[key.place as usize];
+        place.held.as_ref().filter(|_| place.turn == key.turn)
     }
 }
 
@@ -99,6 +107,6 @@ mod tests {
         assert_eq!(arena.take(old), None);
         assert_eq!(arena.get(new), Some(&mut 'b'));
         assert_eq!(arena.take(new), Some('b'));
-        assert!(arena.is_empty());
+        assert_eq!(arena.iter().count(), 0);
     }
 }

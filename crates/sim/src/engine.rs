@@ -17,6 +17,9 @@ use crate::mesh::{Mesh, replica};
 use crate::report::Report;
 use crate::station::Station;
 
+#[cfg(test)]
+mod hostile;
+
 /// How often controllers see what came.
 const WINDOW: Duration = Duration::from_millis(200);
 
@@ -33,13 +36,7 @@ pub fn run(
     scenario.check()?;
     let mut engine = Engine::new(scenario, policy, seed);
     engine.begin();
-    while let Some((at, event)) = engine.agenda.take() {
-        debug_assert!(at >= engine.now, "time goes on");
-        engine.now = at;
-        engine.report.events += 1;
-        engine.happen(event);
-    }
-    debug_assert!(engine.calls.is_empty() && engine.visits.is_empty());
+    while engine.step() {}
     Ok(engine.report)
 }
 
@@ -160,6 +157,18 @@ impl<'s> Engine<'s> {
             (0..users).for_each(|_| self.plan_request(client));
         }
         self.agenda.put(Instant::default() + WINDOW, Event::Window);
+    }
+
+    /// Has the next event happen; false where there is none any more.
+    fn step(&mut self) -> bool {
+        let Some((at, event)) = self.agenda.take() else {
+            return false;
+        };
+        debug_assert!(at >= self.now, "time goes on");
+        self.now = at;
+        self.report.events += 1;
+        self.happen(event);
+        true
     }
 
     fn happen(&mut self, event: Event) {

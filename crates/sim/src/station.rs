@@ -59,6 +59,12 @@ impl<R> Station<R> {
         self.busy = self.busy.checked_sub(1).expect("one was begun");
     }
 
+    /// Requests that are worked on, and that wait.
+    #[cfg(test)]
+    pub(crate) fn load(&self) -> (u32, usize) {
+        (self.busy, self.waiting.len())
+    }
+
     fn has_permit(&self) -> bool {
         self.busy < self.condition.permits.unwrap_or(self.permits)
     }

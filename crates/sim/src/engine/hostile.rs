@@ -1,0 +1,219 @@
+//! Claim: whatever goes wrong, gates and world agree after every step: what is in flight for the one is under way
+//! in the other. 64 worlds drawn at random, by fixed seeds.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::num::{NonZeroU16, NonZeroU32};
+use core::time::Duration;
+
+use selvedge_model::{Backoff, Ejection, RequestPolicy, RetryPolicy, Rng, Timeouts};
+use selvedge_scenario::{
+    Arrivals, Client, Condition, Fault, Objective, Rate, Scenario, Service, ServiceTime,
+};
+
+use super::{Call, Engine, Visit};
+
+fn millis(rng: &mut Rng, from: u32, to: u32) -> Duration {
+    Duration::from_millis(u64::from(from + rng.below(to - from)))
+}
+
+/// Up to five services, of which each calls some of those behind it, and up to three faults in a second.
+/// Where `is_tree`, none is called by two.
+fn world(rng: &mut Rng, is_tree: bool) -> Scenario {
+    let count = 1 + rng.below(5) as usize;
+    let service = |place: usize, rng: &mut Rng| {
+        let steps = match (is_tree, place + 1 < count) {
+            (_, false) => vec![],
+            (true, true) => vec![vec![place + 1]],
+            (false, true) => {
+                let steps = 0..rng.below(3);
+                let step = |rng: &mut Rng| {
+                    let behind = (count - place - 1) as u32;
+                    let called = |rng: &mut Rng| place + 1 + rng.below(behind) as usize;
+                    (0..rng.below(3)).map(|_| called(rng)).collect()
+                };
+                steps.map(|_| step(rng)).collect()
+            }
+        };
+        Service {
+            name: format!("{place}"),
+            replicas: 1 + rng.below(3),
+            permits: 1 + rng.below(6),
+            queue: rng.below(12),
+            time: ServiceTime::Lognormal {
+                mean: millis(rng, 1, 30),
+                sigma: 1.0,
+            },
+            calls: steps,
+        }
+    };
+    let services: Vec<Service> = (0..count).map(|place| service(place, rng)).collect();
+    let length = Duration::from_millis(1500);
+    let fault = |rng: &mut Rng| {
+        let service = rng.below(count as u32) as usize;
+        let from = millis(rng, 100, 900);
+        Fault {
+            from,
+            until: from + millis(rng, 50, 400),
+            service,
+            replica: (rng.below(2) == 0).then(|| rng.below(services[service].replicas)),
+            condition: match rng.below(4) {
+                0 => Condition {
+                    permits: Some(rng.below(2)),
+                    ..Condition::default()
+                },
+                1 => Condition {
+                    slow: 20.0,
+                    ..Condition::default()
+                },
+                2 => Condition {
+                    extra: millis(rng, 1, 80),
+                    ..Condition::default()
+                },
+                _ => Condition {
+                    errors: 0.5,
+                    ..Condition::default()
+                },
+            },
+        }
+    };
+    let faults = (0..rng.below(4)).map(|_| fault(rng)).collect();
+    let rates = vec![Rate {
+        from: Duration::ZERO,
+        per_second: f64::from(20 + rng.below(300)),
+    }];
+    let users = Arrivals::Closed {
+        users: 1 + rng.below(20),
+        think: millis(rng, 1, 100),
+    };
+    let client = |arrivals| Client { calls: 0, arrivals };
+    Scenario {
+        name: String::new(),
+        about: String::new(),
+        length,
+        warm_up: Duration::ZERO,
+        objective: Objective {
+            latency: Duration::from_millis(50),
+            deadline: millis(rng, 60, 400),
+        },
+        faults,
+        services,
+        clients: vec![client(Arrivals::Open(rates)), client(users)],
+    }
+}
+
+fn policy(rng: &mut Rng) -> RequestPolicy {
+    RequestPolicy {
+        timeouts: Timeouts {
+            request: None,
+            attempt: (rng.below(2) == 0).then(|| millis(rng, 5, 100)),
+        },
+        retry: (rng.below(3) > 0).then(|| RetryPolicy {
+            attempts: 1 + rng.below(3) as u8,
+            statuses: vec![500, 503],
+            backoff: Backoff::default(),
+            non_idempotent: false,
+        }),
+        requests_per_endpoint: NonZeroU32::new(rng.below(12)),
+        ejection: (rng.below(2) == 0).then(|| Ejection {
+            consecutive_failures: NonZeroU16::MIN,
+            duration: millis(rng, 10, 200),
+            most_percent: 60,
+        }),
+        ..RequestPolicy::default()
+    }
+}
+
+impl Engine<'_> {
+    /// The call that this visit is for still waits for it.
+    fn is_waited_for(&self, visit: &Visit) -> bool {
+        let call = self.calls.look(visit.call);
+        call.is_some_and(|call| call.attempts == visit.attempt && call.attempt.is_some())
+    }
+
+    /// What must hold after every step.
+    fn check(&self, is_tree: bool, has_timeouts: bool) {
+        let reading = self.mesh.node.reading(self.now);
+        let limit = reading
+            .upstreams
+            .first()
+            .and_then(|upstream| upstream.limit);
+        for (service, stations) in self.stations.iter().enumerate() {
+            for (replica, station) in stations.iter().enumerate() {
+                let is_here = |place: usize, at: u32| place == service && at as usize == replica;
+                let goes_here = |call: &&Call| {
+                    let attempt = call.attempt.as_ref();
+                    let port = attempt.map(|it| crate::mesh::replica(it.port()));
+                    port.is_some_and(|at| is_here(call.service, at))
+                };
+                let under_way = self.calls.iter().filter(goes_here).count() as u32;
+                let endpoint = &reading.upstreams[service].endpoints[replica];
+                assert_eq!(endpoint.in_flight, under_way, "into {service}.{replica}");
+                assert!(limit.is_none_or(|limit| under_way <= limit));
+
+                let (busy, waiting) = station.load();
+                let scenario = &self.scenario.services[service];
+                assert!(busy <= scenario.permits);
+                assert!(waiting <= (scenario.queue.max(scenario.permits)) as usize);
+                let here = || {
+                    self.visits
+                        .iter()
+                        .filter(|it| is_here(it.service, it.replica))
+                };
+                let calling = || here().filter(|visit| visit.waits_for > 0);
+                assert_eq!(busy as usize + waiting + calling().count(), here().count());
+
+                // What it works on itself, as whoever limits it must know.
+                let workload = &reading.workloads[self.workload(service) + replica];
+                assert_eq!(workload.in_flight, under_way);
+                assert!(workload.own() <= under_way);
+                if is_tree && !has_timeouts {
+                    let calling = calling().filter(|visit| self.is_waited_for(visit));
+                    assert_eq!(workload.own(), under_way - calling.count() as u32);
+                }
+            }
+        }
+    }
+
+    /// The place of a service's first replica among workloads.
+    fn workload(&self, service: usize) -> usize {
+        self.stations[..service].iter().map(Vec::len).sum()
+    }
+}
+
+#[test]
+fn gates_and_world_agree_after_every_step() {
+    let mut ends = [0u64; 5];
+    for seed in 0..64 {
+        let mut rng = Rng::seeded(seed);
+        let is_tree = seed % 2 == 0;
+        let (mut scenario, mut policy) = (world(&mut rng, is_tree), policy(&mut rng));
+        let has_timeouts = seed % 4 != 0;
+        if !has_timeouts {
+            scenario.objective.deadline = Scenario::MOST_LENGTH;
+            policy.timeouts = Timeouts::default();
+        }
+        scenario.check().expect("it is drawn within bounds");
+        let mut engine = Engine::new(&scenario, &policy, seed);
+        engine.begin();
+        while engine.step() {
+            engine.check(is_tree, has_timeouts);
+        }
+        assert_eq!(engine.calls.iter().count(), 0, "seed {seed}");
+        assert_eq!(engine.visits.iter().count(), 0, "seed {seed}");
+        for second in &engine.report.seconds {
+            let of = [
+                second.good,
+                second.late,
+                second.refused,
+                second.failed,
+                second.expired,
+            ];
+            assert_eq!(of.iter().sum::<u64>(), second.offered, "seed {seed}");
+            ends = core::array::from_fn(|place| ends[place] + of[place]);
+        }
+    }
+    assert!(ends.iter().all(|count| *count > 100), "{ends:?}");
+}
