@@ -6,13 +6,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use selvedge_scenario::{
-    Arrivals, Client, Condition, Fault, Objective, Rate, Scenario, ScenarioError, Service,
+    Arrivals, Class, Client, Condition, Fault, Objective, Rate, Scenario, ScenarioError, Service,
     ServiceTime,
 };
 use serde::{Deserialize, Deserializer};
 
 /// The files that come with the binary, in the order in which they are listed.
-const FILES: [(&str, &str); 9] = [
+const FILES: [(&str, &str); 16] = [
     ("steady", include_str!("../scenarios/steady.yaml")),
     ("step", include_str!("../scenarios/step.yaml")),
     ("trigger", include_str!("../scenarios/trigger.yaml")),
@@ -34,6 +34,25 @@ const FILES: [(&str, &str); 9] = [
         "gray-replica",
         include_str!("../scenarios/gray-replica.yaml"),
     ),
+    (
+        "noisy-neighbour",
+        include_str!("../scenarios/noisy-neighbour.yaml"),
+    ),
+    ("heavy-mix", include_str!("../scenarios/heavy-mix.yaml")),
+    (
+        "chain-steady",
+        include_str!("../scenarios/chain-steady.yaml"),
+    ),
+    (
+        "chain-trigger",
+        include_str!("../scenarios/chain-trigger.yaml"),
+    ),
+    (
+        "chain-sustained",
+        include_str!("../scenarios/chain-sustained.yaml"),
+    ),
+    ("two-routes", include_str!("../scenarios/two-routes.yaml")),
+    ("fan-out", include_str!("../scenarios/fan-out.yaml")),
 ];
 
 /// Why there is no such scenario.
@@ -176,19 +195,26 @@ enum WrittenTime {
 #[serde(deny_unknown_fields)]
 struct WrittenClient {
     calls: String,
-    #[serde(flatten)]
-    arrivals: WrittenArrivals,
+    open: Option<Vec<WrittenRate>>,
+    closed: Option<WrittenUsers>,
+    #[serde(default)]
+    classes: Vec<WrittenClass>,
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-enum WrittenArrivals {
-    Open(Vec<WrittenRate>),
-    Closed {
-        users: u32,
-        #[serde(deserialize_with = "time")]
-        think: Duration,
-    },
+#[serde(deny_unknown_fields)]
+struct WrittenClass {
+    share: f64,
+    #[serde(default = "unchanged")]
+    work: f64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenUsers {
+    users: u32,
+    #[serde(deserialize_with = "time")]
+    think: Duration,
 }
 
 #[derive(Deserialize)]
@@ -261,9 +287,17 @@ impl Written {
             })
         });
         let clients = self.clients.into_iter().enumerate().map(|(number, it)| {
+            let class = |it: &WrittenClass| Class {
+                share: it.share,
+                work: it.work,
+            };
             Ok(Client {
                 calls: place(format!("clients[{number}].calls"), &it.calls)?,
-                arrivals: it.arrivals.into(),
+                arrivals: it.arrivals().map_err(|reason| ScenarioError {
+                    field: format!("clients[{number}]"),
+                    reason,
+                })?,
+                classes: it.classes.iter().map(class).collect(),
             })
         });
         let faults = self.faults.into_iter().enumerate().map(|(number, it)| {
@@ -306,17 +340,21 @@ impl From<WrittenTime> for ServiceTime {
     }
 }
 
-impl From<WrittenArrivals> for Arrivals {
-    fn from(written: WrittenArrivals) -> Self {
-        match written {
-            WrittenArrivals::Open(rates) => {
-                let rate = |it: WrittenRate| Rate {
+impl WrittenClient {
+    fn arrivals(&self) -> Result<Arrivals, String> {
+        match (&self.open, &self.closed) {
+            (Some(rates), None) => {
+                let rate = |it: &WrittenRate| Rate {
                     from: it.from,
                     per_second: it.rate,
                 };
-                Self::Open(rates.into_iter().map(rate).collect())
+                Ok(Arrivals::Open(rates.iter().map(rate).collect()))
             }
-            WrittenArrivals::Closed { users, think } => Self::Closed { users, think },
+            (None, Some(WrittenUsers { users, think })) => Ok(Arrivals::Closed {
+                users: *users,
+                think: *think,
+            }),
+            _ => Err("expected either `open` or `closed`".to_owned()),
         }
     }
 }

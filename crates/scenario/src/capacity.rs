@@ -40,13 +40,27 @@ impl Scenario {
         let carried = self.services.iter().enumerate();
         let carried = carried.filter(|(place, _)| visits[*place] > 0.0);
         let carried = carried.map(|(place, _)| self.throughput(place, at) / visits[place]);
-        Some(carried.fold(f64::INFINITY, f64::min))
+        Some(carried.fold(f64::INFINITY, f64::min) / self.work(at))
     }
 
     /// Requests a second that are asked for at a moment; `None` where that depends on the answers.
     pub fn offered(&self, at: Duration) -> Option<f64> {
         let rates = self.clients.iter().map(|client| client.arrivals.rate(at));
         rates.sum()
+    }
+
+    /// Mean work of the requests that are asked for at a moment; of all clients alike where rates are not
+    /// known.
+    fn work(&self, at: Duration) -> f64 {
+        let rates = self.clients.iter().map(|client| client.arrivals.rate(at));
+        let known: Option<Vec<f64>> = rates.collect();
+        let weights = known.filter(|rates| rates.iter().sum::<f64>() > 0.0);
+        let weights = weights.unwrap_or_else(|| vec![1.0; self.clients.len()]);
+        let weighted = self.clients.iter().zip(&weights);
+        let work: f64 = weighted
+            .map(|(client, weight)| client.mean_work() * weight)
+            .sum();
+        work / weights.iter().sum::<f64>()
     }
 
     /// How often each service is asked for one request to `root`.

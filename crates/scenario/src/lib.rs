@@ -18,6 +18,6 @@ mod service_time;
 pub use arrivals::{Arrivals, Rate};
 pub use chance::happens;
 pub use fault::{Condition, Fault};
-pub use scenario::{Client, Objective, Scenario, ScenarioError};
+pub use scenario::{Class, Client, Objective, Scenario, ScenarioError};
 pub use service::{Service, Step};
 pub use service_time::ServiceTime;

@@ -6,7 +6,9 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use crate::{Arrivals, Fault, Service, ServiceTime};
+use selvedge_model::Rng;
+
+use crate::{Arrivals, Fault, Service, ServiceTime, chance};
 
 /// An experiment.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,6 +47,45 @@ pub struct Client {
     pub calls: usize,
     /// How requests come.
     pub arrivals: Arrivals,
+    /// What they are like; none are all alike.
+    pub classes: Vec<Class>,
+}
+
+/// Requests of one kind.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Class {
+    /// How many there are, relative to the others.
+    pub share: f64,
+    /// Factor of the service times, at all hops.
+    pub work: f64,
+}
+
+impl Client {
+    /// The work of its next request.
+    pub fn draw_work(&self, rng: &mut Rng) -> f64 {
+        let Some(last) = self.classes.last() else {
+            return 1.0;
+        };
+        let mut left = chance::unit(rng) * self.shares();
+        let drawn = self.classes.iter().find(|class| {
+            left -= class.share;
+            left <= 0.0
+        });
+        drawn.unwrap_or(last).work
+    }
+
+    /// The mean of it.
+    pub fn mean_work(&self) -> f64 {
+        if self.classes.is_empty() {
+            return 1.0;
+        }
+        let work = self.classes.iter().map(|class| class.share * class.work);
+        work.sum::<f64>() / self.shares()
+    }
+
+    fn shares(&self) -> f64 {
+        self.classes.iter().map(|class| class.share).sum()
+    }
 }
 
 /// What is wrong with a scenario.
@@ -173,6 +214,14 @@ impl Scenario {
                     Self::MOST_VISITS
                 )
             })?;
+            let is_class = |class: &Class| {
+                (1e-6..=1e6).contains(&class.share) && (0.001..=1000.0).contains(&class.work)
+            };
+            require(
+                client.classes.iter().all(is_class),
+                &at("classes"),
+                || "expected shares above 0, and work from 0.001 to 1000",
+            )?;
             match &client.arrivals {
                 Arrivals::Open(rates) => {
                     let in_order = rates.is_sorted_by(|one, next| one.from < next.from);

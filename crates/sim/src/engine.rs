@@ -68,11 +68,19 @@ enum Event {
 struct Call {
     asker: Asker,
     service: usize,
-    trace: u64,
+    origin: Origin,
     admission: Admission,
     attempt: Option<Attempt>,
     /// How many attempts there were: what comes for an earlier one is lost.
     attempts: u32,
+}
+
+/// What a call has of the client's request that it is made for.
+#[derive(Clone, Copy, Debug)]
+struct Origin {
+    trace: u64,
+    /// Factor of the time that it takes services.
+    work: f64,
 }
 
 /// Who waits for a call.
@@ -87,7 +95,7 @@ enum Asker {
 struct Visit {
     call: Key<Call>,
     attempt: u32,
-    trace: u64,
+    origin: Origin,
     service: usize,
     replica: u32,
     /// The step of its calls that is under way.
@@ -110,8 +118,9 @@ struct Engine<'s> {
     now: Instant,
     agenda: Agenda<Event>,
     mesh: Mesh,
-    /// Of each client, so that what they ask is the same under every policy.
+    /// When each client asks, and what: its own, so that it is the same under every policy.
     clients: Vec<Rng>,
+    kinds: Vec<Rng>,
     work: Rng,
     traces: Rng,
     stations: Vec<Vec<Station<Key<Visit>>>>,
@@ -136,6 +145,7 @@ impl<'s> Engine<'s> {
             work: next(),
             traces: next(),
             clients: scenario.clients.iter().map(|_| next()).collect(),
+            kinds: scenario.clients.iter().map(|_| next()).collect(),
             stations: scenario.services.iter().map(stations).collect(),
             calls: Arena::new(),
             visits: Arena::new(),
@@ -212,12 +222,15 @@ impl<'s> Engine<'s> {
         if matches!(asks.arrivals, selvedge_scenario::Arrivals::Open(_)) {
             self.plan_request(client);
         }
-        let trace = self.traces.next_u64().max(1);
+        let origin = Origin {
+            trace: self.traces.next_u64().max(1),
+            work: asks.draw_work(&mut self.kinds[client]),
+        };
         let asker = Asker::Client {
             client,
             meant: self.now,
         };
-        self.call(asker, None, asks.calls, trace);
+        self.call(asker, None, asks.calls, origin);
     }
 
     fn heard(&mut self, client: usize, meant: Instant, end: End) {
@@ -246,13 +259,14 @@ impl<'s> Engine<'s> {
 
     // Calls.
 
-    fn call(&mut self, asker: Asker, source: Option<(usize, u32)>, service: usize, trace: u64) {
-        match self.mesh.admit(self.now, source, service, trace) {
+    fn call(&mut self, asker: Asker, source: Option<(usize, u32)>, service: usize, origin: Origin) {
+        let admitted = self.mesh.admit(self.now, source, service, origin.trace);
+        match admitted {
             Ok(admission) => {
                 let call = self.calls.put(Call {
                     asker,
                     service,
-                    trace,
+                    origin,
                     admission,
                     attempt: None,
                     attempts: 0,
@@ -273,7 +287,7 @@ impl<'s> Engine<'s> {
             Err(_) => return self.finish(key, End::Refused),
         };
         call.attempts += 1;
-        let (number, service, trace) = (call.attempts, call.service, call.trace);
+        let (number, service, origin) = (call.attempts, call.service, call.origin);
         let deadline = attempt.deadline();
         let replica = replica(attempt.port());
         call.attempt = Some(attempt);
@@ -287,7 +301,7 @@ impl<'s> Engine<'s> {
         self.arrive(Visit {
             call: key,
             attempt: number,
-            trace,
+            origin,
             service,
             replica,
             step: 0,
@@ -357,7 +371,8 @@ impl<'s> Engine<'s> {
     fn start_work(&mut self, service: usize, replica: u32) {
         let station = &mut self.stations[service][replica as usize];
         while let Some(visit) = station.begin() {
-            let slow = station.condition().slow;
+            let begun = self.visits.get(visit).expect("it waited");
+            let slow = station.condition().slow * begun.origin.work;
             let law = &self.scenario.services[service].time;
             let time = law.draw(slow, &mut self.work);
             self.agenda.put(self.now + time, Event::Served { visit });
@@ -388,12 +403,12 @@ impl<'s> Engine<'s> {
         visit.step += 1;
         visit.waits_for = step.len();
         let source = Some((visit.service, visit.replica));
-        let trace = visit.trace;
+        let origin = visit.origin;
         if step.is_empty() {
             return self.next_step(key);
         }
         for called in step {
-            self.call(Asker::Visit(key), source, *called, trace);
+            self.call(Asker::Visit(key), source, *called, origin);
         }
     }
 

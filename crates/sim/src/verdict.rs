@@ -132,6 +132,7 @@ mod tests {
             clients: vec![Client {
                 calls: 0,
                 arrivals: Arrivals::Open(rates),
+                classes: vec![],
             }],
             faults: vec![Fault {
                 from: seconds(4),

@@ -10,7 +10,7 @@ use core::time::Duration;
 
 use selvedge_model::{Backoff, Ejection, RequestPolicy, RetryPolicy, Rng, Timeouts};
 use selvedge_scenario::{
-    Arrivals, Client, Condition, Fault, Objective, Rate, Scenario, Service, ServiceTime,
+    Arrivals, Class, Client, Condition, Fault, Objective, Rate, Scenario, Service, ServiceTime,
 };
 
 use super::{Call, Engine, Visit};
@@ -88,7 +88,20 @@ fn world(rng: &mut Rng, is_tree: bool) -> Scenario {
         users: 1 + rng.below(20),
         think: millis(rng, 1, 100),
     };
-    let client = |arrivals| Client { calls: 0, arrivals };
+    let client = |arrivals| Client {
+        calls: 0,
+        arrivals,
+        classes: vec![
+            Class {
+                share: 9.0,
+                work: 0.5,
+            },
+            Class {
+                share: 1.0,
+                work: 5.0,
+            },
+        ],
+    };
     Scenario {
         name: String::new(),
         about: String::new(),

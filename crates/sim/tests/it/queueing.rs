@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use selvedge_model::RequestPolicy;
-use selvedge_scenario::{Arrivals, Scenario, ServiceTime};
+use selvedge_scenario::{Arrivals, Class, Scenario, ServiceTime};
 use selvedge_sim::{Second, run};
 
 use crate::scenes::{open, scene, service};
@@ -69,6 +69,21 @@ fn one_server_with_any_times() {
             check(&format!("M/G/1 {times:?} at {busy}"), got, want, 0.04);
         }
     }
+}
+
+/// The same of requests of two kinds.
+#[test]
+fn one_server_with_classes() {
+    let mean = MEAN.as_secs_f64();
+    let rate = 0.6 / mean;
+    let mut scenario = scene(service("a", 1, ServiceTime::Fixed(MEAN)), open(rate), 1500);
+    let class = |share, work| Class { share, work };
+    scenario.clients[0].classes = vec![class(9.0, 0.5), class(1.0, 5.5)];
+    let square = 0.9 * 0.25 + 0.1 * 30.25;
+    let want = mean + rate * mean * mean * square / (2.0 * (1.0 - 0.6));
+    check("two classes", response(&scenario), want, 0.04);
+    let capacity = scenario.capacity(Duration::from_secs(20)).unwrap();
+    check("capacity", capacity, 1.0 / mean, 1e-9);
 }
 
 /// The machine-repair model: users think, and ask one of few servers.

@@ -43,6 +43,7 @@ fn hostile() -> Scenario {
             users: 50,
             think: Duration::from_millis(200),
         },
+        classes: Vec::new(),
     });
     scenario.objective = Objective {
         latency: Duration::from_millis(250),

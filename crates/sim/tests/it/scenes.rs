@@ -34,7 +34,11 @@ pub(crate) fn scene(service: Service, arrivals: Arrivals, seconds: u64) -> Scena
             deadline: patience,
         },
         services: vec![service],
-        clients: vec![Client { calls: 0, arrivals }],
+        clients: vec![Client {
+            calls: 0,
+            arrivals,
+            classes: Vec::new(),
+        }],
         faults: Vec::new(),
     }
 }
