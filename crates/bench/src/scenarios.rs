@@ -372,6 +372,18 @@ mod tests {
     }
 
     #[test]
+    fn the_example_of_the_page_can_be_run() {
+        let page = include_str!("../../../docs/simulator.md");
+        let lines = page
+            .lines()
+            .skip_while(|line| !line.starts_with("    name:"));
+        let example = lines.map_while(|line| line.strip_prefix("    "));
+        let example: Vec<_> = example.collect();
+        let scenario = read("page", &example.join("\n")).unwrap();
+        assert_eq!((scenario.services.len(), scenario.faults.len()), (2, 1));
+    }
+
+    #[test]
     fn what_is_wrong_is_told_with_file_and_field() {
         let text = FILES[3].1;
         for (from, to, parts) in [
