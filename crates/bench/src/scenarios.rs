@@ -6,13 +6,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use selvedge_scenario::{
-    Arrivals, Class, Client, Condition, Fault, Objective, Rate, Scenario, ScenarioError, Service,
-    ServiceTime,
+    Arrivals, Class, Client, Condition, Crowd, Fault, Objective, Rate, Scenario, ScenarioError,
+    Service, ServiceTime,
 };
 use serde::{Deserialize, Deserializer};
 
 /// The files that come with the binary, in the order in which they are listed.
-const FILES: [(&str, &str); 16] = [
+const FILES: [(&str, &str); 18] = [
     ("steady", include_str!("../scenarios/steady.yaml")),
     ("step", include_str!("../scenarios/step.yaml")),
     ("trigger", include_str!("../scenarios/trigger.yaml")),
@@ -53,6 +53,11 @@ const FILES: [(&str, &str); 16] = [
     ),
     ("two-routes", include_str!("../scenarios/two-routes.yaml")),
     ("fan-out", include_str!("../scenarios/fan-out.yaml")),
+    ("cold-start", include_str!("../scenarios/cold-start.yaml")),
+    (
+        "closed-spikes",
+        include_str!("../scenarios/closed-spikes.yaml"),
+    ),
 ];
 
 /// Why there is no such scenario.
@@ -212,9 +217,17 @@ struct WrittenClass {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct WrittenUsers {
-    users: u32,
+    users: Vec<WrittenCrowd>,
     #[serde(deserialize_with = "time")]
     think: Duration,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenCrowd {
+    #[serde(default, deserialize_with = "time")]
+    from: Duration,
+    users: u32,
 }
 
 #[derive(Deserialize)]
@@ -241,6 +254,8 @@ struct WrittenFault {
     extra: Duration,
     #[serde(default)]
     errors: f64,
+    #[serde(default)]
+    absent: bool,
 }
 
 fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
@@ -311,6 +326,7 @@ impl Written {
                     slow: it.slow,
                     extra: it.extra,
                     errors: it.errors,
+                    absent: it.absent,
                 },
             })
         });
@@ -350,10 +366,16 @@ impl WrittenClient {
                 };
                 Ok(Arrivals::Open(rates.iter().map(rate).collect()))
             }
-            (None, Some(WrittenUsers { users, think })) => Ok(Arrivals::Closed {
-                users: *users,
-                think: *think,
-            }),
+            (None, Some(WrittenUsers { users, think })) => {
+                let crowd = |it: &WrittenCrowd| Crowd {
+                    from: it.from,
+                    users: it.users,
+                };
+                Ok(Arrivals::Closed {
+                    users: users.iter().map(crowd).collect(),
+                    think: *think,
+                })
+            }
             _ => Err("expected either `open` or `closed`".to_owned()),
         }
     }
@@ -401,6 +423,17 @@ mod tests {
                 &["f.yaml: clients[0].calls", "\"c\""],
             ),
             ("permits: 8", "permits: 0", &["f.yaml: services[0].permits"]),
+            ("open:", "clozed:", &["f.yaml", "clozed"]),
+            (
+                "calls: a",
+                "calls: a\n  closed: {users: [{users: 1}], think: 1s}",
+                &["clients[0]: expected either"],
+            ),
+            (
+                "calls: a",
+                "calls: a\n  classes: [{share: 0}]",
+                &["clients[0].classes"],
+            ),
             ("mean: 20ms", "mean: NaN", &["f.yaml"]),
         ] {
             assert!(text.contains(from), "{from}");

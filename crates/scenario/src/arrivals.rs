@@ -17,11 +17,21 @@ pub enum Arrivals {
     /// asks again. Such load sinks with the service, and cannot bring it to collapse as open load can (B.
     /// Schroeder, A. Wierman, M. Harchol-Balter, "Open Versus Closed: A Cautionary Tale", NSDI 2006).
     Closed {
-        /// How many there are.
-        users: u32,
+        /// How many there are from when on, in the order of the moments. Who is one too many leaves once it
+        /// has its answer.
+        users: Vec<Crowd>,
         /// Mean of their thinking; they all begin with it.
         think: Duration,
     },
+}
+
+/// From when on there are how many users.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Crowd {
+    /// Since the beginning.
+    pub from: Duration,
+    /// How many.
+    pub users: u32,
 }
 
 /// From when on requests come how often.
@@ -69,13 +79,23 @@ impl Arrivals {
         }
     }
 
-    /// When the rate of open load changes.
+    /// When load changes: the rate, or how many users there are.
     pub fn changes(&self) -> impl Iterator<Item = Duration> {
-        let rates: &[Rate] = match self {
-            Self::Open(rates) => rates,
-            Self::Closed { .. } => &[],
+        let (rates, users): (&[Rate], &[Crowd]) = match self {
+            Self::Open(rates) => (rates, &[]),
+            Self::Closed { users, .. } => (&[], users),
         };
-        rates.iter().skip(1).map(|rate| rate.from)
+        let rates = rates.iter().map(|rate| rate.from);
+        rates.chain(users.iter().map(|crowd| crowd.from)).skip(1)
+    }
+
+    /// How many users there are at a moment: of closed load only, else none.
+    pub fn users(&self, at: Duration) -> u32 {
+        let Self::Closed { users, .. } = self else {
+            return 0;
+        };
+        let begun = users.partition_point(|crowd| crowd.from <= at);
+        begun.checked_sub(1).map_or(0, |place| users[place].users)
     }
 
     /// Requests a second that are asked for at a moment, where that does not depend on the answers.

@@ -81,6 +81,9 @@ impl Scenario {
         let service = &self.services[place];
         let of_replica = |replica| {
             let condition = self.condition(place, replica, at);
+            if condition.absent {
+                return 0.0;
+            }
             let permits = f64::from(condition.permits.unwrap_or(service.permits));
             permits / (service.time.mean().as_secs_f64() * condition.slow)
         };

@@ -35,6 +35,8 @@ pub struct Condition {
     pub extra: Duration,
     /// Share of requests that are answered 500 at once, without work.
     pub errors: f64,
+    /// Whether it is known to be away: no request is led to it. What it has is brought to an end.
+    pub absent: bool,
 }
 
 impl Default for Condition {
@@ -45,6 +47,7 @@ impl Default for Condition {
             slow: 1.0,
             extra: Duration::ZERO,
             errors: 0.0,
+            absent: false,
         }
     }
 }

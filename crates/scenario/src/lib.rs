@@ -15,7 +15,7 @@ mod scenario;
 mod service;
 mod service_time;
 
-pub use arrivals::{Arrivals, Rate};
+pub use arrivals::{Arrivals, Crowd, Rate};
 pub use chance::happens;
 pub use fault::{Condition, Fault};
 pub use scenario::{Class, Client, Objective, Scenario, ScenarioError};

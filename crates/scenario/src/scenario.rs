@@ -241,8 +241,15 @@ impl Scenario {
                     // Who is refused at once and does not think would ask for ever in one moment.
                     let is_pause = *think >= Self::LEAST_THINK && *think <= Self::MOST_LENGTH;
                     require(is_pause, &at("think"), || "expected 1 ms to an hour")?;
-                    require((1..=Self::MOST_USERS).contains(users), &at("users"), || {
-                        format!("expected 1 to {}", Self::MOST_USERS)
+                    let in_order = users.is_sorted_by(|one, next| one.from < next.from);
+                    require(
+                        !users.is_empty() && in_order,
+                        &at("users"),
+                        || "expected one or more, each from a later moment",
+                    )?;
+                    let are_few = users.iter().all(|it| it.users <= Self::MOST_USERS);
+                    require(are_few, &at("users"), || {
+                        format!("expected at most {}", Self::MOST_USERS)
                     })?;
                 }
             }

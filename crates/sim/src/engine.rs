@@ -4,12 +4,13 @@
 //! is what a replica has of an attempt: it waits, is worked on, calls others, and answers. An answer nobody
 //! waits for any more, since its attempt was given up, is lost; the work was done all the same.
 
+use alloc::vec;
 use alloc::vec::Vec;
 use core::time::Duration;
 
 use selvedge_model::{Instant, RequestPolicy, Rng};
 use selvedge_resilience::{Admission, Attempt, Ending, Outcome, OutcomeKind, Verdict};
-use selvedge_scenario::{Scenario, ScenarioError, Service};
+use selvedge_scenario::{Arrivals, Scenario, ScenarioError, Service, happens};
 
 use crate::agenda::Agenda;
 use crate::arena::{Arena, Key};
@@ -45,6 +46,8 @@ pub fn run(
 enum Event {
     /// A client sends its next request.
     Ask { client: usize },
+    /// A client has another number of users.
+    Crowd { client: usize },
     /// The work on a visit is done.
     Served { visit: Key<Visit> },
     /// The answer to a visit has come to whoever made the call.
@@ -115,12 +118,15 @@ enum End {
 
 struct Engine<'s> {
     scenario: &'s Scenario,
+    policy: &'s RequestPolicy,
     now: Instant,
     agenda: Agenda<Event>,
     mesh: Mesh,
     /// When each client asks, and what: its own, so that it is the same under every policy.
     clients: Vec<Rng>,
     kinds: Vec<Rng>,
+    /// Users of each client that is a closed loop.
+    users: Vec<u32>,
     work: Rng,
     traces: Rng,
     stations: Vec<Vec<Station<Key<Visit>>>>,
@@ -130,7 +136,7 @@ struct Engine<'s> {
 }
 
 impl<'s> Engine<'s> {
-    fn new(scenario: &'s Scenario, policy: &RequestPolicy, seed: u64) -> Self {
+    fn new(scenario: &'s Scenario, policy: &'s RequestPolicy, seed: u64) -> Self {
         let mut seeds = Rng::seeded(seed);
         let mut next = || Rng::seeded(seeds.next_u64());
         let stations = |service: &Service| {
@@ -139,6 +145,7 @@ impl<'s> Engine<'s> {
         };
         Self {
             scenario,
+            policy,
             now: Instant::default(),
             agenda: Agenda::new(),
             mesh: Mesh::new(scenario, policy, next()),
@@ -146,6 +153,7 @@ impl<'s> Engine<'s> {
             traces: next(),
             clients: scenario.clients.iter().map(|_| next()).collect(),
             kinds: scenario.clients.iter().map(|_| next()).collect(),
+            users: vec![0; scenario.clients.len()],
             stations: scenario.services.iter().map(stations).collect(),
             calls: Arena::new(),
             visits: Arena::new(),
@@ -160,11 +168,15 @@ impl<'s> Engine<'s> {
             }
         }
         for client in 0..self.scenario.clients.len() {
-            let users = match self.scenario.clients[client].arrivals {
-                selvedge_scenario::Arrivals::Open(_) => 1,
-                selvedge_scenario::Arrivals::Closed { users, .. } => users,
-            };
-            (0..users).for_each(|_| self.plan_request(client));
+            match &self.scenario.clients[client].arrivals {
+                Arrivals::Open(_) => self.plan_request(client),
+                Arrivals::Closed { users, .. } => {
+                    for crowd in users {
+                        let at = Instant::default() + crowd.from;
+                        self.agenda.put(at, Event::Crowd { client });
+                    }
+                }
+            }
         }
         self.agenda.put(Instant::default() + WINDOW, Event::Window);
     }
@@ -184,6 +196,7 @@ impl<'s> Engine<'s> {
     fn happen(&mut self, event: Event) {
         match event {
             Event::Ask { client } => self.ask(client),
+            Event::Crowd { client } => self.crowd(client),
             Event::Served { visit } => self.served(visit),
             Event::Answered {
                 call,
@@ -214,12 +227,21 @@ impl<'s> Engine<'s> {
         }
     }
 
+    /// Lets users in up to as many as there should be; who is one too many goes by itself.
+    fn crowd(&mut self, client: usize) {
+        let wanted = self.scenario.clients[client].arrivals.users(self.elapsed());
+        while self.users[client] < wanted {
+            self.users[client] += 1;
+            self.plan_request(client);
+        }
+    }
+
     fn ask(&mut self, client: usize) {
         let now = self.elapsed();
         self.report.second(now).offered += 1;
         // The next one of an open loop does not wait for this one.
         let asks = &self.scenario.clients[client];
-        if matches!(asks.arrivals, selvedge_scenario::Arrivals::Open(_)) {
+        if matches!(asks.arrivals, Arrivals::Open(_)) {
             self.plan_request(client);
         }
         let origin = Origin {
@@ -252,8 +274,11 @@ impl<'s> Engine<'s> {
             End::Expired => second.expired += 1,
         }
         let arrivals = &self.scenario.clients[client].arrivals;
-        if matches!(arrivals, selvedge_scenario::Arrivals::Closed { .. }) {
-            self.plan_request(client);
+        if matches!(arrivals, Arrivals::Closed { .. }) {
+            match self.users[client] > arrivals.users(self.elapsed()) {
+                true => self.users[client] -= 1,
+                false => self.plan_request(client),
+            }
         }
     }
 
@@ -357,7 +382,7 @@ impl<'s> Engine<'s> {
         let (service, replica) = (visit.service, visit.replica);
         let station = &mut self.stations[service][replica as usize];
         let errors = station.condition().errors;
-        if errors > 0.0 && selvedge_scenario::happens(errors, &mut self.work) {
+        if errors > 0.0 && happens(errors, &mut self.work) {
             return self.answer(&visit, 500, Duration::ZERO);
         }
         let key = self.visits.put(visit);
@@ -435,6 +460,9 @@ impl<'s> Engine<'s> {
 
     fn turn(&mut self) {
         let now = self.elapsed();
+        if self.scenario.faults.iter().any(|it| it.condition.absent) {
+            self.mesh.reconfigure(self.scenario, self.policy, now);
+        }
         for service in 0..self.stations.len() {
             for replica in 0..self.stations[service].len() as u32 {
                 let condition = self.scenario.condition(service, replica, now);

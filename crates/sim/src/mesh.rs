@@ -2,6 +2,7 @@
 
 use alloc::format;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use selvedge_model::{
     Backend, BackendIndex, CgroupId, Instant, Label, Place, Port, RequestPolicy, Rng, RouteIndex,
@@ -26,11 +27,21 @@ impl Mesh {
     /// With the same policy for each service.
     pub(crate) fn new(scenario: &Scenario, policy: &RequestPolicy, rng: Rng) -> Self {
         Self {
-            node: Node::new(&plan(scenario, policy), None, 1),
+            node: Node::new(&plan(scenario, policy, Duration::ZERO), None, 1),
             seat: Seat::new(0, rng),
             controllers: Controllers::default(),
             deadline: deadline(scenario.objective),
         }
+    }
+
+    /// Replicas have come or gone.
+    pub(crate) fn reconfigure(
+        &mut self,
+        scenario: &Scenario,
+        policy: &RequestPolicy,
+        at: Duration,
+    ) {
+        self.node = Node::new(&plan(scenario, policy, at), Some(&self.node), 1);
     }
 
     /// A request to a service, by its place; `source` is the service and replica that makes it.
@@ -80,7 +91,7 @@ fn cgroup(service: usize, replica: u32) -> CgroupId {
     CgroupId(((service as u64) << 32) + u64::from(replica) + 1)
 }
 
-fn plan(scenario: &Scenario, policy: &RequestPolicy) -> NodePlan {
+fn plan(scenario: &Scenario, policy: &RequestPolicy, at: Duration) -> NodePlan {
     let port = |number: u32| {
         let number = u16::try_from(number).ok();
         number
@@ -105,6 +116,7 @@ fn plan(scenario: &Scenario, policy: &RequestPolicy) -> NodePlan {
         },
         policy: policy.clone(),
         endpoints: (0..service.replicas)
+            .filter(|it| !scenario.condition(place, *it, at).absent)
             .map(|it| endpoint(place, it))
             .collect(),
     });

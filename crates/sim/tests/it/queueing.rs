@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use selvedge_model::RequestPolicy;
-use selvedge_scenario::{Arrivals, Class, Scenario, ServiceTime};
+use selvedge_scenario::{Arrivals, Class, Crowd, Scenario, ServiceTime};
 use selvedge_sim::{Second, run};
 
 use crate::scenes::{open, scene, service};
@@ -92,7 +92,11 @@ fn closed_load() {
     let think = Duration::from_millis(100);
     let (servers, mean) = (4, MEAN.as_secs_f64());
     for users in [50, 200, 400] {
-        let arrivals = Arrivals::Closed { users, think };
+        let from = Duration::ZERO;
+        let arrivals = Arrivals::Closed {
+            users: vec![Crowd { from, users }],
+            think,
+        };
         let times = ServiceTime::Exponential(MEAN);
         let seconds = 150;
         let scenario = scene(service("a", servers, times), arrivals, seconds);

@@ -4,7 +4,9 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use selvedge_model::{Backoff, RequestPolicy, RetryPolicy};
-use selvedge_scenario::{Client, Condition, Fault, Objective, Scenario, ServiceTime};
+use selvedge_scenario::{
+    Arrivals, Client, Condition, Crowd, Fault, Objective, Scenario, ServiceTime,
+};
 use selvedge_sim::run;
 
 use crate::scenes::{open, scene, service};
@@ -39,8 +41,11 @@ fn hostile() -> Scenario {
         .extend([middle, service("side", 16, time), service("leaf", 24, time)]);
     scenario.clients.push(Client {
         calls: 1,
-        arrivals: selvedge_scenario::Arrivals::Closed {
-            users: 50,
+        arrivals: Arrivals::Closed {
+            users: vec![Crowd {
+                from: Duration::ZERO,
+                users: 50,
+            }],
             think: Duration::from_millis(200),
         },
         classes: Vec::new(),
@@ -200,4 +205,57 @@ fn what_cannot_be_run_is_refused_by_field() {
         let error = run(&scenario, &RequestPolicy::default(), 1).unwrap_err();
         assert_eq!(error.field, field, "{error}");
     }
+}
+
+/// Users come and go by the schedule, and one that waits for its answer has it first.
+#[test]
+fn a_crowd_follows_its_schedule() {
+    let time = ServiceTime::Exponential(Duration::from_millis(1));
+    let crowd = |from, users| Crowd {
+        from: Duration::from_secs(from),
+        users,
+    };
+    let users = Arrivals::Closed {
+        users: vec![crowd(0, 100), crowd(20, 1000), crowd(40, 0)],
+        think: Duration::from_secs(1),
+    };
+    let mut scenario = scene(service("a", 64, time), users, 50);
+    scenario.length = Duration::from_secs(60);
+    let report = run(&scenario, &RequestPolicy::default(), 1).unwrap();
+    let offered = |range: std::ops::Range<usize>| {
+        let seconds = report.seconds[range.clone()].iter();
+        seconds.map(|it| it.offered).sum::<u64>() as f64 / range.len() as f64
+    };
+    assert!((offered(5..20) / 100.0 - 1.0).abs() < 0.1);
+    assert!((offered(25..40) / 1000.0 - 1.0).abs() < 0.05);
+    assert_eq!(offered(55..60), 0.0);
+}
+
+/// A replica that is away is asked nothing, and serves again when it is back.
+#[test]
+fn replicas_come_and_go() {
+    let time = ServiceTime::Exponential(Duration::from_millis(20));
+    let mut pair = service("a", 8, time);
+    pair.replicas = 2;
+    let mut scenario = scene(pair, open(600.0), 50);
+    scenario.objective.latency = Duration::from_millis(200);
+    scenario.objective.deadline = Duration::from_secs(1);
+    scenario.faults = vec![Fault {
+        from: Duration::from_secs(20),
+        until: Duration::from_secs(40),
+        service: 0,
+        replica: Some(1),
+        condition: Condition {
+            absent: true,
+            ..Condition::default()
+        },
+    }];
+    let verdict = run(&scenario, &retries(), 1).unwrap().verdict(&scenario);
+    // Half of what is asked for can be had meanwhile, and within the limit it is had.
+    assert_eq!(scenario.capacity(Duration::from_secs(30)), Some(400.0));
+    assert!(verdict.goodput_disturbed.unwrap() > 0.9, "{verdict:?}");
+    assert!(
+        verdict.goodput > 0.95 && verdict.recovery.is_some(),
+        "{verdict:?}"
+    );
 }
