@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use selvedge_scenario::Scenario;
 use selvedge_sim::{NamedPolicy, Verdict};
 
@@ -86,6 +86,12 @@ pub fn sweep(options: &SweepOptions, progress: impl Fn(usize) + Sync) -> anyhow:
         let checked = scenario.check();
         checked.with_context(|| format!("scenario {} cannot be run", scenario.name))?;
     }
+    let mut names: Vec<&str> = options.scenarios.iter().map(|it| &*it.name).collect();
+    names.sort_unstable();
+    let twice = names.windows(2).find(|pair| pair[0] == pair[1]);
+    if let Some([name, _]) = twice {
+        bail!("two scenarios are called {name}: their runs could not be told apart");
+    }
     interrupt::watch()?;
     let (next, finished) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
     let work = || {
@@ -160,8 +166,12 @@ mod tests {
         assert_eq!(found, wanted);
         let nothing = SweepOptions {
             seeds: 9..9,
-            ..options
+            ..options.clone()
         };
         assert!(sweep(&nothing, |_| ()).is_err());
+        let mut twice = options;
+        twice.scenarios[1].name = "steady".to_owned();
+        let error = sweep(&twice, |_| ()).unwrap_err().to_string();
+        assert!(error.contains("steady"), "{error}");
     }
 }

@@ -89,6 +89,20 @@ impl Arrivals {
         rates.chain(users.iter().map(|crowd| crowd.from)).skip(1)
     }
 
+    /// Most requests that may be under way at once where each ends within `deadline`.
+    pub(crate) fn most(&self, deadline: Duration) -> f64 {
+        match self {
+            Self::Open(rates) => {
+                let rates = rates.iter().map(|rate| rate.per_second);
+                rates.fold(0.0, f64::max) * deadline.as_secs_f64()
+            }
+            Self::Closed { users, .. } => {
+                let users = users.iter().map(|crowd| f64::from(crowd.users));
+                users.fold(0.0, f64::max)
+            }
+        }
+    }
+
     /// How many users there are at a moment: of closed load only, else none.
     pub fn users(&self, at: Duration) -> u32 {
         let Self::Closed { users, .. } = self else {

@@ -8,7 +8,8 @@ use core::time::Duration;
 use crate::{Condition, Scenario};
 
 impl Scenario {
-    /// From the first fault or change of load to the end of the last. `None` where nothing ever changes.
+    /// From the first fault or change of load to the end of the last. `None` where nothing changes, or once
+    /// and for good.
     pub fn disturbed(&self) -> Option<Range<Duration>> {
         let faults = self.faults.iter().map(|fault| (fault.from, fault.until));
         let changes = self
@@ -18,6 +19,7 @@ impl Scenario {
         let times = faults.chain(changes.map(|at| (at, at)));
         let both = times.reduce(|(from, until), next| (from.min(next.0), until.max(next.1)));
         both.map(|(from, until)| from..until)
+            .filter(|time| !time.is_empty())
     }
 
     /// How a replica is at a moment.

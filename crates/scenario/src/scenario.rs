@@ -111,19 +111,29 @@ impl Scenario {
     pub const MOST_USERS: u32 = 1_000_000;
     /// Shortest mean of a user's thinking.
     pub const LEAST_THINK: Duration = Duration::from_millis(1);
-    /// Most requests a second of a client.
-    pub const MOST_RATE: f64 = 1e7;
+    /// Most requests that may come while one waits for its deadline, users among them.
+    pub const MOST_UNDER_WAY: f64 = 1e7;
+    /// Most that wait at one replica.
+    pub const MOST_QUEUE: u32 = 1_000_000;
+    /// Most clients, and most faults.
+    pub const MOST_PARTS: usize = 100_000;
 
     /// Looks whether it can be run.
     ///
     /// # Errors
     /// The first field that cannot be as it is, and why.
     pub fn check(&self) -> Result<(), ScenarioError> {
+        let is_whole = |time: Duration| time.subsec_nanos() == 0;
         let is_length = !self.length.is_zero() && self.length <= Self::MOST_LENGTH;
         require(
-            is_length,
+            is_length && is_whole(self.length),
             "length",
-            || "expected up to an hour, and more than none",
+            || "expected whole seconds, from one to an hour",
+        )?;
+        require(
+            is_whole(self.warm_up),
+            "warmUp",
+            || "expected whole seconds",
         )?;
         require(
             self.warm_up < self.length,
@@ -140,6 +150,11 @@ impl Scenario {
             latency <= deadline,
             "objective.deadline",
             || "is before the objective's latency: no answer could be late",
+        )?;
+        require(
+            deadline <= Self::MOST_LENGTH,
+            "objective.deadline",
+            || "expected up to an hour",
         )?;
         self.check_services()?;
         self.check_clients()?;
@@ -176,17 +191,20 @@ impl Scenario {
                 &at("permits"),
                 || "nothing would be served",
             )?;
+            require(service.queue <= Self::MOST_QUEUE, &at("queue"), || {
+                format!("expected at most {}", Self::MOST_QUEUE)
+            })?;
             let mean = service.time.mean();
             require(
                 !mean.is_zero() && mean <= Self::MOST_LENGTH,
-                &at("time.mean"),
-                || "expected up to an hour, and more than none",
+                &at("time"),
+                || "expected a mean of up to an hour, and more than none",
             )?;
             if let ServiceTime::Lognormal { sigma, .. } = service.time {
                 require(
                     (0.0..=5.0).contains(&sigma),
-                    &at("time.sigma"),
-                    || "expected 0 to 5",
+                    &at("time"),
+                    || "expected a sigma from 0 to 5",
                 )?;
             }
             // Later ones only, so that no request comes back to where it was.
@@ -203,16 +221,22 @@ impl Scenario {
 
     fn check_clients(&self) -> Result<(), ScenarioError> {
         require(!self.clients.is_empty(), "clients", || "nobody asks")?;
+        let are_few = self.clients.len() <= Self::MOST_PARTS;
+        require(are_few, "clients", || {
+            format!("expected at most {}", Self::MOST_PARTS)
+        })?;
+        let most = self
+            .clients
+            .iter()
+            .map(|client| client.arrivals.most(self.objective.deadline));
+        let under_way: f64 = most.sum();
         for (place, client) in self.clients.iter().enumerate() {
             let at = |field: &str| format!("clients[{place}].{field}");
             let is_there = client.calls < self.services.len();
             require(is_there, &at("calls"), || "there is no such service")?;
             let visits: f64 = self.visits(client.calls).iter().sum();
             require(visits <= Self::MOST_VISITS, &at("calls"), || {
-                format!(
-                    "one request makes {visits:.0} calls, more than {}",
-                    Self::MOST_VISITS
-                )
+                format!("one request makes more than {} calls", Self::MOST_VISITS)
             })?;
             let is_class = |class: &Class| {
                 (1e-6..=1e6).contains(&class.share) && (0.001..=1000.0).contains(&class.work)
@@ -220,46 +244,60 @@ impl Scenario {
             require(
                 client.classes.iter().all(is_class),
                 &at("classes"),
-                || "expected shares above 0, and work from 0.001 to 1000",
+                || "expected shares from 0.000001 to 1000000, and work from 0.001 to 1000",
             )?;
             match &client.arrivals {
                 Arrivals::Open(rates) => {
                     let in_order = rates.is_sorted_by(|one, next| one.from < next.from);
                     require(
                         !rates.is_empty() && in_order,
-                        &at("rates"),
+                        &at("open"),
                         || "expected one or more, each from a later moment",
                     )?;
                     let are_rates = rates
                         .iter()
-                        .all(|rate| (0.0..=Self::MOST_RATE).contains(&rate.per_second));
-                    require(are_rates, &at("rates"), || {
-                        format!("expected 0 to {} requests a second", Self::MOST_RATE)
+                        .all(|rate| (0.0..=Self::MOST_UNDER_WAY).contains(&rate.per_second));
+                    require(are_rates, &at("open"), || {
+                        format!("expected 0 to {} requests a second", Self::MOST_UNDER_WAY)
                     })?;
                 }
                 Arrivals::Closed { users, think } => {
                     // Who is refused at once and does not think would ask for ever in one moment.
                     let is_pause = *think >= Self::LEAST_THINK && *think <= Self::MOST_LENGTH;
-                    require(is_pause, &at("think"), || "expected 1 ms to an hour")?;
+                    require(is_pause, &at("closed.think"), || "expected 1 ms to an hour")?;
                     let in_order = users.is_sorted_by(|one, next| one.from < next.from);
                     require(
                         !users.is_empty() && in_order,
-                        &at("users"),
+                        &at("closed.users"),
                         || "expected one or more, each from a later moment",
                     )?;
                     let are_few = users.iter().all(|it| it.users <= Self::MOST_USERS);
-                    require(are_few, &at("users"), || {
+                    require(are_few, &at("closed.users"), || {
                         format!("expected at most {}", Self::MOST_USERS)
                     })?;
                 }
             }
         }
-        Ok(())
+        require(under_way <= Self::MOST_UNDER_WAY, "clients", || {
+            format!(
+                "{under_way:.0} requests may come within one deadline, more than {}: lower it, or the rates",
+                Self::MOST_UNDER_WAY
+            )
+        })
     }
 
     fn check_faults(&self) -> Result<(), ScenarioError> {
+        let are_few = self.faults.len() <= Self::MOST_PARTS;
+        require(are_few, "faults", || {
+            format!("expected at most {}", Self::MOST_PARTS)
+        })?;
         for (place, fault) in self.faults.iter().enumerate() {
             let at = |field: &str| format!("faults[{place}].{field}");
+            require(
+                fault.from < self.length,
+                &at("from"),
+                || "is behind the scenario's end",
+            )?;
             require(
                 fault.from < fault.until,
                 &at("until"),

@@ -34,6 +34,19 @@ impl<E> Agenda<E> {
         self.events.push(Reverse(Entry { at, number, event }));
     }
 
+    /// Puts in what happens behind all else of its moment.
+    pub(crate) fn put_last(&mut self, at: Instant, event: E) {
+        const LAST: u64 = 1 << 63;
+        let number = self.count | LAST;
+        self.count += 1;
+        self.events.push(Reverse(Entry { at, number, event }));
+    }
+
+    /// Keeps those that `is_wanted`.
+    pub(crate) fn retain(&mut self, is_wanted: impl Fn(&E) -> bool) {
+        self.events.retain(|Reverse(entry)| is_wanted(&entry.event));
+    }
+
     pub(crate) fn take(&mut self) -> Option<(Instant, E)> {
         let Reverse(Entry { at, event, .. }) = self.events.pop()?;
         Some((at, event))
@@ -74,11 +87,13 @@ mod tests {
     #[test]
     fn events_of_one_moment_keep_their_order() {
         let mut agenda = Agenda::new();
-        for (at, event) in [(2, 'c'), (1, 'a'), (2, 'd'), (1, 'b')] {
+        agenda.put_last(Instant::from_nanos(1), 'c');
+        for (at, event) in [(2, 'd'), (1, 'a'), (2, 'e'), (1, 'b'), (2, 'x')] {
             agenda.put(Instant::from_nanos(at), event);
         }
+        agenda.retain(|event| *event != 'x');
         let order: Vec<_> = core::iter::from_fn(|| agenda.take()).collect();
         let order: Vec<_> = order.into_iter().map(|(_, event)| event).collect();
-        assert_eq!(order, ['a', 'b', 'c', 'd']);
+        assert_eq!(order, ['a', 'b', 'c', 'd', 'e']);
     }
 }

@@ -66,13 +66,17 @@ impl<T> Arena<T> {
         Some(taken)
     }
 
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.places.len() - self.free.len()
+    }
+
     #[cfg(test)]
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
         self.places.iter().filter_map(|place| place.held.as_ref())
     }
 
     /// What a key that is still one leads to.
-    #[cfg(test)]
     pub(crate) fn look(&self, key: Key<T>) -> Option<&T> {
         let place = &self.places[key.place as usize];
         place.held.as_ref().filter(|_| place.turn == key.turn)

@@ -6,6 +6,7 @@
 
 use alloc::vec;
 use alloc::vec::Vec;
+use core::cell::Cell;
 use core::time::Duration;
 
 use selvedge_model::{Instant, RequestPolicy, Rng};
@@ -132,6 +133,8 @@ struct Engine<'s> {
     stations: Vec<Vec<Station<Key<Visit>>>>,
     calls: Arena<Call>,
     visits: Arena<Visit>,
+    /// Those on the agenda.
+    deadlines: usize,
     report: Report,
 }
 
@@ -157,6 +160,7 @@ impl<'s> Engine<'s> {
             stations: scenario.services.iter().map(stations).collect(),
             calls: Arena::new(),
             visits: Arena::new(),
+            deadlines: 0,
             report: Report::new(scenario),
         }
     }
@@ -203,7 +207,10 @@ impl<'s> Engine<'s> {
                 attempt,
                 status,
             } => self.outcome(call, attempt, OutcomeKind::Answered { status }),
-            Event::Expired { call, attempt } => self.outcome(call, attempt, OutcomeKind::TimedOut),
+            Event::Expired { call, attempt } => {
+                self.deadlines -= 1;
+                self.outcome(call, attempt, OutcomeKind::TimedOut);
+            }
             Event::Again { call } => self.attempt(call),
             Event::Turn => self.turn(),
             Event::Window => self.window(),
@@ -321,7 +328,11 @@ impl<'s> Engine<'s> {
         if let Some(deadline) = deadline {
             let call = key;
             let attempt = number;
-            self.agenda.put(deadline, Event::Expired { call, attempt });
+            // An answer of the same moment is in time.
+            self.agenda
+                .put_last(deadline, Event::Expired { call, attempt });
+            self.deadlines += 1;
+            self.forget_deadlines();
         }
         self.arrive(Visit {
             call: key,
@@ -333,6 +344,26 @@ impl<'s> Engine<'s> {
             waits_for: 0,
             has_failed: false,
         });
+    }
+
+    /// Most deadlines are of attempts that have long been answered: they go once they are the most of all.
+    fn forget_deadlines(&mut self) {
+        const FEW: usize = 1024;
+        if self.deadlines < FEW + 2 * self.calls.len() {
+            return;
+        }
+        let calls = &self.calls;
+        let kept = Cell::new(0);
+        self.agenda.retain(|event| match event {
+            Event::Expired { call, attempt } => {
+                let call = calls.look(*call);
+                let is_due = call.is_some_and(|call| call.attempts == *attempt);
+                kept.set(kept.get() + usize::from(is_due));
+                is_due
+            }
+            _ => true,
+        });
+        self.deadlines = kept.get();
     }
 
     /// An attempt has ended, unless the call has gone on without it.
@@ -417,21 +448,19 @@ impl<'s> Engine<'s> {
         let scenario = self.scenario;
         let visit = self.visits.get(key).expect("it has work left");
         let steps = &scenario.services[visit.service].calls;
-        let step = steps.get(visit.step).filter(|_| !visit.has_failed);
-        let Some(step) = step else {
+        let left = steps.iter().enumerate().skip(visit.step);
+        let mut left = left.filter(|(_, step)| !step.is_empty() && !visit.has_failed);
+        let Some((place, step)) = left.next() else {
             let status = if visit.has_failed { 503 } else { 200 };
             let visit = self.visits.take(key).expect("it was there");
             let station = &self.stations[visit.service][visit.replica as usize];
             let extra = station.condition().extra;
             return self.answer(&visit, status, extra);
         };
-        visit.step += 1;
+        visit.step = place + 1;
         visit.waits_for = step.len();
         let source = Some((visit.service, visit.replica));
         let origin = visit.origin;
-        if step.is_empty() {
-            return self.next_step(key);
-        }
         for called in step {
             self.call(Asker::Visit(key), source, *called, origin);
         }

@@ -37,12 +37,12 @@ pub const POLICIES: [NamedPolicy; 4] = [
     },
     NamedPolicy {
         name: "istio-default",
-        about: "two retries of 500 and 503 after up to 25 ms, without a budget, and no limit",
+        about: "two retries of 500 and 503 after up to 25 and 50 ms, without a budget, and no limit",
         policy: istio_default,
     },
     NamedPolicy {
         name: "retry-budget",
-        about: "two retries of 500 and 503, a fifth more than what is sent first at most, and no limit",
+        about: "two retries of 500 and 503, a fifth more than is sent first and ten a second, and no limit",
         policy: retry_budget,
     },
     NamedPolicy {

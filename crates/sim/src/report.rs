@@ -40,7 +40,7 @@ pub struct Second {
 
 impl Report {
     pub(crate) fn new(scenario: &Scenario) -> Self {
-        let whole = |time: Duration| usize::try_from(time.as_nanos().div_ceil(NANOS)).unwrap_or(0);
+        let whole = |time: Duration| usize::try_from(time.as_secs()).unwrap_or(0);
         Self {
             seconds: alloc::vec![Second::default(); whole(scenario.length)],
             warm_up: whole(scenario.warm_up),
@@ -64,8 +64,6 @@ impl Report {
         total
     }
 }
-
-const NANOS: u128 = 1_000_000_000;
 
 impl Second {
     fn add(&mut self, other: &Self) {

@@ -15,15 +15,17 @@ pub struct Verdict {
     pub ideal: f64,
     /// Good answers, as share of [`Self::ideal`].
     pub goodput: f64,
-    /// The same of the time in which the scenario is disturbed; `None` where it is not.
+    /// The same of the seconds in which the scenario is disturbed; `None` where there are none, or nothing was
+    /// possible in them.
     pub goodput_disturbed: Option<f64>,
-    /// Share of the seconds with requests whose 95th percentile of answers is within the objective. One
-    /// without answers is not.
+    /// Share of the seconds with requests in which 95 of 100 answers are within the objective, failures and
+    /// refusals left out. One without answers is not.
     pub tail: f64,
     /// Attempts at all hops for one request of a client.
     pub attempts: f64,
     /// From the end of the disturbance to the first of five seconds in a row whose goodput is 95 % of what
-    /// it was before. `None` where there is no such end, or no such seconds.
+    /// it was before, or of ideal where nothing was judged before. `None` where there is no such end, or no
+    /// such seconds.
     pub recovery: Option<Duration>,
 }
 
@@ -34,15 +36,18 @@ impl Report {
     /// Judges the run of this scenario.
     pub fn verdict(&self, scenario: &Scenario) -> Verdict {
         let (goodput, ideal) = self.goodput(scenario, |_| true);
-        let during = |time: Range<Duration>| self.goodput(scenario, |it| time.contains(&at(it))).0;
+        let during = |time: Range<Duration>| {
+            let (goodput, ideal) = self.goodput(scenario, |it| time.contains(&at(it)));
+            (ideal > 0.0).then_some(goodput)
+        };
         let busy = self.seconds[self.warm_up..].iter();
         let busy = busy.filter(|second| second.offered > 0);
-        let in_time = busy.clone().filter(|second| is_in_time(scenario, second));
+        let in_time = busy.clone().filter(|second| is_in_time(second));
         let total = self.total();
         Verdict {
             ideal,
             goodput,
-            goodput_disturbed: scenario.disturbed().map(during),
+            goodput_disturbed: scenario.disturbed().and_then(during),
             tail: in_time.count() as f64 / f64::max(busy.count() as f64, 1.0),
             attempts: total.attempts as f64 / f64::max(total.offered as f64, 1.0),
             recovery: self.recovery(scenario),
@@ -64,7 +69,10 @@ impl Report {
 
     fn recovery(&self, scenario: &Scenario) -> Option<Duration> {
         let Range { start, end } = scenario.disturbed()?;
-        let (before, _) = self.goodput(scenario, |place| at(place) < start);
+        let before = match self.goodput(scenario, |place| at(place) < start) {
+            (_, 0.0) => 1.0,
+            (goodput, _) => goodput,
+        };
         let first = usize::try_from(end.as_secs()).ok()?;
         let after = self.seconds.get(first..)?;
         let is_well = |place: usize| {
@@ -77,18 +85,20 @@ impl Report {
     }
 }
 
-fn is_in_time(scenario: &Scenario, second: &Second) -> bool {
-    let tail = second.latency_us.quantile(95, 100);
-    tail.is_some_and(|tail| Duration::from_micros(tail) <= scenario.objective.latency)
+/// By exact counts: the histogram's buckets are too wide to judge by.
+const fn is_in_time(second: &Second) -> bool {
+    second.good > 0 && 100 * second.good >= 95 * (second.good + second.late)
 }
 
 /// Good answers that were possible in a second.
 fn ideal(scenario: &Scenario, place: usize, second: &Second) -> f64 {
-    // What holds for most of it.
-    let middle = at(place) + Duration::from_millis(500);
+    // Something may change within it.
+    const PARTS: u32 = 20;
+    let part = Duration::from_secs(1) / PARTS;
+    let capacities = (0..PARTS).map(|nth| scenario.capacity(at(place) + part * nth + part / 2));
+    let capacity: Option<f64> = capacities.sum();
     let offered = second.offered as f64;
-    let capacity = scenario.capacity(middle);
-    capacity.map_or(offered, |most| offered.min(most))
+    capacity.map_or(offered, |sum| offered.min(sum / f64::from(PARTS)))
 }
 
 const fn at(place: usize) -> Duration {
@@ -161,8 +171,7 @@ mod tests {
             };
             second.offered = 80;
             second.attempts = 160;
-            let micros = if second.good == 80 { 50_000 } else { 150_000 };
-            second.latency_us.record_many(micros, second.good);
+            second.late = if second.good == 80 { 4 } else { 9 };
         }
         let verdict = report.verdict(&scenario);
         assert_eq!(verdict.ideal, 14.0 * 80.0 + 4.0 * 50.0);
@@ -173,6 +182,51 @@ mod tests {
         assert_eq!(verdict.attempts, 2.0);
         // Of seconds 10 and 11 there are no five in a row.
         assert_eq!(verdict.recovery, Some(Duration::from_secs(5)));
+    }
+
+    /// As good as it gets is what counts where nothing was judged before.
+    #[test]
+    fn who_begins_disturbed_has_to_become_ideal() {
+        let mut scenario = scenario();
+        scenario.faults[0].from = Duration::ZERO;
+        let mut report = Report::new(&scenario);
+        for second in &mut report.seconds {
+            (second.offered, second.good) = (80, 40);
+        }
+        assert_eq!(report.verdict(&scenario).recovery, None);
+        for second in &mut report.seconds[10..] {
+            second.good = 80;
+        }
+        let verdict = report.verdict(&scenario);
+        assert_eq!(verdict.recovery, Some(Duration::from_secs(2)));
+    }
+
+    /// Half a second without capacity is half of what was possible, and nothing is divided by nothing.
+    #[test]
+    fn what_changes_within_a_second_counts_for_its_part() {
+        let mut scenario = scenario();
+        scenario.clients[0].arrivals = Arrivals::Open(vec![Rate {
+            from: Duration::ZERO,
+            per_second: 200.0,
+        }]);
+        let fault = &mut scenario.faults[0];
+        fault.until = Duration::from_millis(4500);
+        fault.condition.absent = true;
+        let mut report = Report::new(&scenario);
+        for second in &mut report.seconds {
+            (second.offered, second.good) = (200, 100);
+        }
+        let verdict = report.verdict(&scenario);
+        assert_eq!(verdict.ideal, 17.0 * 100.0 + 50.0);
+        assert_eq!(verdict.goodput_disturbed, Some(2.0));
+        scenario.faults[0].from = Duration::from_millis(4200);
+        assert_eq!(
+            report.verdict(&scenario).goodput_disturbed,
+            None,
+            "no whole second"
+        );
+        scenario.faults.clear();
+        assert_eq!(report.verdict(&scenario).goodput_disturbed, None);
     }
 
     #[test]

@@ -48,7 +48,7 @@ fn a_users_own_file_is_run_and_its_seconds_are_given() {
     let file = folder.path().join("own.yaml");
     let own = "name: own\nabout: mine\nlength: 20s\nobjective: {latency: 100ms, deadline: 1s}\n\
                services:\n- {name: a, permits: 4, time: {exponential: {mean: 5ms}}}\n\
-               clients:\n- {calls: a, open: [{rate: 100}]}\n- calls: a\n  closed: {users: 10, think: 1s}\n";
+               clients:\n- {calls: a, open: [{rate: 100}]}\n- calls: a\n  closed: {users: [{users: 10}], think: 1s}\n";
     std::fs::write(&file, own).expect("it can be written");
     let file = file.to_str().expect("it is text");
     let output = sim(&["run", file, "-o", "json"]);

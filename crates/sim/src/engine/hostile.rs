@@ -51,7 +51,7 @@ fn world(rng: &mut Rng, is_tree: bool) -> Scenario {
         }
     };
     let services: Vec<Service> = (0..count).map(|place| service(place, rng)).collect();
-    let length = Duration::from_millis(1500);
+    let length = Duration::from_secs(2);
     let fault = |rng: &mut Rng| {
         let service = rng.below(count as u32) as usize;
         let from = millis(rng, 100, 900);

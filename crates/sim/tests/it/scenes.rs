@@ -10,7 +10,7 @@ pub(crate) fn service(name: &str, permits: u32, time: ServiceTime) -> Service {
         name: name.to_owned(),
         replicas: 1,
         permits,
-        queue: 1 << 30,
+        queue: Scenario::MOST_QUEUE,
         time,
         calls: Vec::new(),
     }
@@ -23,7 +23,7 @@ pub(crate) fn open(per_second: f64) -> Arrivals {
 
 /// One service and one client, for so many seconds after ten of warming up. Every answer is in time.
 pub(crate) fn scene(service: Service, arrivals: Arrivals, seconds: u64) -> Scenario {
-    let patience = Duration::from_secs(1000);
+    let patience = Duration::from_secs(100);
     Scenario {
         name: "a test's".to_owned(),
         about: String::new(),
