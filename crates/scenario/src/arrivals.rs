@@ -17,8 +17,8 @@ pub enum Arrivals {
     /// asks again. Such load sinks with the service, and cannot bring it to collapse as open load can (B.
     /// Schroeder, A. Wierman, M. Harchol-Balter, "Open Versus Closed: A Cautionary Tale", NSDI 2006).
     Closed {
-        /// How many there are from when on, in the order of the moments. Who is one too many leaves once it
-        /// has its answer.
+        /// How many there are from when on, in the order of the moments. Who is one too many leaves instead
+        /// of asking, or once it has its answer.
         users: Vec<Crowd>,
         /// Mean of their thinking; they all begin with it.
         think: Duration,

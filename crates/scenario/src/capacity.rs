@@ -32,7 +32,9 @@ impl Scenario {
     }
 
     /// Requests a second that could be answered at a moment whatever law leads them, where all clients call
-    /// the same service: as many as the narrowest service carries. `None` where they do not.
+    /// the same service: as many as the narrowest service carries of their mean work. Whoever picks the light
+    /// ones can answer more; where answers take longer than the objective none are good. `None` where
+    /// clients call different services.
     pub fn capacity(&self, at: Duration) -> Option<f64> {
         let root = self.clients.first()?.calls;
         if self.clients.iter().any(|client| client.calls != root) {
@@ -43,12 +45,6 @@ impl Scenario {
         let carried = carried.filter(|(place, _)| visits[*place] > 0.0);
         let carried = carried.map(|(place, _)| self.throughput(place, at) / visits[place]);
         Some(carried.fold(f64::INFINITY, f64::min) / self.work(at))
-    }
-
-    /// Requests a second that are asked for at a moment; `None` where that depends on the answers.
-    pub fn offered(&self, at: Duration) -> Option<f64> {
-        let rates = self.clients.iter().map(|client| client.arrivals.rate(at));
-        rates.sum()
     }
 
     /// Mean work of the requests that are asked for at a moment; of all clients alike where rates are not

@@ -123,6 +123,14 @@ impl Scenario {
     /// # Errors
     /// The first field that cannot be as it is, and why.
     pub fn check(&self) -> Result<(), ScenarioError> {
+        for (field, text) in [("name", &self.name), ("about", &self.about)] {
+            let is_line = !text.chars().any(char::is_control);
+            require(
+                is_line,
+                field,
+                || "expected a line without control characters",
+            )?;
+        }
         let is_whole = |time: Duration| time.subsec_nanos() == 0;
         let is_length = !self.length.is_zero() && self.length <= Self::MOST_LENGTH;
         require(

@@ -245,6 +245,9 @@ impl<'s> Engine<'s> {
 
     fn ask(&mut self, client: usize) {
         let now = self.elapsed();
+        if self.leaves(client) {
+            return;
+        }
         self.report.second(now).offered += 1;
         // The next one of an open loop does not wait for this one.
         let asks = &self.scenario.clients[client];
@@ -260,6 +263,14 @@ impl<'s> Engine<'s> {
             meant: self.now,
         };
         self.call(asker, None, asks.calls, origin);
+    }
+
+    /// Whether the user of a closed loop whose turn it is was one too many, and is gone by that.
+    fn leaves(&mut self, client: usize) -> bool {
+        let wanted = self.scenario.clients[client].arrivals.users(self.elapsed());
+        let leaves = self.users[client] > wanted;
+        self.users[client] -= u32::from(leaves);
+        leaves
     }
 
     fn heard(&mut self, client: usize, meant: Instant, end: End) {
@@ -281,11 +292,8 @@ impl<'s> Engine<'s> {
             End::Expired => second.expired += 1,
         }
         let arrivals = &self.scenario.clients[client].arrivals;
-        if matches!(arrivals, Arrivals::Closed { .. }) {
-            match self.users[client] > arrivals.users(self.elapsed()) {
-                true => self.users[client] -= 1,
-                false => self.plan_request(client),
-            }
+        if matches!(arrivals, Arrivals::Closed { .. }) && !self.leaves(client) {
+            self.plan_request(client);
         }
     }
 

@@ -192,7 +192,7 @@ impl Engine<'_> {
                 let (busy, waiting) = station.load();
                 let scenario = &self.scenario.services[service];
                 assert!(busy <= scenario.permits);
-                assert!(waiting <= (scenario.queue.max(scenario.permits)) as usize);
+                assert!(waiting <= scenario.queue as usize);
                 let here = || {
                     self.visits
                         .iter()
