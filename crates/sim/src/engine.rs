@@ -133,7 +133,7 @@ struct Engine<'s> {
     stations: Vec<Vec<Station<Key<Visit>>>>,
     calls: Arena<Call>,
     visits: Arena<Visit>,
-    /// Those on the agenda.
+    /// How many deadlines are on the agenda, those of answered attempts among them.
     deadlines: usize,
     report: Report,
 }
@@ -192,7 +192,6 @@ impl<'s> Engine<'s> {
         };
         debug_assert!(at >= self.now, "time goes on");
         self.now = at;
-        self.report.events += 1;
         self.happen(event);
         true
     }

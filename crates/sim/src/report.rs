@@ -13,8 +13,6 @@ pub struct Report {
     pub seconds: Vec<Second>,
     /// How many of them are the warm-up.
     pub warm_up: usize,
-    /// Events that it took.
-    pub events: u64,
 }
 
 /// Requests that were meant to be sent in one second.
@@ -44,7 +42,6 @@ impl Report {
         Self {
             seconds: alloc::vec![Second::default(); whole(scenario.length)],
             warm_up: whole(scenario.warm_up),
-            events: 0,
         }
     }
 

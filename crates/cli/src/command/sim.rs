@@ -92,14 +92,32 @@ struct RunReply {
     scenario: String,
     policy: &'static str,
     seed: u64,
-    /// Share of the good answers that were possible.
+    #[serde(flatten)]
+    figures: Figures,
+    seconds: Vec<SecondReply>,
+}
+
+/// A [`Verdict`], for programs.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Figures {
     goodput: f64,
     goodput_disturbed: Option<f64>,
-    /// Share of seconds whose 95th percentile is within the objective.
     tail: f64,
     attempts_per_request: f64,
     recovery_s: Option<f64>,
-    seconds: Vec<SecondReply>,
+}
+
+impl From<Verdict> for Figures {
+    fn from(verdict: Verdict) -> Self {
+        Self {
+            goodput: verdict.goodput,
+            goodput_disturbed: verdict.goodput_disturbed,
+            tail: verdict.tail,
+            attempts_per_request: verdict.attempts,
+            recovery_s: verdict.recovery.map(|time| time.as_secs_f64()),
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -118,14 +136,6 @@ struct SecondReply {
 }
 
 fn reply(scenario: &Scenario, args: &RunArgs, report: &Report) -> RunReply {
-    let Verdict {
-        goodput,
-        goodput_disturbed,
-        tail,
-        attempts,
-        recovery,
-        ..
-    } = report.verdict(scenario);
     let second = |(at_s, second): (u64, &selvedge_sim::Second)| SecondReply {
         at_s,
         offered: second.offered,
@@ -142,11 +152,7 @@ fn reply(scenario: &Scenario, args: &RunArgs, report: &Report) -> RunReply {
         scenario: scenario.name.clone(),
         policy: args.policy.name,
         seed: args.seed,
-        goodput,
-        goodput_disturbed,
-        tail,
-        attempts_per_request: attempts,
-        recovery_s: recovery.map(|time| time.as_secs_f64()),
+        figures: report.verdict(scenario).into(),
         seconds: (0..).zip(&report.seconds).map(second).collect(),
     }
 }
@@ -178,6 +184,7 @@ fn text(scenario: &Scenario, reply: &RunReply) -> String {
         ]);
     }
     text.push_str(&table.into_text());
+    let figures = &reply.figures;
     // Writing to a String does not fail.
     let _ = writeln!(
         text,
@@ -190,14 +197,14 @@ fn text(scenario: &Scenario, reply: &RunReply) -> String {
     let _ = writeln!(
         text,
         "good answers, of those that were possible  {:.3}",
-        reply.goodput
+        figures.goodput
     );
-    if let Some(share) = reply.goodput_disturbed {
+    if let Some(share) = figures.goodput_disturbed {
         let _ = writeln!(
             text,
             "the same while something is wrong           {share:.3}"
         );
-        let recovery = reply.recovery_s.map(Duration::from_secs_f64);
+        let recovery = figures.recovery_s.map(Duration::from_secs_f64);
         let recovery = recovery.map_or("never".to_owned(), |it| format!("{} s", it.as_secs()));
         let _ = writeln!(
             text,
@@ -207,12 +214,12 @@ fn text(scenario: &Scenario, reply: &RunReply) -> String {
     let _ = writeln!(
         text,
         "seconds whose 95th percentile is in time   {:.3}",
-        reply.tail
+        figures.tail
     );
     let _ = writeln!(
         text,
         "attempts for a request, at all hops        {:.2}",
-        reply.attempts_per_request
+        figures.attempts_per_request
     );
     text
 }

@@ -9,7 +9,7 @@ use selvedge_bench::{SweepOptions, SweptRun, scenario, scenarios};
 use selvedge_sim::{NamedPolicy, POLICIES};
 use serde::Serialize;
 
-use super::policy;
+use super::{Figures, policy};
 use crate::output::{Table, print};
 
 /// Arguments of `selvedge sim sweep`.
@@ -107,11 +107,8 @@ struct RunRow<'r> {
     scenario: &'r str,
     policy: &'r str,
     seed: u64,
-    goodput: f64,
-    goodput_disturbed: Option<f64>,
-    tail: f64,
-    attempts_per_request: f64,
-    recovery_s: Option<f64>,
+    #[serde(flatten)]
+    figures: Figures,
 }
 
 impl<'r> RunRow<'r> {
@@ -120,11 +117,7 @@ impl<'r> RunRow<'r> {
             scenario: &run.scenario,
             policy: run.policy,
             seed: run.seed,
-            goodput: run.verdict.goodput,
-            goodput_disturbed: run.verdict.goodput_disturbed,
-            tail: run.verdict.tail,
-            attempts_per_request: run.verdict.attempts,
-            recovery_s: run.verdict.recovery.map(|time| time.as_secs_f64()),
+            figures: run.verdict.into(),
         }
     }
 }
@@ -140,11 +133,11 @@ fn csv(runs: &[SweptRun]) -> String {
             quoted(row.scenario),
             row.policy,
             row.seed,
-            row.goodput,
-            optional(row.goodput_disturbed),
-            row.tail,
-            row.attempts_per_request,
-            optional(row.recovery_s)
+            row.figures.goodput,
+            optional(row.figures.goodput_disturbed),
+            row.figures.tail,
+            row.figures.attempts_per_request,
+            optional(row.figures.recovery_s)
         )
     };
     heading.to_owned() + &runs.iter().map(line).collect::<String>()
