@@ -8,8 +8,35 @@
 use alloc::vec::Vec;
 use core::ops::RangeInclusive;
 
-/// Buckets per power of two, as a power of two: 8 buckets, each 1/8 of its lower bound wide.
-const SUB_BITS: u32 = 3;
+/// The law of a log-linear histogram: each power of two is cut into `2^SUB_BITS` buckets of equal width, so
+/// that a value is known within `2^-SUB_BITS` of itself, and exactly below `2^(SUB_BITS + 1)`.
+#[derive(Clone, Copy, Debug)]
+pub struct LogLinear<const SUB_BITS: u32>;
+
+impl<const SUB_BITS: u32> LogLinear<SUB_BITS> {
+    /// The bucket that `value` belongs to.
+    pub const fn index(value: u64) -> usize {
+        if value < 1 << SUB_BITS {
+            return value as usize;
+        }
+        let shift = value.ilog2() - SUB_BITS;
+        ((shift as u64) << SUB_BITS) as usize + (value >> shift) as usize
+    }
+
+    /// The values that belong to bucket `index`, which is that of some value.
+    pub const fn bounds(index: usize) -> RangeInclusive<u64> {
+        if index < 2 << SUB_BITS {
+            return index as u64..=index as u64;
+        }
+        let shift = (index >> SUB_BITS) - 1;
+        let mantissa = (index - (shift << SUB_BITS)) as u64;
+        let lowest = mantissa << shift;
+        lowest..=lowest + ((1 << shift) - 1)
+    }
+}
+
+/// Eight buckets for each power of two.
+type Law = LogLinear<3>;
 
 /// How often values of each size were seen. The unit is the user's: say it in the name
 /// (`connect_time_us`).
@@ -46,23 +73,13 @@ impl Histogram {
 
     /// The bucket that `value` belongs to.
     pub const fn index(value: u64) -> usize {
-        if value < 1 << SUB_BITS {
-            return value as usize;
-        }
-        let shift = value.ilog2() - SUB_BITS;
-        ((shift as u64) << SUB_BITS) as usize + (value >> shift) as usize
+        Law::index(value)
     }
 
     /// The values that belong to bucket `index`, which is below [`Self::BUCKETS`].
     pub const fn bounds(index: usize) -> RangeInclusive<u64> {
         debug_assert!(index < Self::BUCKETS);
-        if index < 2 << SUB_BITS {
-            return index as u64..=index as u64;
-        }
-        let shift = (index >> SUB_BITS) - 1;
-        let mantissa = (index - (shift << SUB_BITS)) as u64;
-        let lowest = mantissa << shift;
-        lowest..=lowest + ((1 << shift) - 1)
+        Law::bounds(index)
     }
 
     /// Counts one value.

@@ -32,7 +32,7 @@ mod workload;
 
 pub use diagnostic::{Diagnostic, Origin};
 pub use gateway::{Gateway, GatewayListener, GatewayName, GatewayParent};
-pub use histogram::Histogram;
+pub use histogram::{Histogram, LogLinear};
 pub use hostname::Hostname;
 pub use instant::Instant;
 pub use name::{Label, NameError, ServiceName};

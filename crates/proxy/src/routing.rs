@@ -10,7 +10,9 @@ use selvedge_model::{
     Backend, BackendIndex, CgroupId, Port, Protocol, RouteTable, ServiceName, Snapshot, Way,
     Workload,
 };
-use selvedge_resilience::{EndpointPlan, Node, NodePlan, RoutePlan, UpstreamPlan, WorkloadPlan};
+use selvedge_resilience::{
+    EndpointPlan, LimitLaw, Node, NodePlan, RoutePlan, UpstreamPlan, WorkloadPlan,
+};
 
 use crate::pool::Destination;
 
@@ -121,6 +123,7 @@ fn plan(snapshot: &Snapshot, table: &RouteTable) -> NodePlan {
         routes: routes
             .map(|rule| RoutePlan {
                 name: rule.name.clone(),
+                law: LimitLaw::Static,
             })
             .collect(),
         workloads: workloads
@@ -156,6 +159,7 @@ fn upstream(snapshot: &Snapshot, backend: &Backend) -> UpstreamPlan {
         policy: service
             .and_then(|it| it.requests.clone())
             .unwrap_or_default(),
+        law: LimitLaw::Static,
         endpoints: endpoints
             .filter(|endpoint| endpoint.ready)
             .map(|endpoint| EndpointPlan {

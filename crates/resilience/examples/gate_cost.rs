@@ -1,5 +1,5 @@
 //! Prints what the gate costs per request: admit, attempt, answer, finish, with one thread and with two
-//! on the same upstream and route.
+//! on the same upstream and route, under limits of a policy and under limits that a law moves.
 //!
 //! `cargo run --release -p selvedge-resilience --example gate_cost [REQUESTS]`; under callgrind one
 //! thread alone is told by `gate_cost REQUESTS 1`.
@@ -14,7 +14,8 @@ use selvedge_model::{
     RouteIndex, ServiceName, Timeouts,
 };
 use selvedge_resilience::{
-    Call, Ending, EndpointPlan, Node, NodePlan, RoutePlan, Seat, UpstreamPlan, WorkloadPlan,
+    Call, Ending, EndpointPlan, LimitLaw, Node, NodePlan, RoutePlan, Seat, UpstreamPlan,
+    WorkloadPlan,
 };
 
 const ROUNDS: usize = 101;
@@ -26,12 +27,21 @@ fn main() {
         number.unwrap_or(default)
     };
     let (requests, most_threads) = (next(20_000), next(2));
-    for (source, caller) in [(None, "outside"), (Some(CgroupId(7)), "a workload")] {
-        for threads in 1..=most_threads {
-            let mut rounds = [(); ROUNDS].map(|()| measure(threads, requests, source));
-            rounds.sort_unstable();
-            let (least, median) = (rounds[0], rounds[ROUNDS / 2]);
-            println!("{threads} threads, from {caller}: least {least} ns, median {median} ns");
+    let objective = Duration::from_millis(100);
+    let laws = [
+        (LimitLaw::Static, "static"),
+        (LimitLaw::Adaptive { objective }, "adaptive"),
+    ];
+    for (law, limits) in laws {
+        for (source, caller) in [(None, "outside"), (Some(CgroupId(7)), "a workload")] {
+            for threads in 1..=most_threads {
+                let mut rounds = [(); ROUNDS].map(|()| measure(threads, requests, source, law));
+                rounds.sort_unstable();
+                let (least, median) = (rounds[0], rounds[ROUNDS / 2]);
+                println!(
+                    "{limits} limits, {threads} threads, from {caller}: least {least} ns, median {median} ns"
+                );
+            }
         }
     }
 }
@@ -39,8 +49,8 @@ fn main() {
 /// Time until all threads are through, by the requests of one, in ns. Threads that run one after the
 /// other because other work takes a core need longer than those that are in each other's way: the
 /// least of many short rounds tells what the gate takes.
-fn measure(threads: usize, requests: usize, source: Option<CgroupId>) -> u64 {
-    let node = &Node::new(&plan(), None, threads);
+fn measure(threads: usize, requests: usize, source: Option<CgroupId>, law: LimitLaw) -> u64 {
+    let node = &Node::new(&plan(law), None, threads);
     let start = &Barrier::new(threads);
     let drive = |worker| {
         move || {
@@ -90,7 +100,7 @@ fn drive(node: &Node, worker: usize, requests: u64, source: Option<CgroupId>) {
     }
 }
 
-fn plan() -> NodePlan {
+fn plan(law: LimitLaw) -> NodePlan {
     let port = Port::new(80).expect("not 0");
     let endpoint = |cgroup| EndpointPlan {
         place: Place::Local(CgroupId(cgroup)),
@@ -118,10 +128,12 @@ fn plan() -> NodePlan {
         upstreams: vec![UpstreamPlan {
             backend: Backend { service, port },
             policy,
+            law,
             endpoints: (1..=4).map(endpoint).collect(),
         }],
         routes: vec![RoutePlan {
             name: "cart".into(),
+            law,
         }],
         workloads: vec![WorkloadPlan {
             cgroup: CgroupId(7),

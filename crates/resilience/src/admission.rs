@@ -85,7 +85,7 @@ impl Admission {
         meters.requests.add(1);
         let call_of = |index: usize| {
             let workload = &tables.workloads[index].workload;
-            (index, workload.begin_call(&tables.traces, call.trace))
+            (index, workload.begin_call(&tables.traces, call.trace, now))
         };
         let timeouts = &upstream.policy.timeouts;
         let time = call.timeouts.request.or(timeouts.request);
@@ -174,7 +174,7 @@ impl Admission {
         mut attempt: Attempt,
         outcome: Outcome,
     ) -> Verdict {
-        attempt.end(now, outcome.kind);
+        attempt.end(Some(now), outcome.kind);
         drop(attempt);
         self.judge(now, seat, outcome)
     }
@@ -210,7 +210,7 @@ impl Admission {
         Err(Rejection {
             reason: Reason::RequestTimeout,
             gate: Gate::Upstream,
-            limit: upstream.shared.limit(),
+            limit: upstream.gate.highest_limit(),
         })
     }
 
@@ -234,10 +234,31 @@ impl Admission {
         }
         if let Some((index, call)) = self.call.take() {
             let workload = &tables.workloads[index].workload;
-            workload.end_call(&tables.traces, call);
+            workload.end_call(&tables.traces, call, now);
         }
         if self.is_at_entry {
             self.entry().leave(self.lane.worker);
+            if let Some(now) = now {
+                self.sample(now, course, fault);
+            }
+        }
+    }
+
+    /// Has the controller of the entry's limit know how long it took. What failed at once says nothing.
+    fn sample(&self, now: Instant, course: Course, fault: Option<OutcomeKind>) {
+        let limiter = self.entry().limiter();
+        let (worker, time) = (self.lane.worker, now.since(self.began));
+        match (course, fault) {
+            (Course::Came(OutcomeKind::Answered { status }), None) if status < 500 => {
+                limiter.took(worker, self.began, time);
+            }
+            (Course::Came(OutcomeKind::TimedOut), _) | (_, Some(OutcomeKind::TimedOut)) => {
+                limiter.expired(worker, self.began, time);
+            }
+            (Course::Pending, _) | (_, Some(OutcomeKind::Cancelled)) => {
+                limiter.gave_up(worker, self.began, time);
+            }
+            _ => {}
         }
     }
 

@@ -2,6 +2,7 @@
 
 use alloc::sync::Arc;
 use core::mem;
+use core::time::Duration;
 
 use selvedge_model::{Instant, Place, Port};
 
@@ -9,7 +10,7 @@ use crate::eject::Probe;
 use crate::gate::{Endpoint, Taken};
 use crate::outcome::{Ending, OutcomeKind};
 use crate::tables::Lane;
-use crate::trace::Slot;
+use crate::trace::Joined;
 use crate::upstream::Upstream;
 
 /// A request on its way to one endpoint, which counts it in flight until this is gone: after
@@ -22,7 +23,7 @@ pub struct Attempt {
     endpoint: usize,
     began: Instant,
     deadline: Option<Instant>,
-    joined: Option<Slot>,
+    joined: Option<Joined>,
     probe: Option<Probe>,
     is_repeat: bool,
     stage: Stage,
@@ -49,10 +50,9 @@ impl Attempt {
     pub(crate) fn new(lane: &Arc<Lane>, start: Start) -> Self {
         let tables = &lane.tables;
         let endpoint = &tables.upstreams[start.upstream].gate.endpoints()[start.taken.endpoint];
-        let joined = endpoint.workload.and_then(|index| {
-            let workload = &tables.workloads[index].workload;
-            workload.begin_request(&tables.traces, start.trace)
-        });
+        let workload = endpoint.workload.as_ref();
+        let joined =
+            workload.and_then(|it| it.begin_request(&tables.traces, start.trace, start.at));
         Self {
             lane: lane.clone(),
             upstream: start.upstream,
@@ -90,7 +90,7 @@ impl Attempt {
             (None, Stage::Answered { status }) => OutcomeKind::Answered { status },
             (None, _) => OutcomeKind::Cancelled,
         };
-        self.end(now, kind);
+        self.end(Some(now), kind);
     }
 
     /// The head of the response has come.
@@ -106,9 +106,12 @@ impl Attempt {
         self.stage = Stage::Answered { status };
     }
 
-    pub(crate) fn end(&mut self, now: Instant, kind: OutcomeKind) {
+    /// Ends it, at a time if that is known.
+    pub(crate) fn end(&mut self, now: Option<Instant>, kind: OutcomeKind) {
+        // Without a time it was dropped, which says nothing about the endpoint.
+        let at = now.unwrap_or(self.began);
         if let (OutcomeKind::Answered { status }, Stage::Sent) = (kind, self.stage) {
-            self.answer(now, status);
+            self.answer(at, status);
         }
         let is_failed = matches!(self.stage, Stage::Answered { status: 500.. });
         let probe = self.probe.take();
@@ -116,25 +119,58 @@ impl Attempt {
         let meters = upstream.shared.meters(self.lane.worker);
         meters.end(kind);
         if matches!(kind, OutcomeKind::Answered { .. }) {
-            meters.took(self.began, now);
+            meters.took(self.began, at);
         }
         if !is_failed {
-            upstream.gate.on_end(now, self.endpoint, probe, kind);
+            upstream.gate.on_end(at, self.endpoint, probe, kind);
         }
-        self.leave();
+        if let Some(now) = now.filter(|_| !is_failed) {
+            self.sample(now, kind);
+        }
+        self.leave(now);
+    }
+
+    /// Has the limit's controller know how long it took. What failed at once says nothing about that.
+    fn sample(&self, now: Instant, kind: OutcomeKind) {
+        let endpoint = self.endpoint();
+        let limiter = &endpoint.limiter;
+        if !limiter.is_watched() {
+            return;
+        }
+        let Some(time) = self.limited_time(now, endpoint) else {
+            return;
+        };
+        let worker = self.lane.worker;
+        match kind {
+            OutcomeKind::Answered { .. } => limiter.took(worker, self.began, time),
+            // Where most of the time went by in calls it is they that are late.
+            OutcomeKind::TimedOut if 2 * time >= now.since(self.began) => {
+                limiter.expired(worker, self.began, time);
+            }
+            OutcomeKind::Cancelled => limiter.gave_up(worker, self.began, time),
+            _ => {}
+        }
+    }
+
+    /// The time that the endpoint's limit is about: its own, or all of it.
+    fn limited_time(&self, now: Instant, endpoint: &Endpoint) -> Option<Duration> {
+        match &endpoint.workload {
+            Some(workload) if endpoint.limiter.law().is_of_own() => {
+                workload.own_time(&self.lane.tables.traces, self.joined, self.began, now)
+            }
+            _ => Some(now.since(self.began)),
+        }
     }
 
     /// Gives back what the attempt holds; once.
-    fn leave(&mut self) {
+    fn leave(&mut self, now: Option<Instant>) {
         if mem::replace(&mut self.stage, Stage::Ended) == Stage::Ended {
             return;
         }
-        let tables = &self.lane.tables;
         let endpoint = self.endpoint();
         endpoint.state.in_flight.0.leave();
-        if let (Some(slot), Some(index)) = (self.joined, endpoint.workload) {
-            let workload = &tables.workloads[index].workload;
-            workload.end_request(&tables.traces, slot);
+        if let (Some(joined), Some(workload)) = (self.joined, &endpoint.workload) {
+            workload.end_request(&self.lane.tables.traces, joined, now);
         }
     }
 
@@ -152,7 +188,6 @@ impl Drop for Attempt {
         if self.stage == Stage::Ended {
             return;
         }
-        // Cancelling says nothing about the endpoint, so that the time does not matter.
-        self.end(self.began, OutcomeKind::Cancelled);
+        self.end(None, OutcomeKind::Cancelled);
     }
 }

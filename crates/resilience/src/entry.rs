@@ -2,19 +2,28 @@
 
 use alloc::boxed::Box;
 use alloc::string::String;
-use core::sync::atomic::{AtomicU32, Ordering::Relaxed, Ordering::SeqCst};
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
 use selvedge_model::Reason;
 
-use crate::controller::Settings;
+use crate::counter::Counter;
+use crate::limit::LimitLaw;
+use crate::limiter::Limiter;
 use crate::rejection::{Gate, Rejection};
 use crate::window::{Meters, Totals};
 
+/// A route as one configuration has it.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) shared: Arc<SharedEntry>,
+    limiter: Arc<Limiter>,
+}
+
 /// What lives on of a route.
 #[derive(Debug)]
-pub(crate) struct Entry {
+pub(crate) struct SharedEntry {
     name: String,
-    limit: AtomicU32,
     /// By worker: so that workers do not take one line from each other for every request.
     shares: Box<[Share]>,
 }
@@ -22,39 +31,60 @@ pub(crate) struct Entry {
 #[derive(Debug)]
 struct Share {
     in_flight: AtomicU32,
+    /// Refused here; the meters count those refused deeper too.
+    turned_away: Counter,
     meters: Meters,
 }
 
 impl Entry {
-    pub(crate) fn new(name: String, workers: usize) -> Self {
+    /// The entry of a route for that many workers, after the one `before` it.
+    pub(crate) fn new(name: &str, law: LimitLaw, before: Option<&Self>, workers: usize) -> Self {
         let share = |_| Share {
             in_flight: AtomicU32::new(0),
+            turned_away: Counter::default(),
             meters: Meters::default(),
         };
+        let new = || {
+            Arc::new(SharedEntry {
+                name: name.into(),
+                shares: (0..workers).map(share).collect(),
+            })
+        };
+        let limiter = before.map(|before| &before.limiter);
+        let limiter = limiter.filter(|limiter| limiter.law() == law).cloned();
         Self {
-            name,
-            limit: AtomicU32::new(u32::MAX),
-            shares: (0..workers).map(share).collect(),
+            shared: before.map_or_else(new, |before| before.shared.clone()),
+            limiter: limiter.unwrap_or_else(|| Arc::new(Limiter::new(law, u32::MAX, workers))),
         }
     }
 
     pub(crate) fn name(&self) -> &str {
-        &self.name
+        &self.shared.name
+    }
+
+    pub(crate) const fn limiter(&self) -> &Arc<Limiter> {
+        &self.limiter
     }
 
     pub(crate) fn meters(&self, worker: usize) -> &Meters {
-        &self.shares[worker].meters
+        &self.shared.shares[worker].meters
     }
 
     /// Counts one more at its entry. Each counts itself before it looks, so that there are never more
     /// than the limit; of several at the same moment all may be refused.
     pub(crate) fn enter(&self, worker: usize) -> Result<(), Rejection> {
-        self.shares[worker].in_flight.fetch_add(1, SeqCst);
-        let limit = self.limit();
-        if limit == u32::MAX || self.in_flight() <= limit {
+        self.shared.shares[worker].in_flight.fetch_add(1, SeqCst);
+        let limit = self.limiter.limit();
+        if limit == u32::MAX {
+            return Ok(());
+        }
+        let in_flight = self.in_flight();
+        if in_flight <= limit {
+            self.limiter.saw(in_flight);
             return Ok(());
         }
         self.leave(worker);
+        self.shared.shares[worker].turned_away.add(1);
         Err(Rejection {
             reason: Reason::RequestLimit,
             gate: Gate::Entry,
@@ -63,25 +93,29 @@ impl Entry {
     }
 
     pub(crate) fn leave(&self, worker: usize) {
-        self.shares[worker].in_flight.fetch_sub(1, SeqCst);
+        self.shared.shares[worker].in_flight.fetch_sub(1, SeqCst);
     }
 
     pub(crate) fn in_flight(&self) -> u32 {
-        let counts = self.shares.iter().map(|share| share.in_flight.load(SeqCst));
+        let shares = self.shared.shares.iter();
+        let counts = shares.map(|share| share.in_flight.load(SeqCst));
         counts.fold(0, u32::saturating_add)
     }
 
-    pub(crate) fn limit(&self) -> u32 {
-        self.limit.load(Relaxed)
-    }
-
-    pub(crate) fn apply(&self, settings: Settings) {
-        self.limit.store(settings.limit, Relaxed);
+    /// Requests that came so far, and those of them that found no place here.
+    pub(crate) fn asked(&self) -> (u64, u64) {
+        let counts = self.shared.shares.iter().map(|share| {
+            let turned_away = share.turned_away.get();
+            (share.meters.requests.get() + turned_away, turned_away)
+        });
+        counts.fold((0, 0), |(asked, refused), (more, of_them)| {
+            (asked + more, refused + of_them)
+        })
     }
 
     pub(crate) fn totals(&self) -> Totals {
         let mut totals = Totals::default();
-        for share in &self.shares {
+        for share in &self.shared.shares {
             share.meters.add_to(&mut totals);
         }
         totals
@@ -92,11 +126,10 @@ impl Entry {
 mod tests {
     use super::*;
 
-    /// No law sets it yet, so that it is shown here.
     #[test]
     fn the_limit_is_of_all_workers_together() {
-        let entry = Entry::new("cart".into(), 2);
-        entry.apply(Settings { limit: 3 });
+        let entry = Entry::new("cart", LimitLaw::Static, None, 2);
+        entry.limiter.set(3, 0.0);
         for worker in [0, 1, 0] {
             entry.enter(worker).unwrap();
         }

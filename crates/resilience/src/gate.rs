@@ -9,9 +9,11 @@ use selvedge_model::{Ejection, Instant, Place, Port, Reason, Rng};
 use crate::balance::{Draw, Load, lighter};
 use crate::counter::Apart;
 use crate::eject::{Breaker, Pass, Probe};
-use crate::limit::InFlight;
+use crate::in_flight::InFlight;
+use crate::limiter::Limiter;
 use crate::outcome::OutcomeKind;
 use crate::rejection::{Gate, Rejection};
+use crate::workload::Workload;
 
 /// The endpoints of an upstream, as one configuration has them.
 #[derive(Debug)]
@@ -32,8 +34,11 @@ pub(crate) struct Endpoint {
     pub(crate) port: Port,
     pub(crate) weight: u16,
     /// Which of the node's workloads it is, where it is one.
-    pub(crate) workload: Option<usize>,
+    pub(crate) workload: Option<Arc<Workload>>,
+    /// All endpoints that are this workload, where it is not the only one.
+    pub(crate) siblings: Box<[Arc<EndpointState>]>,
     pub(crate) state: Arc<EndpointState>,
+    pub(crate) limiter: Arc<Limiter>,
 }
 
 /// What lives on of an endpoint: what every request writes apart from what every request reads.
@@ -78,6 +83,56 @@ impl Endpoint {
     pub(crate) fn in_flight(&self) -> u32 {
         self.state.in_flight.0.get()
     }
+
+    /// Requests in flight that the limit counts.
+    pub(crate) fn counted(&self) -> u32 {
+        let in_flight = self.in_flight();
+        in_flight.saturating_sub(self.uncounted(in_flight))
+    }
+
+    /// Counts one more, if that is within the limit.
+    fn try_enter(&self) -> bool {
+        let limit = self.limiter.limit();
+        let uncounted = self.uncounted(self.in_flight());
+        let Some(count) = self
+            .state
+            .in_flight
+            .0
+            .try_enter(limit.saturating_add(uncounted))
+        else {
+            return false;
+        };
+        if self.limiter.is_watched() {
+            self.limiter.saw(count.saturating_sub(uncounted));
+        }
+        true
+    }
+
+    fn has_room(&self) -> bool {
+        self.counted() < self.limiter.limit()
+    }
+
+    /// Those of so many in flight that wait for calls of their workload, where they do not count. What a
+    /// workload waits is shared among its endpoints by what is in flight into each.
+    fn uncounted(&self, in_flight: u32) -> u32 {
+        let Some(workload) = self
+            .workload
+            .as_ref()
+            .filter(|_| self.limiter.law().is_of_own())
+        else {
+            return 0;
+        };
+        let waiting = workload.waiting().saturating_add(workload.stray());
+        if self.siblings.is_empty() || waiting == 0 {
+            return waiting.min(in_flight);
+        }
+        let counts = self
+            .siblings
+            .iter()
+            .map(|it| u64::from(it.in_flight.0.get()));
+        let share = u64::from(waiting) * u64::from(in_flight) / counts.sum::<u64>().max(1);
+        (share as u32).min(in_flight)
+    }
 }
 
 impl EndpointGate {
@@ -98,12 +153,15 @@ impl EndpointGate {
         &self.endpoints
     }
 
+    pub(crate) fn endpoints_mut(&mut self) -> &mut [Endpoint] {
+        &mut self.endpoints
+    }
+
     /// Takes a place at the better of two endpoints, or where neither serves at the best of all.
     pub(crate) fn take(
         &self,
         now: Instant,
         rng: &mut Rng,
-        limit: u32,
         tried: &Tried,
     ) -> Result<Taken, Rejection> {
         if let Some((one, other)) = self.draw.two(rng) {
@@ -112,24 +170,18 @@ impl EndpointGate {
                 false => [one, other],
             };
             for index in order.into_iter().filter(|index| !tried.has(*index)) {
-                let taken = self.try_take(now, index, self.pass(now, index), limit);
+                let taken = self.try_take(now, index, self.pass(now, index));
                 if let Some(taken) = taken {
                     return Ok(taken);
                 }
             }
         }
-        self.take_of_all(now, rng, limit, tried)
+        self.take_of_all(now, rng, tried)
     }
 
     /// Looks at all, and prefers those that were not tried. Another thread may take what was found,
     /// hence as many looks as there are endpoints.
-    fn take_of_all(
-        &self,
-        now: Instant,
-        rng: &mut Rng,
-        limit: u32,
-        tried: &Tried,
-    ) -> Result<Taken, Rejection> {
+    fn take_of_all(&self, now: Instant, rng: &mut Rng, tried: &Tried) -> Result<Taken, Rejection> {
         let start = rng.below(self.candidates as u32) as usize;
         let are_ejections_void = !self.may_stay_out();
         let pass = |index| match self.pass(now, index) {
@@ -138,10 +190,11 @@ impl EndpointGate {
         };
         for _ in 0..self.candidates {
             let all = (0..self.candidates).map(|step| (start + step) % self.candidates);
-            let open = all.filter(|index| pass(*index).is_open() && self.has_room(*index, limit));
+            let open =
+                all.filter(|index| pass(*index).is_open() && self.endpoints[*index].has_room());
             let best = open.reduce(|best, next| self.better(best, next, tried));
             let Some(best) = best else { break };
-            if let Some(taken) = self.try_take(now, best, pass(best), limit) {
+            if let Some(taken) = self.try_take(now, best, pass(best)) {
                 return Ok(taken);
             }
         }
@@ -153,7 +206,7 @@ impl EndpointGate {
         Err(Rejection {
             reason,
             gate: Gate::Upstream,
-            limit,
+            limit: self.highest_limit(),
         })
     }
 
@@ -166,15 +219,15 @@ impl EndpointGate {
         }
     }
 
-    fn try_take(&self, now: Instant, index: usize, pass: Pass, limit: u32) -> Option<Taken> {
-        let state = &self.endpoints[index].state;
-        let breaker = &state.breaker.0;
+    fn try_take(&self, now: Instant, index: usize, pass: Pass) -> Option<Taken> {
+        let endpoint = &self.endpoints[index];
+        let breaker = &endpoint.state.breaker.0;
         let probe = match pass {
             Pass::Free => None,
             Pass::Probe => Some(breaker.claim(now)?),
             Pass::Barred => return None,
         };
-        if state.in_flight.0.try_enter(limit) {
+        if endpoint.try_enter() {
             return Some(Taken {
                 endpoint: index,
                 probe,
@@ -186,8 +239,11 @@ impl EndpointGate {
         None
     }
 
-    fn has_room(&self, index: usize, limit: u32) -> bool {
-        self.endpoints[index].in_flight() < limit
+    /// The limit in force: the highest, where they differ by endpoint.
+    pub(crate) fn highest_limit(&self) -> u32 {
+        let limits = self.endpoints[..self.candidates].iter();
+        let limits = limits.map(|endpoint| endpoint.limiter.limit());
+        limits.max().unwrap_or(u32::MAX)
     }
 
     fn load(&self, index: usize) -> Load {
@@ -260,10 +316,5 @@ impl EndpointGate {
             None if breaker.fail(law) => breaker.eject(now, law, || self.may_stay_out()),
             None => {}
         }
-    }
-
-    pub(crate) fn in_flight(&self) -> u32 {
-        let counts = self.endpoints.iter().map(Endpoint::in_flight);
-        counts.fold(0, u32::saturating_add)
     }
 }

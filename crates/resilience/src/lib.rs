@@ -4,7 +4,7 @@
 //! [`Admission::attempt`] and [`Admission::on_answer`] or [`Admission::on_outcome`] until the verdict
 //! is to deliver. What is asked per request is the *gate*: it takes no lock and allocates nothing, and
 //! its settings are atomics. What sets these is a [`Controller`], which sees summaries of windows and
-//! never a request. Time and chance are handed in; the crate performs no IO and reads no clock. Read next:
+//! never a request; [`Controllers`] are those of a node. Time and chance are handed in; the crate performs no IO and reads no clock. Read next:
 //! [`Node`], then `admission.rs`.
 #![no_std]
 #![forbid(unsafe_code)]
@@ -20,9 +20,12 @@ mod controller;
 mod counter;
 mod eject;
 mod entry;
+mod estimate;
 mod gate;
+mod in_flight;
 mod latency;
 mod limit;
+mod limiter;
 mod node;
 mod outcome;
 mod plan;
@@ -38,10 +41,12 @@ mod workload;
 
 pub use admission::{Admission, Call};
 pub use attempt::Attempt;
-pub use controller::{Controller, Controllers, Settings};
+pub use controller::Controllers;
 pub use counter::Counter;
 pub use eject::Circuit;
+pub use estimate::Tail;
 pub use latency::Latency;
+pub use limit::{Controller, Decision, GradientSettings, LimitLaw, Why, WindowSummary};
 pub use node::Node;
 pub use outcome::{Ending, Outcome, OutcomeKind, Verdict};
 pub use plan::{EndpointPlan, NodePlan, RoutePlan, UpstreamPlan, WorkloadPlan};
@@ -49,4 +54,4 @@ pub use reading::{EndpointReading, NodeReading, RouteReading, UpstreamReading, W
 pub use rejection::{Gate, Rejection};
 pub use seat::Seat;
 pub use selvedge_model::Withheld;
-pub use window::{Totals, WindowSummary};
+pub use window::Totals;

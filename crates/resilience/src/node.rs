@@ -9,10 +9,10 @@ use selvedge_model::{Backend, CgroupId, Instant, Place};
 
 use crate::admission::{Admission, Call};
 use crate::budget::Budget;
-use crate::controller::Controller;
 use crate::entry::Entry;
-use crate::gate::{Endpoint, EndpointGate};
-use crate::plan::{EndpointPlan, NodePlan, UpstreamPlan};
+use crate::gate::{Endpoint, EndpointGate, EndpointState};
+use crate::limiter::Limiter;
+use crate::plan::{NodePlan, RoutePlan, UpstreamPlan};
 use crate::rejection::Rejection;
 use crate::retry::RetryRule;
 use crate::seat::Seat;
@@ -83,8 +83,10 @@ fn build(plan: &NodePlan, before: Option<&Tables>, workers: usize) -> Tables {
         let old = old.get(&plan.backend).copied();
         upstream(plan, old, &workloads, workers)
     };
+    let mut upstreams: Vec<Upstream> = plan.upstreams.iter().map(upstream).collect();
+    introduce_siblings(&mut upstreams);
     Tables {
-        upstreams: plan.upstreams.iter().map(upstream).collect(),
+        upstreams: upstreams.into_boxed_slice(),
         entries,
         workloads,
         traces: before.map_or_else(|| Arc::new(TraceTable::new()), |old| old.traces.clone()),
@@ -113,18 +115,18 @@ fn workloads(plan: &NodePlan, before: Option<&Tables>) -> Box<[Local]> {
     all.into_iter().map(local).collect()
 }
 
-fn entries(plan: &NodePlan, before: Option<&Tables>, workers: usize) -> Box<[Arc<Entry>]> {
+fn entries(plan: &NodePlan, before: Option<&Tables>, workers: usize) -> Box<[Entry]> {
     let old = before.map(|tables| tables.entries.iter());
-    let old: BTreeMap<&str, &Arc<Entry>> = old
+    let old: BTreeMap<&str, &Entry> = old
         .into_iter()
         .flatten()
         .map(|entry| (entry.name(), entry))
         .collect();
-    let entry = |name: &str| match old.get(name) {
-        Some(entry) => Arc::clone(entry),
-        None => Arc::new(Entry::new(name.into(), workers)),
+    let entry = |plan: &RoutePlan| {
+        let old = old.get(&*plan.name).copied();
+        Entry::new(&plan.name, plan.law, old, workers)
     };
-    plan.routes.iter().map(|plan| entry(&plan.name)).collect()
+    plan.routes.iter().map(entry).collect()
 }
 
 fn upstream(
@@ -137,59 +139,88 @@ fn upstream(
         Some(old) => old.shared.clone(),
         None => Arc::new(Shared::new(plan.backend.clone(), workers)),
     };
-    let is_new =
-        old.is_none_or(|old| old.policy.requests_per_endpoint != plan.policy.requests_per_endpoint);
-    if is_new {
-        shared.apply(Controller::of_upstream(&plan.policy).resting());
-    }
     let budget = old
         .filter(|old| old.policy.retry_budget == plan.policy.retry_budget)
         .map_or_else(|| Arc::new(Budget::default()), |old| old.budget.clone());
-    let endpoints = endpoints(&plan.endpoints, old, workloads);
+    let endpoints = endpoints(plan, old, workloads, workers);
     Upstream {
         shared,
         rule: plan.policy.retry.as_ref().map(RetryRule::from),
         gate: EndpointGate::new(endpoints, plan.policy.ejection),
         policy: plan.policy.clone(),
+        law: plan.law,
         budget,
     }
 }
 
 /// The endpoints of an upstream. One that is gone stays without
 /// weight while requests are in flight into it, which count should it come back.
-fn endpoints(plans: &[EndpointPlan], old: Option<&Upstream>, workloads: &[Local]) -> Vec<Endpoint> {
+fn endpoints(
+    plan: &UpstreamPlan,
+    old: Option<&Upstream>,
+    workloads: &[Local],
+    workers: usize,
+) -> Vec<Endpoint> {
+    let is_as_before = old.is_some_and(|old| {
+        old.law == plan.law && old.policy.requests_per_endpoint == plan.policy.requests_per_endpoint
+    });
     let old = old.map(|upstream| upstream.gate.endpoints().iter());
     let mut old: BTreeMap<_, _> = old
         .into_iter()
         .flatten()
-        .map(|endpoint| ((endpoint.place, endpoint.port), endpoint.state.clone()))
+        .map(|endpoint| ((endpoint.place, endpoint.port), endpoint))
         .collect();
     let workload = |place| {
         let cgroup = cgroup(place)?;
-        workloads
-            .binary_search_by_key(&cgroup, |local| local.workload.cgroup())
-            .ok()
+        let place = workloads.binary_search_by_key(&cgroup, |local| local.workload.cgroup());
+        Some(workloads[place.ok()?].workload.clone())
     };
-    let endpoint = |((place, port), weight, state)| Endpoint {
+    let fixed = plan.policy.requests_per_endpoint;
+    let fixed = fixed.map_or(u32::MAX, |limit| limit.get());
+    let limiter = || Arc::new(Limiter::new(plan.law, fixed, workers));
+    let endpoint = |(place, port), weight, old: Option<&Endpoint>| Endpoint {
         place,
         port,
         weight,
         workload: workload(place),
-        state,
+        siblings: Box::default(),
+        state: old.map(|old| old.state.clone()).unwrap_or_default(),
+        limiter: old
+            .filter(|_| is_as_before)
+            .map_or_else(limiter, |old| old.limiter.clone()),
     };
     let mut seen = BTreeSet::new();
-    let mut all: Vec<Endpoint> = plans
+    let mut all: Vec<Endpoint> = plan
+        .endpoints
         .iter()
         .map(|plan| ((plan.place, plan.port), plan.weight))
         .filter(|(key, _)| seen.insert(*key))
-        .map(|(key, weight)| endpoint((key, weight, old.remove(&key).unwrap_or_default())))
+        .map(|(key, weight)| endpoint(key, weight, old.remove(&key)))
         .collect();
-    old.retain(|_, state| state.in_flight.0.get() > 0);
-    all.extend(
-        old.into_iter()
-            .map(|(key, state)| endpoint((key, 0, state))),
-    );
+    old.retain(|_, endpoint| endpoint.in_flight() > 0);
+    let gone = old.into_iter();
+    all.extend(gone.map(|(key, old)| endpoint(key, 0, Some(old))));
     all
+}
+
+/// Has all endpoints of a workload that is more than one know of each other.
+fn introduce_siblings(upstreams: &mut [Upstream]) {
+    let mut states: BTreeMap<CgroupId, Vec<Arc<EndpointState>>> = BTreeMap::new();
+    let endpoints = upstreams.iter().flat_map(|it| it.gate.endpoints());
+    for endpoint in endpoints {
+        if let Some(workload) = &endpoint.workload {
+            let of_it = states.entry(workload.cgroup()).or_default();
+            of_it.push(endpoint.state.clone());
+        }
+    }
+    let endpoints = upstreams.iter_mut().flat_map(|it| it.gate.endpoints_mut());
+    for endpoint in endpoints {
+        let cgroup = endpoint.workload.as_ref().map(|workload| workload.cgroup());
+        let of_it = cgroup.and_then(|cgroup| states.get(&cgroup));
+        if let Some(of_it) = of_it.filter(|of_it| of_it.len() > 1) {
+            endpoint.siblings = of_it.clone().into_boxed_slice();
+        }
+    }
 }
 
 const fn cgroup(place: Place) -> Option<CgroupId> {

@@ -5,9 +5,11 @@ use alloc::vec::Vec;
 
 use selvedge_model::{Backend, CgroupId, Place, Port, RequestPolicy};
 
+use crate::limit::LimitLaw;
+
 /// Everything that requests of one configuration meet. Keys are unique among their siblings: what has
 /// the same key in the next configuration goes on with its counts.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct NodePlan {
     /// Where requests go, by [`selvedge_model::BackendIndex`].
     pub upstreams: Vec<UpstreamPlan>,
@@ -18,12 +20,14 @@ pub struct NodePlan {
 }
 
 /// A port of a service, as requests to it meet it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct UpstreamPlan {
     /// Which; its key.
     pub backend: Backend,
     /// What is said about requests to it.
     pub policy: RequestPolicy,
+    /// How the limit of each endpoint is set.
+    pub law: LimitLaw,
     /// Who answers.
     pub endpoints: Vec<EndpointPlan>,
 }
@@ -40,10 +44,12 @@ pub struct EndpointPlan {
 }
 
 /// What leads requests somewhere: a rule of a route, or what holds for a service without one.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct RoutePlan {
     /// Its name in metrics; its key.
     pub name: String,
+    /// How the limit at its entry is set.
+    pub law: LimitLaw,
 }
 
 /// A workload of this node.

@@ -37,7 +37,7 @@ pub struct NodeReading {
 pub struct UpstreamReading {
     /// Which.
     pub backend: Backend,
-    /// Most requests in flight into one endpoint; `None` is no limit.
+    /// Most requests in flight into one endpoint, the highest where that differs; `None` is no limit.
     pub limit: Option<u32>,
     /// What was counted.
     pub totals: Totals,
@@ -56,6 +56,8 @@ pub struct EndpointReading {
     pub weight: u16,
     /// Requests in flight into it.
     pub in_flight: u32,
+    /// Most of them that may be, as they are counted by its law; `None` is no limit.
+    pub limit: Option<u32>,
     /// Whether it is ejected.
     pub circuit: Circuit,
     /// How often it was ejected; a probe that failed counts once more.
@@ -108,7 +110,7 @@ impl Node {
                 .iter()
                 .map(|it| upstream(now, it))
                 .collect(),
-            routes: tables.entries.iter().map(|it| route(it)).collect(),
+            routes: tables.entries.iter().map(route).collect(),
             workloads: workloads(tables),
             trace_slots_used: tables.traces.used(),
             trace_slots: CAPACITY,
@@ -123,12 +125,13 @@ fn upstream(now: Instant, upstream: &Upstream) -> UpstreamReading {
         port: endpoint.port,
         weight: endpoint.weight,
         in_flight: endpoint.in_flight(),
+        limit: said(endpoint.limiter.limit()),
         circuit: endpoint.state.breaker.0.circuit(now),
         ejections: endpoint.state.breaker.0.ejections(),
     };
     UpstreamReading {
         backend: upstream.shared.backend.clone(),
-        limit: said(upstream.shared.limit()),
+        limit: said(upstream.gate.highest_limit()),
         totals: upstream.shared.totals(),
         endpoints: upstream.gate.endpoints().iter().map(endpoint).collect(),
     }
@@ -138,7 +141,7 @@ fn route(entry: &Entry) -> RouteReading {
     RouteReading {
         name: entry.name().to_string(),
         in_flight: entry.in_flight(),
-        limit: said(entry.limit()),
+        limit: said(entry.limiter().limit()),
         totals: entry.totals(),
     }
 }
@@ -153,7 +156,8 @@ fn workloads(tables: &Tables) -> Vec<WorkloadReading> {
     let mut readings: Vec<_> = tables.workloads.iter().map(reading).collect();
     let endpoints = tables.upstreams.iter().flat_map(|it| it.gate.endpoints());
     for endpoint in endpoints {
-        if let Some(index) = endpoint.workload {
+        let cgroup = endpoint.workload.as_ref().map(|it| it.cgroup());
+        if let Some(index) = cgroup.and_then(|cgroup| tables.local(cgroup)) {
             let in_flight = &mut readings[index].in_flight;
             *in_flight = in_flight.saturating_add(endpoint.in_flight());
         }

@@ -14,7 +14,7 @@ use crate::workload::Workload;
 #[derive(Debug)]
 pub(crate) struct Tables {
     pub(crate) upstreams: Box<[Upstream]>,
-    pub(crate) entries: Box<[Arc<Entry>]>,
+    pub(crate) entries: Box<[Entry]>,
     /// By cgroup.
     pub(crate) workloads: Box<[Local]>,
     pub(crate) traces: Arc<TraceTable>,
@@ -34,7 +34,7 @@ impl Tables {
     }
 
     pub(crate) fn entry(&self, index: RouteIndex) -> Option<&Entry> {
-        Some(self.entries.get(index.0 as usize)?)
+        self.entries.get(index.0 as usize)
     }
 
     pub(crate) fn local(&self, cgroup: CgroupId) -> Option<usize> {

@@ -1,17 +1,23 @@
-//! Joining the calls of a program with the request it makes them for, by trace.
+//! Joining the calls of a program with the request it makes them for, by trace: which requests wait for a
+//! call, and how long they have.
 //!
 //! No lock, no allocation and no hand-over between workers. Whoever counts itself into a slot
 //! remembers which, so that whatever happens between, everything returns to zero.
+//!
+//! A time is kept as an integral that is written at changes only: when one more request waits, the moment is
+//! taken off a sum, and when one less does it is added. Additions may come in any order, and what a request
+//! waited is the difference of two readings.
 
 use alloc::boxed::Box;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::time::Duration;
 
-use selvedge_model::{CgroupId, Rng};
+use selvedge_model::{CgroupId, Instant, Rng};
 
 /// Slots in one cache line, which is all that is looked at for a key.
 const SLOTS: usize = 8;
 
-/// Lines: 16,384 slots in 128 KiB. At 5,000 requests in flight one of some 1,000 finds its line full.
+/// Lines: 16,384 slots in 256 KiB. At 5,000 requests in flight one of some 1,000 finds its line full.
 const LINES: usize = 2048;
 
 /// Slots in all.
@@ -31,16 +37,48 @@ pub(crate) struct TraceTable {
     full: AtomicU64,
 }
 
-/// Each slot holds a tag, requests and calls; a slot without either is 0.
+/// Each slot holds a tag, requests and calls; a slot without either is 0. Beside it stands what its requests
+/// have waited, which is looked at where requests make calls.
 #[derive(Debug, Default)]
-#[repr(align(64))]
-struct Line([AtomicU64; SLOTS]);
+#[repr(align(128))]
+struct Line {
+    slots: [AtomicU64; SLOTS],
+    waited: [Integral; SLOTS],
+}
 
 /// Where something was counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Slot {
     line: u32,
     place: u32,
+}
+
+/// A number over time: nanoseconds times that number, less what it is now times the present moment. It
+/// wraps, and only differences mean something.
+#[derive(Debug, Default)]
+pub(crate) struct Integral(AtomicU64);
+
+impl Integral {
+    /// From now on the number is so much greater.
+    pub(crate) fn change(&self, by: Change, now: Instant) {
+        if by != 0 {
+            let moment = (i64::from(by) as u64).wrapping_mul(now.as_nanos());
+            self.0.fetch_sub(moment, Relaxed);
+        }
+    }
+
+    /// The integral so far of what is this number now.
+    pub(crate) fn until(&self, now: Instant, number: u64) -> u64 {
+        let sum = self.0.load(Relaxed);
+        sum.wrapping_add(number.wrapping_mul(now.as_nanos()))
+    }
+}
+
+/// A request in a slot, with the reading at its beginning.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Joined {
+    slot: Slot,
+    waited: u64,
 }
 
 /// By how much the requests that wait for a call became more.
@@ -82,37 +120,66 @@ impl TraceTable {
 
     /// Slots in use.
     pub(crate) fn used(&self) -> usize {
-        let slots = self.lines.iter().flat_map(|line| &line.0);
+        let slots = self.lines.iter().flat_map(|line| &line.slots);
         slots.filter(|slot| slot.load(Relaxed) != 0).count()
     }
 
     /// Counts a request that goes into the workload. None where there is no room.
-    pub(crate) fn begin_request(&self, key: Key) -> Option<(Slot, Change)> {
+    pub(crate) fn begin_request(&self, key: Key, now: Instant) -> Option<(Joined, Change)> {
         let joined = self
-            .join(key, REQUEST, |word| key.is_of(word))
-            .or_else(|| self.join(key, REQUEST, |word| word == 0 || key.is_of(word)));
+            .join(key, REQUEST, now, |word| key.is_of(word))
+            .or_else(|| self.join(key, REQUEST, now, |word| word == 0 || key.is_of(word)));
         if joined.is_none() {
             self.full.fetch_add(1, Relaxed);
         }
-        joined
+        let (slot, change) = joined?;
+        let waited = self.waited(slot, now);
+        Some((Joined { slot, waited }, change))
     }
 
     /// Counts a call of the workload. None where no request of the trace is in flight into it.
-    pub(crate) fn begin_call(&self, key: Key) -> Option<(Slot, Change)> {
-        self.join(key, CALL, |word| key.is_of(word) && requests(word) > 0)
+    pub(crate) fn begin_call(&self, key: Key, now: Instant) -> Option<(Slot, Change)> {
+        self.join(key, CALL, now, |word| key.is_of(word) && requests(word) > 0)
     }
 
     /// Takes back a request that was counted there.
-    pub(crate) fn end_request(&self, slot: Slot) -> Change {
-        self.leave(slot, REQUEST)
+    pub(crate) fn end_request(&self, joined: Joined, now: Option<Instant>) -> Change {
+        self.leave(joined.slot, REQUEST, now)
     }
 
     /// Takes back a call that was counted there.
-    pub(crate) fn end_call(&self, slot: Slot) -> Change {
-        self.leave(slot, CALL)
+    pub(crate) fn end_call(&self, slot: Slot, now: Option<Instant>) -> Change {
+        self.leave(slot, CALL, now)
     }
 
-    fn join(&self, key: Key, unit: u64, fits: impl Fn(u64) -> bool) -> Option<(Slot, Change)> {
+    /// How long a request that is still counted has waited so far for its calls. Requests of one trace share
+    /// alike what they wait together. `None` where that is not known: a call of the slot was dropped without
+    /// a time, or another thread is at it just now.
+    pub(crate) fn waited_by(
+        &self,
+        joined: Joined,
+        now: Instant,
+        began: Instant,
+    ) -> Option<Duration> {
+        let waited = self.waited(joined.slot, now).wrapping_sub(joined.waited);
+        let sharing = requests(self.slot(joined.slot).load(Relaxed)).max(1);
+        let waited = Duration::from_nanos(waited / sharing);
+        (waited <= now.since(began)).then_some(waited)
+    }
+
+    fn waited(&self, slot: Slot, now: Instant) -> u64 {
+        let number = waiting(self.slot(slot).load(Relaxed));
+        self.integral(slot)
+            .until(now, u64::from(number.unsigned_abs()))
+    }
+
+    fn join(
+        &self,
+        key: Key,
+        unit: u64,
+        now: Instant,
+        fits: impl Fn(u64) -> bool,
+    ) -> Option<(Slot, Change)> {
         let take = |word: u64| {
             let tagged = if word == 0 {
                 key.tag << TAG_SHIFT
@@ -121,7 +188,7 @@ impl TraceTable {
             };
             (fits(word) && has_room(word)).then(|| tagged + unit)
         };
-        let line = self.lines[key.line].0.iter().enumerate();
+        let line = self.lines[key.line].slots.iter().enumerate();
         let mut fitting = line.filter(|(_, slot)| fits(slot.load(Relaxed)));
         fitting.find_map(|(place, slot)| {
             let before = slot.fetch_update(Relaxed, Relaxed, take).ok()?;
@@ -129,19 +196,32 @@ impl TraceTable {
                 line: key.line as u32,
                 place: place as u32,
             };
-            Some((slot, waiting(before + unit) - waiting(before)))
+            let change = waiting(before + unit) - waiting(before);
+            self.integral(slot).change(change, now);
+            Some((slot, change))
         })
     }
 
-    fn leave(&self, slot: Slot, unit: u64) -> Change {
-        let slot = &self.lines[slot.line as usize].0[slot.place as usize];
+    fn leave(&self, slot: Slot, unit: u64, now: Option<Instant>) -> Change {
         let drop = |word: u64| {
             let left = word - unit;
             let is_empty = left & (REQUEST * REQUEST - 1) == 0;
             Some(if is_empty { 0 } else { left })
         };
-        let (Ok(before) | Err(before)) = slot.fetch_update(Relaxed, Relaxed, drop);
-        waiting(before - unit) - waiting(before)
+        let (Ok(before) | Err(before)) = self.slot(slot).fetch_update(Relaxed, Relaxed, drop);
+        let change = waiting(before - unit) - waiting(before);
+        if let Some(now) = now {
+            self.integral(slot).change(change, now);
+        }
+        change
+    }
+
+    fn slot(&self, slot: Slot) -> &AtomicU64 {
+        &self.lines[slot.line as usize].slots[slot.place as usize]
+    }
+
+    fn integral(&self, slot: Slot) -> &Integral {
+        &self.lines[slot.line as usize].waited[slot.place as usize]
     }
 }
 

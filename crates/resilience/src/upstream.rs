@@ -2,13 +2,11 @@
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
-
 use selvedge_model::{Backend, Instant, RequestPolicy, Rng};
 
 use crate::budget::Budget;
-use crate::controller::Settings;
 use crate::gate::{EndpointGate, Taken, Tried};
+use crate::limit::LimitLaw;
 use crate::rejection::Rejection;
 use crate::retry::RetryRule;
 use crate::window::{Meters, Totals};
@@ -18,6 +16,7 @@ use crate::window::{Meters, Totals};
 pub(crate) struct Upstream {
     pub(crate) shared: Arc<Shared>,
     pub(crate) policy: RequestPolicy,
+    pub(crate) law: LimitLaw,
     pub(crate) rule: Option<RetryRule>,
     pub(crate) budget: Arc<Budget>,
     pub(crate) gate: EndpointGate,
@@ -27,7 +26,6 @@ pub(crate) struct Upstream {
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) backend: Backend,
-    limit: AtomicU32,
     meters: Box<[Meters]>,
 }
 
@@ -35,7 +33,6 @@ impl Shared {
     pub(crate) fn new(backend: Backend, workers: usize) -> Self {
         Self {
             backend,
-            limit: AtomicU32::new(u32::MAX),
             meters: (0..workers).map(|_| Meters::default()).collect(),
         }
     }
@@ -44,20 +41,23 @@ impl Shared {
         &self.meters[worker]
     }
 
-    pub(crate) fn limit(&self) -> u32 {
-        self.limit.load(Relaxed)
-    }
-
-    pub(crate) fn apply(&self, settings: Settings) {
-        self.limit.store(settings.limit, Relaxed);
-    }
-
     pub(crate) fn totals(&self) -> Totals {
         let mut totals = Totals::default();
         for meters in &self.meters {
             meters.add_to(&mut totals);
         }
         totals
+    }
+
+    /// Requests that came so far, and those of them that found no place.
+    pub(crate) fn asked(&self) -> (u64, u64) {
+        let counts = self.meters.iter().map(|meters| {
+            let refused = meters.refused_limit.get();
+            (meters.requests.get() + refused, refused)
+        });
+        counts.fold((0, 0), |(asked, refused), (more, of_them)| {
+            (asked + more, refused + of_them)
+        })
     }
 
     fn first_attempts(&self) -> u64 {
@@ -73,7 +73,7 @@ impl Upstream {
         rng: &mut Rng,
         tried: &Tried,
     ) -> Result<Taken, Rejection> {
-        self.gate.take(now, rng, self.shared.limit(), tried)
+        self.gate.take(now, rng, tried)
     }
 
     /// Takes a retry out of the budget.

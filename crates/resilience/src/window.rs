@@ -21,7 +21,7 @@ pub(crate) struct Meters {
     ended: [Counter; ENDS],
     withheld: [Counter; Withheld::ALL.len()],
     refused_no_endpoint: Counter,
-    refused_limit: Counter,
+    pub(crate) refused_limit: Counter,
     refused_late: Counter,
     latency: Latency,
 }
@@ -162,15 +162,4 @@ fn buckets(histogram: &Histogram) -> [u64; BUCKETS] {
         counts[Histogram::index(*bounds.start()).min(BUCKETS - 1)] += count;
     }
     counts
-}
-
-/// What a controller sees of a window.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WindowSummary {
-    /// When it began.
-    pub began: Instant,
-    /// What was counted in it.
-    pub totals: Totals,
-    /// Requests in flight at its end.
-    pub in_flight: u32,
 }

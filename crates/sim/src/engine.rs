@@ -9,32 +9,26 @@ use alloc::vec::Vec;
 use core::cell::Cell;
 use core::time::Duration;
 
-use selvedge_model::{Instant, RequestPolicy, Rng};
-use selvedge_resilience::{Admission, Attempt, Ending, Outcome, OutcomeKind, Verdict};
+use selvedge_model::{Instant, Rng};
+use selvedge_resilience::{Admission, Attempt, Controllers, Ending, Outcome, OutcomeKind, Verdict};
 use selvedge_scenario::{Arrivals, Scenario, ScenarioError, Service, happens};
 
 use crate::agenda::Agenda;
 use crate::arena::{Arena, Key};
 use crate::mesh::{Mesh, replica};
+use crate::policy::Policy;
 use crate::report::Report;
 use crate::station::Station;
 
 #[cfg(test)]
 mod hostile;
 
-/// How often controllers see what came.
-const WINDOW: Duration = Duration::from_millis(200);
-
 /// Runs a scenario where each service has this policy. After its end no more is asked, and what is under way
 /// comes to its end.
 ///
 /// # Errors
 /// Where the scenario cannot be run.
-pub fn run(
-    scenario: &Scenario,
-    policy: &RequestPolicy,
-    seed: u64,
-) -> Result<Report, ScenarioError> {
+pub fn run(scenario: &Scenario, policy: &Policy, seed: u64) -> Result<Report, ScenarioError> {
     scenario.check()?;
     let mut engine = Engine::new(scenario, policy, seed);
     engine.begin();
@@ -63,8 +57,8 @@ enum Event {
     Again { call: Key<Call> },
     /// Faults begin or end.
     Turn,
-    /// A window ends.
-    Window,
+    /// The controllers look.
+    Tick,
 }
 
 /// A request of a client or of a visit.
@@ -119,7 +113,7 @@ enum End {
 
 struct Engine<'s> {
     scenario: &'s Scenario,
-    policy: &'s RequestPolicy,
+    policy: &'s Policy,
     now: Instant,
     agenda: Agenda<Event>,
     mesh: Mesh,
@@ -139,7 +133,7 @@ struct Engine<'s> {
 }
 
 impl<'s> Engine<'s> {
-    fn new(scenario: &'s Scenario, policy: &'s RequestPolicy, seed: u64) -> Self {
+    fn new(scenario: &'s Scenario, policy: &'s Policy, seed: u64) -> Self {
         let mut seeds = Rng::seeded(seed);
         let mut next = || Rng::seeded(seeds.next_u64());
         let stations = |service: &Service| {
@@ -182,7 +176,8 @@ impl<'s> Engine<'s> {
                 }
             }
         }
-        self.agenda.put(Instant::default() + WINDOW, Event::Window);
+        self.agenda
+            .put(Instant::default() + Controllers::TICK, Event::Tick);
     }
 
     /// Has the next event happen; false where there is none any more.
@@ -212,7 +207,7 @@ impl<'s> Engine<'s> {
             }
             Event::Again { call } => self.attempt(call),
             Event::Turn => self.turn(),
-            Event::Window => self.window(),
+            Event::Tick => self.tick(),
         }
     }
 
@@ -509,11 +504,11 @@ impl<'s> Engine<'s> {
         }
     }
 
-    fn window(&mut self) {
-        self.mesh.on_window(self.now);
-        let next = self.now + WINDOW;
+    fn tick(&mut self) {
+        self.mesh.tick(self.now);
+        let next = self.now + Controllers::TICK;
         if self.elapsed() < self.scenario.length {
-            self.agenda.put(next, Event::Window);
+            self.agenda.put(next, Event::Tick);
         }
     }
 

@@ -13,12 +13,13 @@ mod agenda;
 mod arena;
 mod engine;
 mod mesh;
+mod objective;
 mod policy;
 mod report;
 mod station;
 mod verdict;
 
 pub use engine::run;
-pub use policy::{NamedPolicy, POLICIES};
+pub use policy::{NamedPolicy, POLICIES, Policy, Steering};
 pub use report::{Report, Second};
 pub use verdict::Verdict;

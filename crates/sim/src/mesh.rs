@@ -1,18 +1,22 @@
 //! The node under test: the same gates and controllers as the proxy's, for the services of a scenario.
 
 use alloc::format;
+use alloc::vec;
 use alloc::vec::Vec;
 use core::time::Duration;
 
 use selvedge_model::{
-    Backend, BackendIndex, CgroupId, Instant, Label, Place, Port, RequestPolicy, Rng, RouteIndex,
-    ServiceName, Timeouts,
+    Backend, BackendIndex, CgroupId, Instant, Label, Place, Port, Rng, RouteIndex, ServiceName,
+    Timeouts,
 };
 use selvedge_resilience::{
-    Admission, Call, Controllers, EndpointPlan, Node, NodePlan, Rejection, RoutePlan, Seat,
-    UpstreamPlan, WorkloadPlan,
+    Admission, Call, Controllers, EndpointPlan, LimitLaw, Node, NodePlan, Rejection, RoutePlan,
+    Seat, UpstreamPlan, WorkloadPlan,
 };
 use selvedge_scenario::{Objective, Scenario};
+
+use crate::objective;
+use crate::policy::{Policy, Steering};
 
 /// One node that all requests go through.
 #[derive(Debug)]
@@ -21,27 +25,31 @@ pub(crate) struct Mesh {
     pub(crate) seat: Seat,
     controllers: Controllers,
     deadline: Timeouts,
+    /// Of each service's own time.
+    objectives: Vec<Duration>,
 }
 
 impl Mesh {
     /// With the same policy for each service.
-    pub(crate) fn new(scenario: &Scenario, policy: &RequestPolicy, rng: Rng) -> Self {
+    pub(crate) fn new(scenario: &Scenario, policy: &Policy, mut rng: Rng) -> Self {
+        let objectives = match policy.limit {
+            Steering::Adaptive => objective::of_services(scenario),
+            _ => vec![Duration::MAX; scenario.services.len()],
+        };
+        let plan = plan(scenario, policy, &objectives, Duration::ZERO);
         Self {
-            node: Node::new(&plan(scenario, policy, Duration::ZERO), None, 1),
+            node: Node::new(&plan, None, 1),
+            controllers: Controllers::new(Rng::seeded(rng.next_u64())),
             seat: Seat::new(0, rng),
-            controllers: Controllers::default(),
             deadline: deadline(scenario.objective),
+            objectives,
         }
     }
 
     /// Replicas have come or gone.
-    pub(crate) fn reconfigure(
-        &mut self,
-        scenario: &Scenario,
-        policy: &RequestPolicy,
-        at: Duration,
-    ) {
-        self.node = Node::new(&plan(scenario, policy, at), Some(&self.node), 1);
+    pub(crate) fn reconfigure(&mut self, scenario: &Scenario, policy: &Policy, at: Duration) {
+        let plan = plan(scenario, policy, &self.objectives, at);
+        self.node = Node::new(&plan, Some(&self.node), 1);
     }
 
     /// A request to a service, by its place; `source` is the service and replica that makes it.
@@ -69,8 +77,8 @@ impl Mesh {
     }
 
     /// The controllers see what came since the last time.
-    pub(crate) fn on_window(&mut self, now: Instant) {
-        self.controllers.on_window(now, &self.node);
+    pub(crate) fn tick(&mut self, now: Instant) {
+        self.controllers.tick(now, &self.node);
     }
 }
 
@@ -91,7 +99,7 @@ fn cgroup(service: usize, replica: u32) -> CgroupId {
     CgroupId(((service as u64) << 32) + u64::from(replica) + 1)
 }
 
-fn plan(scenario: &Scenario, policy: &RequestPolicy, at: Duration) -> NodePlan {
+fn plan(scenario: &Scenario, policy: &Policy, objectives: &[Duration], at: Duration) -> NodePlan {
     let port = |number: u32| {
         let number = u16::try_from(number).ok();
         number
@@ -114,7 +122,8 @@ fn plan(scenario: &Scenario, policy: &RequestPolicy, at: Duration) -> NodePlan {
             service: name(place),
             port: port(80),
         },
-        policy: policy.clone(),
+        policy: policy.request.clone(),
+        law: policy.limit.law(objectives[place]),
         endpoints: (0..service.replicas)
             .filter(|it| !scenario.condition(place, *it, at).absent)
             .map(|it| endpoint(place, it))
@@ -122,6 +131,10 @@ fn plan(scenario: &Scenario, policy: &RequestPolicy, at: Duration) -> NodePlan {
     });
     let routes = services().map(|(place, _)| RoutePlan {
         name: format!("s{place}"),
+        law: match scenario.clients.iter().any(|client| client.calls == place) {
+            true => policy.entry.law(scenario.objective.latency),
+            false => LimitLaw::Static,
+        },
     });
     let workloads = services().flat_map(|(place, service)| {
         (0..service.replicas).map(move |replica| WorkloadPlan {

@@ -1,19 +1,63 @@
 //! Policies that are compared, by name.
 
 use core::num::NonZeroU32;
+use core::time::Duration;
 
 use alloc::vec;
 
 use selvedge_model::{Backoff, RequestPolicy, RetryBudget, RetryPolicy};
+use selvedge_resilience::{GradientSettings, LimitLaw};
 
-/// A policy that all services of a scenario have.
+/// What all services of a scenario have.
+#[derive(Clone, Debug, Default)]
+pub struct Policy {
+    /// What is said about requests.
+    pub request: RequestPolicy,
+    /// What sets the limit of each endpoint.
+    pub limit: Steering,
+    /// What sets the limit at the entry of each route that a client uses: static is none.
+    pub entry: Steering,
+}
+
+/// What sets a limit.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum Steering {
+    /// The policy of requests.
+    #[default]
+    Static,
+    /// The scenario's objective, or what is left of it where others come before and after.
+    Adaptive,
+    /// Envoy's law.
+    Gradient(GradientSettings),
+}
+
+impl From<RequestPolicy> for Policy {
+    fn from(request: RequestPolicy) -> Self {
+        Self {
+            request,
+            ..Self::default()
+        }
+    }
+}
+
+impl Steering {
+    pub(crate) const fn law(self, objective: Duration) -> LimitLaw {
+        match self {
+            Self::Static => LimitLaw::Static,
+            Self::Adaptive => LimitLaw::Adaptive { objective },
+            Self::Gradient(settings) => LimitLaw::Gradient(settings),
+        }
+    }
+}
+
+/// A policy to compare.
 #[derive(Clone, Copy, Debug)]
 pub struct NamedPolicy {
     /// What it is asked for by.
     pub name: &'static str,
     /// What it does, in a line.
     pub about: &'static str,
-    policy: fn() -> RequestPolicy,
+    policy: fn() -> Policy,
 }
 
 impl NamedPolicy {
@@ -23,17 +67,17 @@ impl NamedPolicy {
     }
 
     /// The policy itself.
-    pub fn policy(&self) -> RequestPolicy {
+    pub fn policy(&self) -> Policy {
         (self.policy)()
     }
 }
 
 /// All of them.
-pub const POLICIES: [NamedPolicy; 4] = [
+pub const POLICIES: [NamedPolicy; 9] = [
     NamedPolicy {
         name: "none",
         about: "nothing is limited, and nothing is sent again",
-        policy: RequestPolicy::default,
+        policy: Policy::default,
     },
     NamedPolicy {
         name: "istio-default",
@@ -43,17 +87,64 @@ pub const POLICIES: [NamedPolicy; 4] = [
     NamedPolicy {
         name: "retry-budget",
         about: "two retries of 500 and 503, a fifth more than is sent first and ten a second, and no limit",
-        policy: retry_budget,
+        policy: || retry_budget().into(),
     },
     NamedPolicy {
         name: "static-24",
         about: "24 requests in flight into an endpoint at most, with retries in a budget",
         policy: static_24,
     },
+    NamedPolicy {
+        name: "envoy",
+        about: "Envoy's adaptive concurrency as documented, with retries in a budget",
+        policy: || gradient(GradientSettings::default(), retry_budget()),
+    },
+    NamedPolicy {
+        name: "envoy-once",
+        about: "the same, with the latency without load measured at the start only",
+        policy: || gradient(ONCE, retry_budget()),
+    },
+    NamedPolicy {
+        name: "envoy-once-no-retry",
+        about: "the same without retries",
+        policy: || gradient(ONCE, RequestPolicy::default()),
+    },
+    NamedPolicy {
+        name: "adaptive-inner",
+        about: "limits that hold the objective, of each endpoint's own time and requests; a budget of retries",
+        policy: || adaptive(Steering::Static),
+    },
+    NamedPolicy {
+        name: "adaptive",
+        about: "the same, and at the entry of each route",
+        policy: || adaptive(Steering::Adaptive),
+    },
 ];
 
+const ONCE: GradientSettings = GradientSettings {
+    interval: None,
+    requests: 50,
+    least: 3,
+};
+
+fn gradient(settings: GradientSettings, request: RequestPolicy) -> Policy {
+    Policy {
+        request,
+        limit: Steering::Gradient(settings),
+        entry: Steering::Static,
+    }
+}
+
+fn adaptive(entry: Steering) -> Policy {
+    Policy {
+        request: retry_budget(),
+        limit: Steering::Adaptive,
+        entry,
+    }
+}
+
 /// What a sidecar of Istio does where nothing is said (Istio, "Traffic Management", HTTP retries).
-fn istio_default() -> RequestPolicy {
+fn istio_default() -> Policy {
     let unlimited = RetryBudget {
         percent: 100,
         per_second: u16::MAX,
@@ -63,6 +154,7 @@ fn istio_default() -> RequestPolicy {
         retry_budget: Some(unlimited),
         ..RequestPolicy::default()
     }
+    .into()
 }
 
 fn retry_budget() -> RequestPolicy {
@@ -72,11 +164,12 @@ fn retry_budget() -> RequestPolicy {
     }
 }
 
-fn static_24() -> RequestPolicy {
+fn static_24() -> Policy {
     RequestPolicy {
         requests_per_endpoint: NonZeroU32::new(24),
         ..retry_budget()
     }
+    .into()
 }
 
 fn two_retries() -> RetryPolicy {

@@ -13,7 +13,7 @@ fn table() -> String {
     let mut text = format!(
         "seed {SEED}; goodput: good answers of those possible, in all and while disturbed; tail: seconds in time;\n\
          attempts for a request at all hops; seconds until it is well again\n\n\
-         {:<18}{:<15}{:>8}{:>11}{:>7}{:>10}{:>10}\n",
+         {:<18}{:<20}{:>8}{:>11}{:>7}{:>10}{:>10}\n",
         "scenario", "policy", "goodput", "disturbed", "tail", "attempts", "recovery"
     );
     for scenario in scenarios() {
@@ -28,7 +28,7 @@ fn table() -> String {
             };
             writeln!(
                 text,
-                "{:<18}{:<15}{:>8.3}{:>11}{:>7.3}{:>10.2}{:>10}",
+                "{:<18}{:<20}{:>8.3}{:>11}{:>7.3}{:>10.2}{:>10}",
                 scenario.name,
                 policy.name,
                 verdict.goodput,
@@ -44,8 +44,8 @@ fn table() -> String {
 }
 
 #[test]
-fn static_policies() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tables/static.txt");
+fn policies_by_scenario() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tables/policies.txt");
     let found = table();
     if std::env::var_os("SELVEDGE_WRITE_TABLES").is_some() {
         std::fs::write(&path, &found).unwrap();

@@ -1,43 +1,195 @@
-//! Static controllers keep what the policy says, and see what every window held.
+//! Limits that a law moves: what they count, what their controllers see, and that a new configuration keeps
+//! what goes on.
 
 use std::time::Duration;
 
-use selvedge_model::RequestPolicy;
-use selvedge_resilience::{Controller, Controllers, Settings, Totals, WindowSummary};
+use selvedge_model::{CgroupId, RequestPolicy, Rng};
+use selvedge_resilience::{Admission, Attempt, Call, Controllers, Ending, LimitLaw};
 
-use crate::rig::{ERROR, OK, Rig, limited};
+use crate::rig::{ERROR, OK, Rig, call, limited};
 
-#[test]
-fn static_settings_follow_the_policy_and_nothing_else() {
-    let rig = Rig::new(&[1], RequestPolicy::default());
-    for (policy, limit) in [(limited(7), 7), (RequestPolicy::default(), u32::MAX)] {
-        let mut controller = Controller::of_upstream(&policy);
-        for in_flight in [0, 1000] {
-            let window = WindowSummary {
-                began: rig.now,
-                totals: Totals::default(),
-                in_flight,
-            };
-            let settings = controller.on_window(rig.now + Duration::from_secs(1), &window);
-            assert_eq!(settings, Settings { limit });
-        }
+const ADAPTIVE: LimitLaw = LimitLaw::Adaptive {
+    objective: Duration::from_millis(100),
+};
+
+/// Where nothing was seen, an adaptive limit is this.
+const START: u32 = 8;
+
+fn adaptive(weights: &[u16]) -> (Rig, Controllers) {
+    let mut rig = Rig::new(weights, RequestPolicy::default());
+    rig.plan.upstreams[0].law = ADAPTIVE;
+    rig.node = selvedge_resilience::Node::new(&rig.plan, None, 1);
+    (rig, Controllers::new(Rng::seeded(1)))
+}
+
+fn limit(rig: &Rig) -> Option<u32> {
+    rig.endpoints()[0].limit
+}
+
+/// So many at once, each of which takes this long.
+fn burst(rig: &mut Rig, count: usize, time: Duration) {
+    let held: Vec<_> = (0..count).map(|_| rig.send()).collect();
+    rig.wait(time);
+    for (mut admission, attempt) in held {
+        let _ = rig.tell(&mut admission, attempt, OK);
+        admission.finish(rig.now, Ending::Complete);
     }
 }
 
+/// As many at once as there may be, each of which takes this long, until the controller has decided.
+fn fill(rig: &mut Rig, controllers: &mut Controllers, time: Duration) {
+    let before = limit(rig);
+    for _ in 0..100 {
+        burst(rig, limit(rig).unwrap() as usize, time);
+        controllers.tick(rig.now, &rig.node);
+        if limit(rig) != before {
+            return;
+        }
+    }
+    panic!("the limit stays at {before:?}");
+}
+
 #[test]
-fn windows_leave_the_limits_of_the_policy() {
+fn static_limits_stay_as_the_policy_says() {
     let mut rig = Rig::new(&[1], limited(2));
-    let mut controllers = Controllers::default();
+    let mut controllers = Controllers::new(Rng::seeded(1));
     for limit in [2, 5] {
         rig.plan.upstreams[0].policy = limited(limit);
         rig.reconfigure();
         for kind in [OK, ERROR] {
             rig.ask(kind);
             rig.wait(Duration::from_secs(1));
-            controllers.on_window(rig.now, &rig.node);
+            controllers.tick(rig.now, &rig.node);
             let reading = rig.node.reading(rig.now);
             assert_eq!(reading.upstreams[0].limit, Some(limit));
             assert_eq!(reading.routes[0].limit, None);
+            assert!(controllers.is_idle());
         }
     }
+}
+
+#[test]
+fn a_limit_rises_with_room_and_falls_with_the_tail() {
+    let (mut rig, mut controllers) = adaptive(&[1]);
+    controllers.tick(rig.now, &rig.node);
+    assert_eq!(limit(&rig), Some(START));
+    fill(&mut rig, &mut controllers, Duration::from_millis(20));
+    assert_eq!(limit(&rig), Some(16), "the door is opened by doubling");
+    fill(&mut rig, &mut controllers, Duration::from_millis(400));
+    assert!(limit(&rig) < Some(16));
+}
+
+/// A new configuration goes on with the limit and its controller, and another law begins anew.
+#[test]
+fn what_a_limit_has_come_to_lives_on() {
+    let (mut rig, mut controllers) = adaptive(&[1, 1]);
+    let short = Duration::from_millis(20);
+    rig.plan.upstreams[0].endpoints.truncate(1);
+    rig.reconfigure();
+    controllers.tick(rig.now, &rig.node);
+    fill(&mut rig, &mut controllers, short);
+    rig.plan.upstreams[0].policy.timeouts.request = Some(Duration::from_secs(1));
+    rig.reconfigure();
+    assert_eq!(limit(&rig), Some(16));
+    fill(&mut rig, &mut controllers, short);
+    assert_eq!(limit(&rig), Some(32), "it was never cut");
+    rig.plan.upstreams[0].law = LimitLaw::Static;
+    rig.reconfigure();
+    controllers.tick(rig.now, &rig.node);
+    assert_eq!(limit(&rig), None);
+    assert!(controllers.is_idle());
+    rig.plan.upstreams[0].law = ADAPTIVE;
+    rig.reconfigure();
+    assert_eq!(limit(&rig), Some(START));
+}
+
+/// A request into the server, and a call that it makes for it.
+fn waiting(rig: &mut Rig, trace: u64) -> ((Admission, Attempt), Admission) {
+    let traced = Call { trace, ..call() };
+    let mut admission = rig.admit_as(&traced).unwrap();
+    let attempt = rig.attempt(&mut admission);
+    let source = Some(CgroupId(1));
+    let child = rig.admit_as(&Call { source, ..traced }).unwrap();
+    ((admission, attempt), child)
+}
+
+/// What waits for a call is no load of its endpoint, whether the call is known to be its or not.
+#[test]
+fn requests_that_wait_leave_room() {
+    for is_joined in [true, false] {
+        let (mut rig, _) = adaptive(&[1]);
+        let trace = |number| if is_joined { number } else { 0 };
+        let held: Vec<_> = (1..=20).map(|it| waiting(&mut rig, trace(it))).collect();
+        let own: Vec<_> = (0..START).map(|_| rig.send()).collect();
+        assert!(rig.admit().attempt(rig.now, &mut rig.seat).is_err());
+        let (requests, calls): (Vec<_>, Vec<_>) = held.into_iter().unzip();
+        drop(own);
+        drop(calls);
+        assert!(rig.admit().attempt(rig.now, &mut rig.seat).is_err());
+        drop(requests);
+        rig.ask(OK);
+    }
+}
+
+/// What two endpoints of one workload wait is shared among them by what is in flight into each.
+#[test]
+fn a_workload_behind_two_ports_waits_once() {
+    let (mut rig, _) = adaptive(&[1, 1]);
+    let server = rig.plan.upstreams[0].endpoints[0].place;
+    rig.plan.upstreams[0].endpoints[1].place = server;
+    rig.node = selvedge_resilience::Node::new(&rig.plan, None, 1);
+    let _held: Vec<_> = (1..=10).map(|it| waiting(&mut rig, it)).collect();
+    let mut own = Vec::new();
+    let mut admission = rig.admit();
+    while let Ok(attempt) = admission.attempt(rig.now, &mut rig.seat) {
+        own.push((admission, attempt));
+        admission = rig.admit();
+    }
+    let room = 2 * START as usize;
+    assert!((room - 1..=room + 1).contains(&own.len()), "{}", own.len());
+}
+
+/// The time that counts is the server's own, to the moment: of 300 ms two calls at once took 200 and 150, the
+/// second of which began 100 later.
+#[test]
+fn time_in_calls_is_not_the_servers() {
+    let (mut rig, mut controllers) = adaptive(&[1]);
+    let millis = Duration::from_millis;
+    controllers.tick(rig.now, &rig.node);
+    for round in 0..40 {
+        let held: Vec<_> = (0..2)
+            .map(|it| waiting(&mut rig, 2 * round + it + 1))
+            .collect();
+        rig.wait(millis(100));
+        let source = Some(CgroupId(1));
+        let second: Vec<_> = (0..2)
+            .map(|it| Call {
+                trace: 2 * round + it + 1,
+                source,
+                ..call()
+            })
+            .map(|call| rig.admit_as(&call).unwrap())
+            .collect();
+        rig.wait(millis(100));
+        let (requests, first): (Vec<_>, Vec<_>) = held.into_iter().unzip();
+        first
+            .into_iter()
+            .for_each(|it| it.finish(rig.now, Ending::Complete));
+        rig.wait(millis(50));
+        second
+            .into_iter()
+            .for_each(|it| it.finish(rig.now, Ending::Complete));
+        rig.wait(millis(50));
+        for (mut admission, attempt) in requests {
+            let _ = rig.tell(&mut admission, attempt, OK);
+            admission.finish(rig.now, Ending::Complete);
+        }
+    }
+    controllers.tick(rig.now, &rig.node);
+    let window = controllers.windows().next().unwrap();
+    assert_eq!(window.times.samples, 80);
+    assert!(
+        (49_000.0..51_000.0).contains(&window.times.mean),
+        "{window:?}"
+    );
 }

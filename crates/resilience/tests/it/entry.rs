@@ -85,9 +85,13 @@ fn what_lives_on_is_known_by_its_key() {
     rig.ask(OK);
     let held = rig.send();
     rig.plan.upstreams[0].endpoints.reverse();
-    rig.plan
-        .routes
-        .insert(0, selvedge_resilience::RoutePlan { name: "new".into() });
+    rig.plan.routes.insert(
+        0,
+        selvedge_resilience::RoutePlan {
+            name: "new".into(),
+            law: selvedge_resilience::LimitLaw::Static,
+        },
+    );
     let before = rig.endpoints();
     rig.reconfigure();
     for endpoint in rig.endpoints() {

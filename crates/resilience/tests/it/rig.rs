@@ -8,8 +8,8 @@ use selvedge_model::{
     Rng, RouteIndex, ServiceName, Timeouts,
 };
 use selvedge_resilience::{
-    Admission, Attempt, Call, Ending, EndpointPlan, EndpointReading, Node, NodePlan, Outcome,
-    OutcomeKind, RoutePlan, Seat, Totals, UpstreamPlan, Verdict, WorkloadPlan,
+    Admission, Attempt, Call, Ending, EndpointPlan, EndpointReading, LimitLaw, Node, NodePlan,
+    Outcome, OutcomeKind, RoutePlan, Seat, Totals, UpstreamPlan, Verdict, WorkloadPlan,
 };
 
 pub(crate) const OK: OutcomeKind = OutcomeKind::Answered { status: 200 };
@@ -112,10 +112,12 @@ pub(crate) fn plan(weights: &[u16], policy: RequestPolicy) -> NodePlan {
         upstreams: vec![UpstreamPlan {
             backend: backend("cart"),
             policy,
+            law: LimitLaw::Static,
             endpoints: (1..).zip(weights).map(endpoint).collect(),
         }],
         routes: vec![RoutePlan {
             name: "cart".into(),
+            law: LimitLaw::Static,
         }],
         workloads: vec![workload(100, true), workload(101, false)],
     }

@@ -9,12 +9,14 @@ use core::num::{NonZeroU16, NonZeroU32};
 use core::time::Duration;
 
 use selvedge_model::{Backoff, Ejection, RequestPolicy, RetryPolicy, Rng, Timeouts};
+use selvedge_resilience::GradientSettings;
 use selvedge_scenario::{
     Arrivals, Class, Client, Condition, Crowd, Fault, Objective, Rate, Scenario, Service,
     ServiceTime,
 };
 
 use super::{Call, Engine, Visit};
+use crate::policy::{Policy, Steering};
 
 fn millis(rng: &mut Rng, from: u32, to: u32) -> Duration {
     Duration::from_millis(u64::from(from + rng.below(to - from)))
@@ -130,8 +132,8 @@ fn world(rng: &mut Rng, is_tree: bool) -> Scenario {
     }
 }
 
-fn policy(rng: &mut Rng) -> RequestPolicy {
-    RequestPolicy {
+fn policy(rng: &mut Rng) -> Policy {
+    let request = RequestPolicy {
         timeouts: Timeouts {
             request: None,
             attempt: (rng.below(2) == 0).then(|| millis(rng, 5, 100)),
@@ -149,6 +151,16 @@ fn policy(rng: &mut Rng) -> RequestPolicy {
             most_percent: 60,
         }),
         ..RequestPolicy::default()
+    };
+    let mut steering = || match rng.below(4) {
+        0 => Steering::Adaptive,
+        1 => Steering::Gradient(GradientSettings::default()),
+        _ => Steering::Static,
+    };
+    Policy {
+        request,
+        limit: steering(),
+        entry: steering(),
     }
 }
 
@@ -163,10 +175,9 @@ impl Engine<'_> {
     fn check(&self, is_tree: bool, has_timeouts: bool) {
         let reading = self.mesh.node.reading(self.now);
         let may_go = self.scenario.faults.iter().any(|it| it.condition.absent);
-        let limit = reading
-            .upstreams
-            .first()
-            .and_then(|upstream| upstream.limit);
+        let is_static = matches!(self.policy.limit, Steering::Static);
+        let limit = reading.upstreams.first().filter(|_| is_static);
+        let limit = limit.and_then(|upstream| upstream.limit);
         for (service, stations) in self.stations.iter().enumerate() {
             for (replica, station) in stations.iter().enumerate() {
                 let is_here = |place: usize, at: u32| place == service && at as usize == replica;
@@ -229,7 +240,7 @@ fn gates_and_world_agree_after_every_step() {
         let has_timeouts = seed % 4 != 0;
         if !has_timeouts {
             scenario.objective.deadline = Scenario::MOST_LENGTH;
-            policy.timeouts = Timeouts::default();
+            policy.request.timeouts = Timeouts::default();
         }
         scenario.check().expect("it is drawn within bounds");
         let mut engine = Engine::new(&scenario, &policy, seed);

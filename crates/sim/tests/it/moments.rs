@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use selvedge_model::{Backoff, RequestPolicy, RetryPolicy, Timeouts};
 use selvedge_scenario::{Arrivals, Condition, Crowd, Fault, Scenario, Service, ServiceTime};
-use selvedge_sim::{Second, run};
+use selvedge_sim::{Policy, Second, run};
 
 use crate::scenes::{scene, service};
 
@@ -35,7 +35,7 @@ fn throughout(condition: Condition) -> Fault {
 }
 
 fn total(scenario: &Scenario, policy: &RequestPolicy) -> Second {
-    let total = run(scenario, policy, 1).unwrap().total();
+    let total = run(scenario, &policy.clone().into(), 1).unwrap().total();
     assert!(total.offered > 30, "{total:?}");
     total
 }
@@ -143,7 +143,7 @@ fn who_is_one_too_many_leaves_instead_of_asking() {
         users: vec![crowd(0, 100), crowd(20, 0)],
         think: Duration::from_secs(30),
     };
-    let report = run(&scenario, &RequestPolicy::default(), 1).unwrap();
+    let report = run(&scenario, &Policy::default(), 1).unwrap();
     let later: u64 = report.seconds[20..].iter().map(|it| it.offered).sum();
     assert_eq!(later, 0);
 }

@@ -3,16 +3,15 @@
 
 use std::time::Duration;
 
-use selvedge_model::RequestPolicy;
 use selvedge_scenario::{Arrivals, Class, Crowd, Scenario, ServiceTime};
-use selvedge_sim::{Second, run};
+use selvedge_sim::{Policy, Second, run};
 
 use crate::scenes::{open, scene, service};
 
 const MEAN: Duration = Duration::from_millis(2);
 
 fn total(scenario: &Scenario) -> Second {
-    run(scenario, &RequestPolicy::default(), 1).unwrap().total()
+    run(scenario, &Policy::default(), 1).unwrap().total()
 }
 
 /// Mean time from asking to the answer, in seconds.

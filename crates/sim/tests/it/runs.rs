@@ -7,12 +7,12 @@ use selvedge_model::{Backoff, RequestPolicy, RetryPolicy};
 use selvedge_scenario::{
     Arrivals, Client, Condition, Crowd, Fault, Objective, Scenario, ServiceTime,
 };
-use selvedge_sim::run;
+use selvedge_sim::{Policy, run};
 
 use crate::scenes::{open, scene, service};
 
-fn retries() -> RequestPolicy {
-    RequestPolicy {
+fn retries() -> Policy {
+    let request = RequestPolicy {
         retry: Some(RetryPolicy {
             attempts: 2,
             statuses: vec![500, 503],
@@ -21,7 +21,8 @@ fn retries() -> RequestPolicy {
         }),
         requests_per_endpoint: NonZeroU32::new(40),
         ..RequestPolicy::default()
-    }
+    };
+    request.into()
 }
 
 /// A chain with a fan-out, of which everything goes wrong that can.
@@ -142,7 +143,7 @@ fn every_request_has_one_end() {
                 .map(|it| it.offered)
                 .collect::<Vec<_>>()
         };
-        assert_eq!(offered(&retries()), offered(&RequestPolicy::default()));
+        assert_eq!(offered(&retries()), offered(&Policy::default()));
     }
 }
 
@@ -153,9 +154,7 @@ fn a_service_carries_its_capacity_and_no_more() {
     let mut narrow = service("a", 8, time);
     narrow.queue = 16;
     let scenario = scene(narrow, open(800.0), 60);
-    let all = run(&scenario, &RequestPolicy::default(), 1)
-        .unwrap()
-        .total();
+    let all = run(&scenario, &Policy::default(), 1).unwrap().total();
     let carried = all.good as f64 / 60.0;
     let capacity = scenario.capacity(Duration::from_secs(20)).unwrap();
     assert_eq!(capacity, 400.0);
@@ -215,7 +214,7 @@ fn what_cannot_be_run_is_refused_by_field() {
     for (spoil, field) in cases {
         let mut scenario = hostile();
         spoil(&mut scenario);
-        let error = run(&scenario, &RequestPolicy::default(), 1).err();
+        let error = run(&scenario, &Policy::default(), 1).err();
         assert_eq!(error.map(|it| it.field).as_deref(), Some(field));
     }
 }
@@ -234,7 +233,7 @@ fn a_crowd_follows_its_schedule() {
     };
     let mut scenario = scene(service("a", 64, time), users, 50);
     scenario.length = Duration::from_secs(60);
-    let report = run(&scenario, &RequestPolicy::default(), 1).unwrap();
+    let report = run(&scenario, &Policy::default(), 1).unwrap();
     let offered = |range: std::ops::Range<usize>| {
         let seconds = report.seconds[range.clone()].iter();
         seconds.map(|it| it.offered).sum::<u64>() as f64 / range.len() as f64

@@ -1,0 +1,10 @@
+//! What laws know of the world: how long things take, and how that depends on what they set.
+
+mod floor;
+mod samples;
+mod slope;
+
+pub(crate) use floor::Floor;
+pub use samples::Tail;
+pub(crate) use samples::{Baseline, Samples};
+pub(crate) use slope::Slope;

@@ -1,0 +1,204 @@
+//! The limit that holds an objective.
+//!
+//! By Little's law `L = X T`: where a resource is saturated the throughput `X` does not depend on the requests
+//! `L` below the limit, so that the latency `T` follows `L`, and where none is it does not. So the tail is
+//! led to its set-point by steps of the logarithm of `L`: with an elasticity of 1 and a window of delay
+//! such a loop is stable for gains below 1 (K. J. Astrom, R. M. Murray, "Feedback Systems", 2nd ed.,
+//! section 10.3), and a third of that leaves room for a steeper tail near the knee. Where the last
+//! windows show that latency does *not* follow `L`, throttling costs requests and gains nothing, and the
+//! door is opened again.
+
+use core::time::Duration;
+
+use selvedge_model::Instant;
+
+use super::{Decision, Why, WindowSummary};
+use crate::estimate::{Floor, Slope};
+
+/// Gain of the loop.
+const GAIN: f64 = 0.3;
+/// The set-point as share of the objective, with nothing refused and with a tenth or more: what is refused
+/// bunches what is let in, and the tail of a second is worse than that of a minute.
+const SET_POINT: (f64, f64) = (0.8, 0.7);
+/// Below this multiple of the tail without load no limit helps.
+const ABOVE_FLOOR: f64 = 1.25;
+const START: f64 = 8.0;
+const LEAST: f64 = 2.0;
+const MOST: f64 = 4096.0;
+/// Of several limits before one endpoint each is drawn to the same.
+const LEAK: f64 = 0.1;
+const LEAK_TO: f64 = 8.0;
+/// By how much the limit is raised where throttling does not help.
+const REOPEN: f64 = 1.5;
+/// Nothing was refused for so long: the endpoint is as fast as it can be.
+const QUIET: Duration = Duration::from_secs(2);
+
+/// What a law knows of its endpoint.
+#[derive(Clone, Debug)]
+pub struct Adaptive {
+    objective_us: f64,
+    limit: f64,
+    /// Whether the limit was lowered since the door was opened: until then it doubles.
+    was_cut: bool,
+    /// Whether the limit bound in the window before.
+    was_binding: bool,
+    tail_us: f64,
+    refused_at: Option<Instant>,
+    /// Tails without load.
+    floor: Floor,
+    /// A floor that was found while loaded; it goes as soon as something speaks against it.
+    learnt_floor: Option<f64>,
+    /// The logarithm of the mean time by that of the requests in flight, in windows where the limit bound.
+    means: Slope,
+    /// The tail by the same.
+    tails: Slope,
+}
+
+impl Adaptive {
+    pub(super) fn new(objective: Duration) -> Self {
+        Self {
+            objective_us: f64::max(objective.as_secs_f64() * 1e6, 1.0),
+            limit: START,
+            was_cut: false,
+            was_binding: false,
+            tail_us: 0.0,
+            refused_at: None,
+            floor: Floor::default(),
+            learnt_floor: None,
+            means: Slope::default(),
+            tails: Slope::default(),
+        }
+    }
+
+    pub(super) fn limit(&self) -> u32 {
+        libm::round(self.limit) as u32
+    }
+
+    pub(super) fn tail_us(&self) -> f64 {
+        self.tail_us
+    }
+
+    /// Sooner with more samples, and never before what began in the window can have ended in it.
+    pub(super) fn is_due(&self, length: Duration, samples: u64) -> bool {
+        let enough = match samples {
+            ..10 => return false,
+            10..20 => Duration::from_secs(1),
+            20..60 => Duration::from_millis(500),
+            60.. => Duration::from_millis(200),
+        };
+        length >= enough && length.as_secs_f64() * 1e6 >= 1.5 * self.tail_us
+    }
+
+    pub(super) fn on_window(&mut self, window: &WindowSummary) -> Decision {
+        self.tail_us = window.times.q95;
+        let binds = f64::from(window.peak) >= 0.9 * f64::from(window.limit);
+        self.look(window, binds);
+        let before = self.limit();
+        let why = self.steer(window, binds);
+        self.limit = self.limit.clamp(LEAST, MOST);
+        self.was_binding = binds;
+        Decision {
+            limit: self.limit(),
+            is_fresh: self.limit() != before,
+            why,
+        }
+    }
+
+    /// Takes in what the window says about the endpoint.
+    fn look(&mut self, window: &WindowSummary, binds: bool) {
+        if window.refused > 0 {
+            self.refused_at = Some(window.ended);
+        }
+        let is_quiet = self
+            .refused_at
+            .is_none_or(|at| window.ended.since(at) >= QUIET);
+        if is_quiet && !binds {
+            self.floor.add(window.ended, window.times.q95);
+            self.learnt_floor = None;
+        }
+        // The first window that binds holds much of the time before.
+        if binds && self.was_binding {
+            let load = libm::log(f64::from(window.peak.min(window.limit)));
+            let noise = 1.0 / f64::from(window.times.samples);
+            self.means.add(load, libm::log(window.times.mean), noise);
+            self.tails.add(load, window.times.q95, 0.0);
+        }
+        let line = self.means.line();
+        if line.is_some_and(|line| line.spread > 0.05 && line.slope > 0.5) {
+            self.learnt_floor = None;
+        }
+    }
+
+    fn steer(&mut self, window: &WindowSummary, binds: bool) -> Why {
+        let times = &window.times;
+        let (unhurried, hurried) = SET_POINT;
+        let pressure = f64::min(window.refused_share / 0.1, 1.0);
+        let wanted = self.objective_us * (unhurried + (hurried - unhurried) * pressure);
+        let floor = self.learnt_floor.or(self.floor.median()).unwrap_or(0.0);
+        let set_point = f64::max(wanted, ABOVE_FLOOR * floor);
+        let step = libm::log(set_point / f64::max(times.q95, 1.0)).clamp(-0.7, 0.3);
+        let (is_slow, is_quick) = (times.q95_low > set_point, times.q95_high < set_point);
+        if binds && times.q95 > wanted && self.is_flat(3.0) {
+            self.limit *= REOPEN;
+            if self.is_flat(4.0) {
+                self.learn_floor();
+            }
+            return Why::NotTheLoad;
+        }
+        let why = match (is_slow, is_quick && binds) {
+            (true, _) => {
+                self.was_cut = true;
+                self.limit *= libm::exp(GAIN * step);
+                Why::Slow
+            }
+            (_, true) => {
+                let more = match self.was_cut {
+                    true => libm::exp(GAIN * f64::max(step, 0.0)),
+                    false => 2.0,
+                };
+                self.limit *= more;
+                Why::Room
+            }
+            _ => Why::Steady,
+        };
+        if binds && self.was_cut {
+            let leak = GAIN * LEAK;
+            self.limit = self.limit * libm::exp(-leak) + leak * LEAK_TO;
+        }
+        if binds {
+            return why;
+        }
+        if is_quick {
+            self.means.clear();
+            self.tails.clear();
+        }
+        self.unwind(window.peak, why)
+    }
+
+    /// A limit far above what is in flight would let a burst in that nobody has seen.
+    fn unwind(&mut self, peak: u32, why: Why) -> Why {
+        let most = 2.0 * f64::from(peak) + 8.0;
+        if self.limit <= most {
+            return why;
+        }
+        self.limit = f64::max(most, 0.9 * self.limit);
+        Why::Unused
+    }
+
+    /// Whether latency does not follow the limit, as far as `z` standard errors can tell. One that falls while
+    /// the limit rises is of a queue that still fills.
+    fn is_flat(&self, z: f64) -> bool {
+        self.means.line().is_some_and(|line| {
+            (-0.5..0.2).contains(&line.slope) && line.slope + z * line.error < 1.0
+        })
+    }
+
+    /// Takes the tail at the lower limits for the one without load, where that is far above the objective.
+    fn learn_floor(&mut self) {
+        let floor = self.tails.mean_of_lower_half();
+        if let Some(floor) = floor.filter(|floor| *floor > 1.5 * self.objective_us) {
+            self.learnt_floor = Some(floor);
+            self.was_cut = false;
+        }
+    }
+}

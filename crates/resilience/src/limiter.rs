@@ -1,0 +1,105 @@
+//! A limit that a controller moves, and what it is to know of the requests below it.
+
+use alloc::boxed::Box;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use core::time::Duration;
+
+use selvedge_model::Instant;
+
+use crate::counter::Apart;
+use crate::estimate::Samples;
+use crate::limit::{Controller, LimitLaw};
+
+/// What gates read of a limit, and write for its controller.
+#[derive(Debug)]
+pub(crate) struct Limiter {
+    law: LimitLaw,
+    limit: AtomicU32,
+    /// What began before, in ns, says nothing about the limit.
+    fresh_since: AtomicU64,
+    /// Of 100 requests 95 took no longer, in us; what was given up before that says nothing.
+    tail_us: AtomicU32,
+    /// Most requests in flight at once since it was looked at.
+    peak: Apart<AtomicU32>,
+    /// By worker; none where nobody looks at them.
+    samples: Box<[Samples]>,
+}
+
+impl Limiter {
+    /// The limiter of a law for that many workers; `fixed` is the limit where nothing moves it.
+    pub(crate) fn new(law: LimitLaw, fixed: u32, workers: usize) -> Self {
+        let controller = Controller::new(law);
+        let watching = if controller.is_some() { workers } else { 0 };
+        Self {
+            law,
+            limit: AtomicU32::new(controller.map_or(fixed, |it| it.start())),
+            fresh_since: AtomicU64::new(0),
+            tail_us: AtomicU32::new(u32::MAX),
+            peak: Apart::default(),
+            samples: (0..watching).map(|_| Samples::default()).collect(),
+        }
+    }
+
+    pub(crate) const fn law(&self) -> LimitLaw {
+        self.law
+    }
+
+    pub(crate) fn limit(&self) -> u32 {
+        self.limit.load(Relaxed)
+    }
+
+    pub(crate) fn samples(&self) -> &[Samples] {
+        &self.samples
+    }
+
+    /// Whether a controller looks at what is sampled.
+    pub(crate) fn is_watched(&self) -> bool {
+        !self.samples.is_empty()
+    }
+
+    pub(crate) fn set(&self, limit: u32, tail_us: f64) {
+        self.limit.store(limit, Relaxed);
+        self.tail_us.store(tail_us as u32, Relaxed);
+    }
+
+    /// What began before now says nothing any more.
+    pub(crate) fn begin_anew(&self, now: Instant) {
+        self.fresh_since.store(now.as_nanos(), Relaxed);
+    }
+
+    /// A request that began then took this long of the time that is limited.
+    pub(crate) fn took(&self, worker: usize, began: Instant, time: Duration) {
+        if began.as_nanos() < self.fresh_since.load(Relaxed) {
+            return;
+        }
+        if let Some(samples) = self.samples.get(worker) {
+            samples.took(time);
+        }
+    }
+
+    /// One had no answer in its time.
+    pub(crate) fn expired(&self, worker: usize, began: Instant, time: Duration) {
+        self.took(worker, began, time.max(self.law.least_of_expired()));
+    }
+
+    /// One was given up after this time: known to have taken longer. That says something only where most would
+    /// have been answered by then.
+    pub(crate) fn gave_up(&self, worker: usize, began: Instant, time: Duration) {
+        let tail = Duration::from_micros(self.tail_us.load(Relaxed).into());
+        if time > tail {
+            self.took(worker, began, time);
+        }
+    }
+
+    /// So many are in flight now.
+    pub(crate) fn saw(&self, in_flight: u32) {
+        if in_flight > self.peak.0.load(Relaxed) {
+            self.peak.0.fetch_max(in_flight, Relaxed);
+        }
+    }
+
+    /// The most since this was asked last; so many are in flight now.
+    pub(crate) fn take_peak(&self, in_flight: u32) -> u32 {
+        self.peak.0.swap(in_flight, Relaxed).max(in_flight)
+    }
+}
