@@ -120,15 +120,18 @@ pub enum Withheld {
     Deadline,
     /// Sending the request again is not safe.
     NotRepeatable,
+    /// Something that it is made for, or that was made for it, found no place: it would find none again.
+    Shed,
 }
 
 impl Withheld {
     /// All there are.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
         Self::AttemptsUsed,
         Self::BudgetSpent,
         Self::Deadline,
         Self::NotRepeatable,
+        Self::Shed,
     ];
 
     /// The public word, in metrics and the access log.
@@ -138,6 +141,7 @@ impl Withheld {
             Self::BudgetSpent => Reason::RetryBudget.word(),
             Self::Deadline => "deadline",
             Self::NotRepeatable => "not_repeatable",
+            Self::Shed => "shed",
         }
     }
 }

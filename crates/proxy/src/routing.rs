@@ -11,7 +11,7 @@ use selvedge_model::{
     Workload,
 };
 use selvedge_resilience::{
-    EndpointPlan, LimitLaw, Node, NodePlan, RoutePlan, UpstreamPlan, WorkloadPlan,
+    EndpointPlan, LimitLaw, Node, NodePlan, RetryLaw, RoutePlan, UpstreamPlan, WorkloadPlan,
 };
 
 use crate::pool::Destination;
@@ -160,6 +160,7 @@ fn upstream(snapshot: &Snapshot, backend: &Backend) -> UpstreamPlan {
             .and_then(|it| it.requests.clone())
             .unwrap_or_default(),
         law: LimitLaw::Static,
+        retries: RetryLaw::Budget,
         endpoints: endpoints
             .filter(|endpoint| endpoint.ready)
             .map(|endpoint| EndpointPlan {

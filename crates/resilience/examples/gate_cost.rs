@@ -14,7 +14,7 @@ use selvedge_model::{
     RouteIndex, ServiceName, Timeouts,
 };
 use selvedge_resilience::{
-    Call, Ending, EndpointPlan, LimitLaw, Node, NodePlan, RoutePlan, Seat, UpstreamPlan,
+    Call, Ending, EndpointPlan, LimitLaw, Node, NodePlan, RetryLaw, RoutePlan, Seat, UpstreamPlan,
     WorkloadPlan,
 };
 
@@ -129,6 +129,10 @@ fn plan(law: LimitLaw) -> NodePlan {
             backend: Backend { service, port },
             policy,
             law,
+            retries: match law {
+                LimitLaw::Static => RetryLaw::Budget,
+                _ => RetryLaw::Headroom,
+            },
             endpoints: (1..=4).map(endpoint).collect(),
         }],
         routes: vec![RoutePlan {

@@ -10,9 +10,10 @@ use crate::entry::Entry;
 use crate::gate::Tried;
 use crate::outcome::{Ending, Outcome, OutcomeKind, Verdict};
 use crate::rejection::{Gate, Rejection};
-use crate::retry::{Repeat, Repeats, RetryRule};
+use crate::retry::{Repeat, Repeats, RetryLaw, RetryRule};
 use crate::seat::Seat;
 use crate::tables::Lane;
+use crate::tree::Tree;
 use crate::upstream::Upstream;
 use crate::workload::Outstanding;
 
@@ -44,6 +45,7 @@ pub struct Admission {
     is_at_entry: bool,
     call: Option<(usize, Outstanding)>,
     trace: u64,
+    tree: Option<Tree>,
     began: Instant,
     deadline: Option<Instant>,
     attempt_timeout: Option<Duration>,
@@ -76,6 +78,7 @@ impl Admission {
         let source = call.source.and_then(|cgroup| tables.local(cgroup));
         let source = source.filter(|index| !tables.workloads[*index].is_entry);
         let is_at_entry = source.is_none();
+        let is_steered = upstream.retries == RetryLaw::Headroom;
         let meters = entry.meters(lane.worker);
         if is_at_entry {
             entry
@@ -89,6 +92,12 @@ impl Admission {
         };
         let timeouts = &upstream.policy.timeouts;
         let time = call.timeouts.request.or(timeouts.request);
+        let deadline = time.map(|time| now + time);
+        let (tree, inherited) = match (is_steered, is_at_entry) {
+            (false, _) => (None, None),
+            (true, true) => (tables.trees.begin(call.trace, deadline), None),
+            (true, false) => tables.trees.find(call.trace).unzip(),
+        };
         Ok(Self {
             lane: lane.clone(),
             route: call.route,
@@ -97,7 +106,8 @@ impl Admission {
             call: source.map(call_of),
             trace: call.trace,
             began: now,
-            deadline: time.map(|time| now + time),
+            deadline: deadline.into_iter().chain(inherited.flatten()).min(),
+            tree,
             attempt_timeout: call.timeouts.attempt.or(timeouts.attempt),
             rule: call.retry.map(RetryRule::from).or(upstream.rule),
             tried: Tried::default(),
@@ -128,11 +138,17 @@ impl Admission {
         let taken = taken.inspect_err(|refused| {
             meters.refuse(refused.reason);
             entry.meters(self.lane.worker).refuse(refused.reason);
+            if let (Reason::RequestLimit, Some(tree)) = (refused.reason, self.tree) {
+                tables.trees.refuse(tree);
+            }
             settle(&mut self.course, Course::Refused);
         })?;
+        if let Some(tree) = self.tree.filter(|_| upstream.shared.is_scarce()) {
+            tables.trees.uses_scarce(tree);
+        }
         let repeat = self.repeats.next.take();
         match repeat {
-            None if self.tried.is_empty() => meters.requests.add(1),
+            None if self.tried.is_empty() => upstream.shared.count_first(self.lane.worker),
             None => {}
             Some(Repeat::Retry) => meters.retries.add(1),
             Some(Repeat::Move) => meters.moves.add(1),
@@ -192,7 +208,7 @@ impl Admission {
             self.rule.as_ref(),
             self.deadline,
             outcome,
-            || upstream.withdraw(now),
+            || self.lane.may_retry(now, upstream, self.tree),
         );
         if let Verdict::Deliver { withheld } = verdict {
             settle(&mut self.course, Course::Came(outcome.kind));
@@ -237,10 +253,17 @@ impl Admission {
             workload.end_call(&tables.traces, call, now);
         }
         if self.is_at_entry {
-            self.entry().leave(self.lane.worker);
-            if let Some(now) = now {
-                self.sample(now, course, fault);
-            }
+            self.leave_entry(course, fault, now);
+        }
+    }
+
+    fn leave_entry(&self, course: Course, fault: Option<OutcomeKind>, now: Option<Instant>) {
+        let entry = self.entry();
+        let trees = &self.lane.tables.trees;
+        let is_wasted = self.tree.is_some_and(|tree| trees.end(tree));
+        entry.leave(self.lane.worker, is_wasted);
+        if let Some(now) = now {
+            self.sample(now, course, fault);
         }
     }
 

@@ -26,7 +26,17 @@ impl Budget {
     /// Takes one retry, if there is one.
     pub(crate) fn withdraw(&self, now: Instant, first_attempts: u64, law: &RetryBudget) -> bool {
         let earned = earned(now, first_attempts, law);
-        let burst = LEAST_BURST.max(u64::from(law.per_second) * BURST_SECONDS) * RETRY;
+        let burst = LEAST_BURST.max(u64::from(law.per_second) * BURST_SECONDS);
+        self.spend(earned, burst * RETRY)
+    }
+
+    /// Takes one retry of those that first attempts have earned, in thousandths; at first there are some.
+    pub(crate) fn withdraw_of(&self, earned: u64) -> bool {
+        let burst = LEAST_BURST * RETRY;
+        self.spend(earned.saturating_add(burst), burst)
+    }
+
+    fn spend(&self, earned: u64, burst: u64) -> bool {
         let spend = |spent: u64| {
             // What overflowed the bucket counts as spent.
             let spent = spent.max(earned.saturating_sub(burst));

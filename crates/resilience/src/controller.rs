@@ -5,15 +5,49 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use selvedge_model::{Instant, Rng};
+use selvedge_model::{Backend, Instant, Place, Port, Rng};
 
 use crate::entry::Entry;
 use crate::estimate::Baseline;
-use crate::limit::{Controller, WindowSummary};
+use crate::limit::{Controller, Decision, Fates, WindowSummary};
 use crate::limiter::Limiter;
 use crate::node::Node;
+use crate::retry::RetryLaw;
 use crate::tables::Tables;
 use crate::upstream::Upstream;
+
+/// What a controller has decided, and from what.
+#[derive(Clone, Copy, Debug)]
+pub struct Decided<'a> {
+    /// About which limit.
+    pub about: Limited<'a>,
+    /// What it saw.
+    pub window: &'a WindowSummary,
+    /// What follows.
+    pub decision: Decision,
+}
+
+/// Something whose requests in flight are limited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limited<'a> {
+    /// An endpoint of an upstream.
+    Endpoint {
+        /// Which upstream.
+        backend: &'a Backend,
+        /// Where the endpoint is.
+        place: Place,
+        /// Its port.
+        port: Port,
+    },
+    /// The entry of a route.
+    Entry {
+        /// The route's name.
+        route: &'a str,
+    },
+}
+
+/// Hears of each decision.
+pub type Record<'r> = dyn FnMut(&Decided<'_>) + 'r;
 
 /// The controllers of a node: one for each limit that a law moves. What has none costs nothing.
 #[derive(Debug)]
@@ -25,7 +59,7 @@ pub struct Controllers {
     entries: Vec<SteeredEntry>,
 }
 
-/// An upstream whose endpoints have laws.
+/// An upstream whose endpoints have laws, or whose retries have.
 #[derive(Debug)]
 struct SteeredUpstream {
     /// Its place among the upstreams of the tables.
@@ -51,7 +85,8 @@ struct Steered {
     baseline: Baseline,
     /// Requests refused before the window.
     refused: u64,
-    last: Option<WindowSummary>,
+    /// What became of requests before it.
+    fates: Fates,
 }
 
 /// How many requests find no place.
@@ -78,27 +113,29 @@ impl Controllers {
         }
     }
 
-    /// Closes the windows that are due, and has the gates do what follows from them. No request waits for
-    /// it. What the node has no more is forgotten.
-    pub fn tick(&mut self, now: Instant, node: &Node) {
+    /// Closes the windows that are due, and has the gates do what follows from them, which `record` hears.
+    /// No request waits for it. What the node has no more is forgotten.
+    pub fn tick(&mut self, now: Instant, node: &Node, record: &mut Record<'_>) {
         let is_known = self.tables.as_ref();
         if !is_known.is_some_and(|tables| Arc::ptr_eq(tables, &node.tables)) {
             self.meet(now, &node.tables);
         }
         for steered in &mut self.upstreams {
-            steered.tick(now, &node.tables.upstreams[steered.index], &mut self.rng);
+            steered.tick(
+                now,
+                &node.tables.upstreams[steered.index],
+                &mut self.rng,
+                record,
+            );
         }
         for steered in &mut self.entries {
-            steered.tick(now, &node.tables.entries[steered.index], &mut self.rng);
+            steered.tick(
+                now,
+                &node.tables.entries[steered.index],
+                &mut self.rng,
+                record,
+            );
         }
-    }
-
-    /// The last window of each limit: those of endpoints first, then of entries. None of a limit that had none
-    /// yet.
-    pub fn windows(&self) -> impl Iterator<Item = &WindowSummary> {
-        let endpoints = self.upstreams.iter().flat_map(|it| &it.endpoints);
-        let entries = self.entries.iter().map(|it| &it.steered);
-        endpoints.chain(entries).filter_map(|it| it.last.as_ref())
     }
 
     /// Whether there is no limit that a law moves.
@@ -125,7 +162,7 @@ impl Controllers {
             let endpoints: Vec<Steered> = endpoints
                 .filter_map(|endpoint| steered(&endpoint.limiter, &pressure))
                 .collect();
-            if !endpoints.is_empty() {
+            if !endpoints.is_empty() || upstream.retries == RetryLaw::Headroom {
                 self.upstreams.push(SteeredUpstream {
                     index,
                     pressure,
@@ -148,25 +185,50 @@ impl Controllers {
 }
 
 impl SteeredUpstream {
-    fn tick(&mut self, now: Instant, upstream: &Upstream, rng: &mut Rng) {
+    fn tick(&mut self, now: Instant, upstream: &Upstream, rng: &mut Rng, record: &mut Record<'_>) {
         self.pressure.look(now, upstream.shared.asked());
+        let pressure = &self.pressure;
+        let is_scarce = pressure.share > Pressure::SCARCE;
+        upstream.shared.price(pressure.earns(), is_scarce);
         let endpoints = self.endpoints.iter_mut().zip(upstream.gate.endpoints());
         for (steered, endpoint) in endpoints {
             let counted = || endpoint.counted();
-            let window = steered.tick(now, &self.pressure, counted, rng);
-            let workload = endpoint.workload.as_ref();
-            if let (Some(window), Some(workload)) = (window, workload) {
+            let closed = steered.tick(now, &self.pressure, counted, Fates::default(), rng);
+            let Some((window, decision)) = closed else {
+                continue;
+            };
+            if let Some(workload) = &endpoint.workload {
                 workload.spread_stray_time(now, window.times.samples);
             }
+            record(&Decided {
+                about: Limited::Endpoint {
+                    backend: &upstream.shared.backend,
+                    place: endpoint.place,
+                    port: endpoint.port,
+                },
+                window: &window,
+                decision,
+            });
         }
     }
 }
 
 impl SteeredEntry {
-    fn tick(&mut self, now: Instant, entry: &Entry, rng: &mut Rng) {
+    fn tick(&mut self, now: Instant, entry: &Entry, rng: &mut Rng, record: &mut Record<'_>) {
         self.pressure.look(now, entry.asked());
         let in_flight = || entry.in_flight();
-        self.steered.tick(now, &self.pressure, in_flight, rng);
+        let fates = entry.fates();
+        let pressure = &self.pressure;
+        let closed = self.steered.tick(now, pressure, in_flight, fates, rng);
+        if let Some((window, decision)) = closed {
+            record(&Decided {
+                about: Limited::Entry {
+                    route: entry.name(),
+                },
+                window: &window,
+                decision,
+            });
+        }
     }
 }
 
@@ -178,18 +240,19 @@ impl Steered {
             began: now,
             baseline: Baseline::of(limiter.samples()),
             refused: pressure.refused,
-            last: None,
+            fates: Fates::default(),
         })
     }
 
-    /// Closes the window and tells what it was, if that is due; `in_flight` counts as the limit does.
+    /// Closes the window if that is due, and tells what it was and what follows; `in_flight` counts as the limit does.
     fn tick(
         &mut self,
         now: Instant,
         pressure: &Pressure,
         in_flight: impl FnOnce() -> u32,
+        fates: Fates,
         rng: &mut Rng,
-    ) -> Option<WindowSummary> {
+    ) -> Option<(WindowSummary, Decision)> {
         let limiter = &self.limiter;
         let samples = self.baseline.count(limiter.samples());
         if !self.controller.is_due(self.began, now, samples) {
@@ -203,21 +266,34 @@ impl Steered {
             times: self.baseline.close(limiter.samples()),
             refused: pressure.refused.saturating_sub(self.refused),
             refused_share: pressure.share,
+            fates: fates.since(&self.fates),
         };
-        (self.began, self.refused) = (now, pressure.refused);
+        (self.began, self.refused, self.fates) = (now, pressure.refused, fates);
         let decision = self.controller.on_window(&window, rng);
         limiter.set(decision.limit, self.controller.tail_us());
         if decision.is_fresh {
             limiter.begin_anew(now);
         }
-        self.last = Some(window);
-        Some(window)
+        Some((window, decision))
     }
 }
 
 impl Pressure {
     /// How long the share remembers.
     const MEMORY: f64 = 0.5;
+    /// Where more than this find no place, places are scarce.
+    const SCARCE: f64 = 0.01;
+
+    /// Thousandths of a retry that a request earns. With `p` the share of capacity in use, `0.9 / p - 1` retries
+    /// for each request leave a tenth of it free; a tenth of requests refused is taken for all of it in use.
+    fn earns(&self) -> u32 {
+        let used = f64::min(self.share / 0.1, 1.0);
+        let ratio = match used {
+            0.0 => 1.0,
+            used => (0.9 / used - 1.0).clamp(0.0, 1.0),
+        };
+        (1000.0 * ratio) as u32
+    }
 
     const fn new(at: Instant, (asked, refused): (u64, u64)) -> Self {
         Self {

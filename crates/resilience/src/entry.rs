@@ -8,7 +8,7 @@ use core::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use selvedge_model::Reason;
 
 use crate::counter::Counter;
-use crate::limit::LimitLaw;
+use crate::limit::{Fates, LimitLaw};
 use crate::limiter::Limiter;
 use crate::rejection::{Gate, Rejection};
 use crate::window::{Meters, Totals};
@@ -33,6 +33,8 @@ struct Share {
     in_flight: AtomicU32,
     /// Refused here; the meters count those refused deeper too.
     turned_away: Counter,
+    ended: Counter,
+    wasted: Counter,
     meters: Meters,
 }
 
@@ -42,6 +44,8 @@ impl Entry {
         let share = |_| Share {
             in_flight: AtomicU32::new(0),
             turned_away: Counter::default(),
+            ended: Counter::default(),
+            wasted: Counter::default(),
             meters: Meters::default(),
         };
         let new = || {
@@ -83,7 +87,7 @@ impl Entry {
             self.limiter.saw(in_flight);
             return Ok(());
         }
-        self.leave(worker);
+        self.shared.shares[worker].in_flight.fetch_sub(1, SeqCst);
         self.shared.shares[worker].turned_away.add(1);
         Err(Rejection {
             reason: Reason::RequestLimit,
@@ -92,8 +96,24 @@ impl Entry {
         })
     }
 
-    pub(crate) fn leave(&self, worker: usize) {
-        self.shared.shares[worker].in_flight.fetch_sub(1, SeqCst);
+    /// Counts one less, which may have used for nothing what others lack.
+    pub(crate) fn leave(&self, worker: usize, is_wasted: bool) {
+        let share = &self.shared.shares[worker];
+        share.in_flight.fetch_sub(1, SeqCst);
+        if self.limiter.is_watched() {
+            share.ended.add(1);
+            share.wasted.add(is_wasted.into());
+        }
+    }
+
+    /// What became of the requests at this entry, while a law moves its limit.
+    pub(crate) fn fates(&self) -> Fates {
+        let mut fates = Fates::default();
+        for share in &self.shared.shares {
+            fates.ended += share.ended.get();
+            fates.wasted += share.wasted.get();
+        }
+        fates
     }
 
     pub(crate) fn in_flight(&self) -> u32 {
@@ -138,7 +158,7 @@ mod tests {
             assert_eq!((refused.gate, refused.limit), (Gate::Entry, 3));
         }
         assert_eq!(entry.in_flight(), 3, "who is refused is not counted");
-        entry.leave(0);
+        entry.leave(0, false);
         entry.enter(1).unwrap();
         assert!(entry.enter(1).is_err());
     }

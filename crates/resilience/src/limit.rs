@@ -24,9 +24,14 @@ pub enum LimitLaw {
     /// As the policy says, whatever happens; a route's entry has none then.
     #[default]
     Static,
-    /// So that 95 of 100 requests take no longer than the objective; see [`Controller`].
+    /// So that 95 of 100 requests take no longer than the objective: before an endpoint.
     Adaptive {
-        /// Of the time that is limited: an endpoint's own, or all of a route's.
+        /// Of the endpoint's own time.
+        objective: Duration,
+    },
+    /// The same at the entry of a route, where what would be refused behind it is refused too.
+    AdaptiveEntry {
+        /// Of all of a request's time.
         objective: Duration,
     },
     /// As Envoy's adaptive concurrency filter does; to compare with.
@@ -44,7 +49,9 @@ impl LimitLaw {
     /// since its age alone would say that it was nearly done.
     pub(crate) fn least_of_expired(self) -> Duration {
         match self {
-            Self::Adaptive { objective } => objective.saturating_mul(3),
+            Self::Adaptive { objective } | Self::AdaptiveEntry { objective } => {
+                objective.saturating_mul(3)
+            }
             Self::Static | Self::Gradient(_) => Duration::ZERO,
         }
     }
@@ -67,6 +74,26 @@ pub struct WindowSummary {
     pub refused: u64,
     /// Share of requests that found none: 0 to 1, with a memory of half a second.
     pub refused_share: f64,
+    /// What became of the requests that ended in it; known at the entry of a route.
+    pub fates: Fates,
+}
+
+/// What became of requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fates {
+    /// How many ended.
+    pub ended: u64,
+    /// Those that had a place at an upstream that refuses others, and found none at another.
+    pub wasted: u64,
+}
+
+impl Fates {
+    pub(crate) const fn since(&self, earlier: &Self) -> Self {
+        Self {
+            ended: self.ended.saturating_sub(earlier.ended),
+            wasted: self.wasted.saturating_sub(earlier.wasted),
+        }
+    }
 }
 
 /// What follows from a window.
@@ -91,16 +118,33 @@ pub enum Why {
     Slow,
     /// The tail is longer than it may be, but no less so with less in flight: throttling does not help.
     NotTheLoad,
+    /// Too many of those admitted take what is scarce and are refused elsewhere.
+    Wasted,
     /// Far less is in flight than may be: what the limit would do is not known any more.
     Unused,
     /// The latency without load is being measured.
     Measuring,
 }
 
+impl Why {
+    /// The public word.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Steady => "steady",
+            Self::Room => "room",
+            Self::Slow => "slow",
+            Self::NotTheLoad => "not_the_load",
+            Self::Wasted => "wasted",
+            Self::Unused => "unused",
+            Self::Measuring => "measuring",
+        }
+    }
+}
+
 /// The controller of one limit.
 #[derive(Clone, Debug)]
 pub enum Controller {
-    /// Of [`LimitLaw::Adaptive`].
+    /// Of [`LimitLaw::Adaptive`] and [`LimitLaw::AdaptiveEntry`].
     Adaptive(Box<Adaptive>),
     /// Of [`LimitLaw::Gradient`].
     Gradient(Gradient),
@@ -112,7 +156,10 @@ impl Controller {
         match law {
             LimitLaw::Static => None,
             LimitLaw::Adaptive { objective } => {
-                Some(Self::Adaptive(Box::new(Adaptive::new(objective))))
+                Some(Self::Adaptive(Box::new(Adaptive::of_endpoint(objective))))
+            }
+            LimitLaw::AdaptiveEntry { objective } => {
+                Some(Self::Adaptive(Box::new(Adaptive::of_entry(objective))))
             }
             LimitLaw::Gradient(settings) => Some(Self::Gradient(Gradient::new(settings))),
         }

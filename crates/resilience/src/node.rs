@@ -18,6 +18,7 @@ use crate::retry::RetryRule;
 use crate::seat::Seat;
 use crate::tables::{Lane, Local, Tables};
 use crate::trace::TraceTable;
+use crate::tree::TreeTable;
 use crate::upstream::{Shared, Upstream};
 use crate::workload::Workload;
 
@@ -90,6 +91,7 @@ fn build(plan: &NodePlan, before: Option<&Tables>, workers: usize) -> Tables {
         entries,
         workloads,
         traces: before.map_or_else(|| Arc::new(TraceTable::new()), |old| old.traces.clone()),
+        trees: before.map_or_else(|| Arc::new(TreeTable::new()), |old| old.trees.clone()),
         workers,
     }
 }
@@ -149,6 +151,7 @@ fn upstream(
         gate: EndpointGate::new(endpoints, plan.policy.ejection),
         policy: plan.policy.clone(),
         law: plan.law,
+        retries: plan.retries,
         budget,
     }
 }

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use selvedge_model::{Backend, CgroupId, Place, Port, RequestPolicy};
 
 use crate::limit::LimitLaw;
+use crate::retry::RetryLaw;
 
 /// Everything that requests of one configuration meet. Keys are unique among their siblings: what has
 /// the same key in the next configuration goes on with its counts.
@@ -28,6 +29,8 @@ pub struct UpstreamPlan {
     pub policy: RequestPolicy,
     /// How the limit of each endpoint is set.
     pub law: LimitLaw,
+    /// What retries cost.
+    pub retries: RetryLaw,
     /// Who answers.
     pub endpoints: Vec<EndpointPlan>,
 }

@@ -11,6 +11,7 @@ use crate::gate::Endpoint;
 use crate::node::Node;
 use crate::tables::{Local, Tables};
 use crate::trace::CAPACITY;
+use crate::tree;
 use crate::upstream::Upstream;
 use crate::window::Totals;
 
@@ -30,6 +31,12 @@ pub struct NodeReading {
     /// Requests into workloads that found no room in it, since the beginning: what their workloads work
     /// on themselves is estimated.
     pub unjoined_requests: u64,
+    /// Requests of clients that are under way where what is made for them is to know of it.
+    pub trees_used: usize,
+    /// Most of them.
+    pub trees: usize,
+    /// Those that found no room among them, since the beginning: what is made for them is on its own.
+    pub lone_requests: u64,
 }
 
 /// An upstream.
@@ -115,6 +122,9 @@ impl Node {
             trace_slots_used: tables.traces.used(),
             trace_slots: CAPACITY,
             unjoined_requests: tables.traces.full(),
+            trees_used: tables.trees.used(),
+            trees: tree::CAPACITY,
+            lone_requests: tables.trees.full(),
         }
     }
 }

@@ -13,6 +13,18 @@ const MOST_MOVES: u8 = 2;
 /// die of it too.
 const MOST_CUTS: u8 = 1;
 
+/// What retries are paid with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RetryLaw {
+    /// The policy's budget.
+    #[default]
+    Budget,
+    /// What the upstream has to spare: with nothing refused each request earns a retry, and the more of them
+    /// find no place the fewer are earned. Of all requests that are made for one of a client two may be
+    /// sent again, and none once something of it found no place.
+    Headroom,
+}
+
 /// A [`RetryPolicy`] as a request carries it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RetryRule {
@@ -76,7 +88,7 @@ impl Repeats {
         rule: Option<&RetryRule>,
         deadline: Option<Instant>,
         outcome: Outcome,
-        withdraw: impl FnOnce() -> bool,
+        withdraw: impl FnOnce() -> Result<(), Withheld>,
     ) -> Verdict {
         let deliver = |withheld| Verdict::Deliver { withheld };
         let Some(wanted) = self.wanted(rule, outcome.kind) else {
@@ -96,8 +108,10 @@ impl Repeats {
         if deadline.is_some_and(|deadline| at >= deadline) {
             return deliver(Some(Withheld::Deadline));
         }
-        if wanted == Repeat::Retry && !withdraw() {
-            return deliver(Some(Withheld::BudgetSpent));
+        if wanted == Repeat::Retry
+            && let Err(why) = withdraw()
+        {
+            return deliver(Some(why));
         }
         match (wanted, outcome.kind) {
             (Repeat::Retry, _) => self.retries += 1,

@@ -3,10 +3,11 @@
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 
-use selvedge_model::{BackendIndex, CgroupId, RouteIndex};
+use selvedge_model::{BackendIndex, CgroupId, Instant, RouteIndex, Withheld};
 
 use crate::entry::Entry;
 use crate::trace::TraceTable;
+use crate::tree::{Tree, TreeTable};
 use crate::upstream::Upstream;
 use crate::workload::Workload;
 
@@ -18,6 +19,7 @@ pub(crate) struct Tables {
     /// By cgroup.
     pub(crate) workloads: Box<[Local]>,
     pub(crate) traces: Arc<TraceTable>,
+    pub(crate) trees: Arc<TreeTable>,
     pub(crate) workers: usize,
 }
 
@@ -51,4 +53,25 @@ impl Tables {
 pub(crate) struct Lane {
     pub(crate) tables: Arc<Tables>,
     pub(crate) worker: usize,
+}
+
+impl Lane {
+    /// Whether a request that failed may be sent again, which takes one of its tries and what it costs.
+    pub(crate) fn may_retry(
+        &self,
+        now: Instant,
+        upstream: &Upstream,
+        tree: Option<Tree>,
+    ) -> Result<(), Withheld> {
+        let trees = &self.tables.trees;
+        match tree {
+            Some(tree) if trees.is_refused(tree) => return Err(Withheld::Shed),
+            Some(tree) if !trees.try_again(tree) => return Err(Withheld::AttemptsUsed),
+            _ => {}
+        }
+        match upstream.withdraw(now) {
+            true => Ok(()),
+            false => Err(Withheld::BudgetSpent),
+        }
+    }
 }

@@ -86,8 +86,8 @@ pub(crate) type Change = i32;
 
 #[derive(Clone, Copy)]
 pub(crate) struct Key {
-    line: usize,
-    tag: u64,
+    pub(crate) line: usize,
+    pub(crate) tag: u64,
 }
 
 impl Key {

@@ -2,13 +2,14 @@
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use selvedge_model::{Backend, Instant, RequestPolicy, Rng};
 
 use crate::budget::Budget;
 use crate::gate::{EndpointGate, Taken, Tried};
 use crate::limit::LimitLaw;
 use crate::rejection::Rejection;
-use crate::retry::RetryRule;
+use crate::retry::{RetryLaw, RetryRule};
 use crate::window::{Meters, Totals};
 
 /// An upstream as one configuration has it.
@@ -17,6 +18,7 @@ pub(crate) struct Upstream {
     pub(crate) shared: Arc<Shared>,
     pub(crate) policy: RequestPolicy,
     pub(crate) law: LimitLaw,
+    pub(crate) retries: RetryLaw,
     pub(crate) rule: Option<RetryRule>,
     pub(crate) budget: Arc<Budget>,
     pub(crate) gate: EndpointGate,
@@ -26,6 +28,10 @@ pub(crate) struct Upstream {
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) backend: Backend,
+    /// Thousandths of a retry that a first attempt earns.
+    earns: AtomicU32,
+    /// Whether requests are refused here.
+    is_scarce: AtomicBool,
     meters: Box<[Meters]>,
 }
 
@@ -33,6 +39,8 @@ impl Shared {
     pub(crate) fn new(backend: Backend, workers: usize) -> Self {
         Self {
             backend,
+            earns: AtomicU32::new(1000),
+            is_scarce: AtomicBool::new(false),
             meters: (0..workers).map(|_| Meters::default()).collect(),
         }
     }
@@ -60,6 +68,27 @@ impl Shared {
         })
     }
 
+    /// From now on a first attempt earns so many thousandths of a retry, and a place here is scarce or not.
+    pub(crate) fn price(&self, earns: u32, is_scarce: bool) {
+        self.earns.store(earns, Relaxed);
+        self.is_scarce.store(is_scarce, Relaxed);
+    }
+
+    pub(crate) fn is_scarce(&self) -> bool {
+        self.is_scarce.load(Relaxed)
+    }
+
+    /// A first attempt is made.
+    pub(crate) fn count_first(&self, worker: usize) {
+        let meters = &self.meters[worker];
+        meters.requests.add(1);
+        meters.earned.add(self.earns.load(Relaxed).into());
+    }
+
+    fn earned(&self) -> u64 {
+        self.meters.iter().map(|meters| meters.earned.get()).sum()
+    }
+
     fn first_attempts(&self) -> u64 {
         self.meters.iter().map(|meters| meters.requests.get()).sum()
     }
@@ -79,7 +108,10 @@ impl Upstream {
     /// Takes a retry out of the budget.
     pub(crate) fn withdraw(&self, now: Instant) -> bool {
         let law = self.policy.retry_budget.unwrap_or_default();
-        self.budget
-            .withdraw(now, self.shared.first_attempts(), &law)
+        let shared = &self.shared;
+        match self.retries {
+            RetryLaw::Budget => self.budget.withdraw(now, shared.first_attempts(), &law),
+            RetryLaw::Headroom => self.budget.withdraw_of(shared.earned()),
+        }
     }
 }

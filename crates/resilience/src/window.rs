@@ -14,6 +14,8 @@ const ENDS: usize = 7;
 #[repr(align(128))]
 pub(crate) struct Meters {
     pub(crate) requests: Counter,
+    /// Thousandths of retries.
+    pub(crate) earned: Counter,
     pub(crate) retries: Counter,
     pub(crate) moves: Counter,
     pub(crate) repeats_succeeded: Counter,

@@ -15,7 +15,7 @@ use selvedge_scenario::{Arrivals, Scenario, ScenarioError, Service, happens};
 
 use crate::agenda::Agenda;
 use crate::arena::{Arena, Key};
-use crate::mesh::{Mesh, replica};
+use crate::mesh::{Hear, Mesh, replica};
 use crate::policy::Policy;
 use crate::report::Report;
 use crate::station::Station;
@@ -29,10 +29,23 @@ mod hostile;
 /// # Errors
 /// Where the scenario cannot be run.
 pub fn run(scenario: &Scenario, policy: &Policy, seed: u64) -> Result<Report, ScenarioError> {
+    run_and_tell(scenario, policy, seed, &mut |_| {})
+}
+
+/// Runs a scenario like [`run`], and tells of each decision of a controller.
+///
+/// # Errors
+/// Where the scenario cannot be run.
+pub fn run_and_tell(
+    scenario: &Scenario,
+    policy: &Policy,
+    seed: u64,
+    hear: &mut Hear<'_>,
+) -> Result<Report, ScenarioError> {
     scenario.check()?;
     let mut engine = Engine::new(scenario, policy, seed);
     engine.begin();
-    while engine.step() {}
+    while engine.step(hear) {}
     Ok(engine.report)
 }
 
@@ -79,12 +92,23 @@ struct Origin {
     trace: u64,
     /// Factor of the time that it takes services.
     work: f64,
+    root: Key<Root>,
+}
+
+/// What services have worked on a client's request and all that is made for it.
+#[derive(Debug, Default)]
+struct Root {
+    work_us: u64,
 }
 
 /// Who waits for a call.
 #[derive(Clone, Copy, Debug)]
 enum Asker {
-    Client { client: usize, meant: Instant },
+    Client {
+        client: usize,
+        meant: Instant,
+        root: Key<Root>,
+    },
     Visit(Key<Visit>),
 }
 
@@ -127,6 +151,7 @@ struct Engine<'s> {
     stations: Vec<Vec<Station<Key<Visit>>>>,
     calls: Arena<Call>,
     visits: Arena<Visit>,
+    roots: Arena<Root>,
     /// How many deadlines are on the agenda, those of answered attempts among them.
     deadlines: usize,
     report: Report,
@@ -154,6 +179,7 @@ impl<'s> Engine<'s> {
             stations: scenario.services.iter().map(stations).collect(),
             calls: Arena::new(),
             visits: Arena::new(),
+            roots: Arena::new(),
             deadlines: 0,
             report: Report::new(scenario),
         }
@@ -181,17 +207,17 @@ impl<'s> Engine<'s> {
     }
 
     /// Has the next event happen; false where there is none any more.
-    fn step(&mut self) -> bool {
+    fn step(&mut self, hear: &mut Hear<'_>) -> bool {
         let Some((at, event)) = self.agenda.take() else {
             return false;
         };
         debug_assert!(at >= self.now, "time goes on");
         self.now = at;
-        self.happen(event);
+        self.happen(event, hear);
         true
     }
 
-    fn happen(&mut self, event: Event) {
+    fn happen(&mut self, event: Event, hear: &mut Hear<'_>) {
         match event {
             Event::Ask { client } => self.ask(client),
             Event::Crowd { client } => self.crowd(client),
@@ -207,7 +233,7 @@ impl<'s> Engine<'s> {
             }
             Event::Again { call } => self.attempt(call),
             Event::Turn => self.turn(),
-            Event::Tick => self.tick(),
+            Event::Tick => self.tick(hear),
         }
     }
 
@@ -248,13 +274,16 @@ impl<'s> Engine<'s> {
         if matches!(asks.arrivals, Arrivals::Open(_)) {
             self.plan_request(client);
         }
+        let root = self.roots.put(Root::default());
         let origin = Origin {
+            root,
             trace: self.traces.next_u64().max(1),
             work: asks.draw_work(&mut self.kinds[client]),
         };
         let asker = Asker::Client {
             client,
             meant: self.now,
+            root,
         };
         self.call(asker, None, asks.calls, origin);
     }
@@ -267,7 +296,8 @@ impl<'s> Engine<'s> {
         leaves
     }
 
-    fn heard(&mut self, client: usize, meant: Instant, end: End) {
+    fn heard(&mut self, client: usize, meant: Instant, root: Key<Root>, end: End) {
+        let root = self.roots.take(root).expect("it is heard of once");
         let latency = self.now.since(meant);
         let objective = self.scenario.objective;
         let second = self.report.second(meant.since(Instant::default()));
@@ -275,11 +305,12 @@ impl<'s> Engine<'s> {
             End::Answered { status: 200 } => {
                 let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
                 second.latency_us.record(micros);
-                let counted = match latency <= objective.latency {
-                    true => &mut second.good,
-                    false => &mut second.late,
-                };
-                *counted += 1;
+                if latency <= objective.latency {
+                    second.good += 1;
+                    second.useful_us += root.work_us;
+                } else {
+                    second.late += 1;
+                }
             }
             End::Answered { .. } => second.failed += 1,
             End::Refused => second.refused += 1,
@@ -404,7 +435,11 @@ impl<'s> Engine<'s> {
 
     fn ended(&mut self, asker: Asker, end: End) {
         match asker {
-            Asker::Client { client, meant } => self.heard(client, meant, end),
+            Asker::Client {
+                client,
+                meant,
+                root,
+            } => self.heard(client, meant, root, end),
             Asker::Visit(visit) => self.returned(visit, end),
         }
     }
@@ -433,6 +468,14 @@ impl<'s> Engine<'s> {
             let slow = station.condition().slow * begun.origin.work;
             let law = &self.scenario.services[service].time;
             let time = law.draw(slow, &mut self.work);
+            let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+            let root = begun.origin.root;
+            if let Some(root) = self.roots.get(root) {
+                root.work_us = root.work_us.saturating_add(micros);
+            }
+            let now = self.now.since(Instant::default());
+            let second = self.report.second(now);
+            second.work_us = second.work_us.saturating_add(micros);
             self.agenda.put(self.now + time, Event::Served { visit });
         }
     }
@@ -504,8 +547,8 @@ impl<'s> Engine<'s> {
         }
     }
 
-    fn tick(&mut self) {
-        self.mesh.tick(self.now);
+    fn tick(&mut self, hear: &mut Hear<'_>) {
+        self.mesh.tick(self.now, hear);
         let next = self.now + Controllers::TICK;
         if self.elapsed() < self.scenario.length {
             self.agenda.put(next, Event::Tick);

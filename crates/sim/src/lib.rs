@@ -19,7 +19,8 @@ mod report;
 mod station;
 mod verdict;
 
-pub use engine::run;
+pub use engine::{run, run_and_tell};
+pub use mesh::{Hear, Told};
 pub use policy::{NamedPolicy, POLICIES, Policy, Steering};
 pub use report::{Report, Second};
 pub use verdict::Verdict;

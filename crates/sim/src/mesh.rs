@@ -10,13 +10,31 @@ use selvedge_model::{
     Timeouts,
 };
 use selvedge_resilience::{
-    Admission, Call, Controllers, EndpointPlan, LimitLaw, Node, NodePlan, Rejection, RoutePlan,
-    Seat, UpstreamPlan, WorkloadPlan,
+    Admission, Call, Controllers, Decision, EndpointPlan, LimitLaw, Limited, Node, NodePlan,
+    Rejection, RoutePlan, Seat, UpstreamPlan, WindowSummary, WorkloadPlan,
 };
 use selvedge_scenario::{Objective, Scenario};
 
 use crate::objective;
 use crate::policy::{Policy, Steering};
+
+/// What a controller has decided in a run.
+#[derive(Clone, Copy, Debug)]
+pub struct Told {
+    /// When.
+    pub at: Duration,
+    /// About which service, by its place.
+    pub service: usize,
+    /// About which replica, counted from 0; `None` is the entry of clients to the service.
+    pub replica: Option<u32>,
+    /// What it saw.
+    pub window: WindowSummary,
+    /// What followed.
+    pub decision: Decision,
+}
+
+/// Hears of each decision.
+pub type Hear<'h> = dyn FnMut(&Told) + 'h;
 
 /// One node that all requests go through.
 #[derive(Debug)]
@@ -77,8 +95,23 @@ impl Mesh {
     }
 
     /// The controllers see what came since the last time.
-    pub(crate) fn tick(&mut self, now: Instant) {
-        self.controllers.tick(now, &self.node);
+    pub(crate) fn tick(&mut self, now: Instant, hear: &mut Hear<'_>) {
+        self.controllers.tick(now, &self.node, &mut |decided| {
+            let name = match decided.about {
+                Limited::Endpoint { backend, .. } => backend.service.name.as_str(),
+                Limited::Entry { route } => route,
+            };
+            hear(&Told {
+                at: now.since(Instant::default()),
+                service: name[1..].parse().expect("the plan gave the names"),
+                replica: match decided.about {
+                    Limited::Endpoint { port, .. } => Some(replica(port)),
+                    Limited::Entry { .. } => None,
+                },
+                window: *decided.window,
+                decision: decided.decision,
+            });
+        });
     }
 }
 
@@ -124,6 +157,7 @@ fn plan(scenario: &Scenario, policy: &Policy, objectives: &[Duration], at: Durat
         },
         policy: policy.request.clone(),
         law: policy.limit.law(objectives[place]),
+        retries: policy.retries,
         endpoints: (0..service.replicas)
             .filter(|it| !scenario.condition(place, *it, at).absent)
             .map(|it| endpoint(place, it))
@@ -132,7 +166,7 @@ fn plan(scenario: &Scenario, policy: &Policy, objectives: &[Duration], at: Durat
     let routes = services().map(|(place, _)| RoutePlan {
         name: format!("s{place}"),
         law: match scenario.clients.iter().any(|client| client.calls == place) {
-            true => policy.entry.law(scenario.objective.latency),
+            true => policy.entry.law_of_entry(scenario.objective.latency),
             false => LimitLaw::Static,
         },
     });

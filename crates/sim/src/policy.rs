@@ -6,13 +6,15 @@ use core::time::Duration;
 use alloc::vec;
 
 use selvedge_model::{Backoff, RequestPolicy, RetryBudget, RetryPolicy};
-use selvedge_resilience::{GradientSettings, LimitLaw};
+use selvedge_resilience::{GradientSettings, LimitLaw, RetryLaw};
 
 /// What all services of a scenario have.
 #[derive(Clone, Debug, Default)]
 pub struct Policy {
     /// What is said about requests.
     pub request: RequestPolicy,
+    /// What retries cost.
+    pub retries: RetryLaw,
     /// What sets the limit of each endpoint.
     pub limit: Steering,
     /// What sets the limit at the entry of each route that a client uses: static is none.
@@ -41,6 +43,13 @@ impl From<RequestPolicy> for Policy {
 }
 
 impl Steering {
+    pub(crate) const fn law_of_entry(self, objective: Duration) -> LimitLaw {
+        match self {
+            Self::Adaptive => LimitLaw::AdaptiveEntry { objective },
+            other => other.law(objective),
+        }
+    }
+
     pub(crate) const fn law(self, objective: Duration) -> LimitLaw {
         match self {
             Self::Static => LimitLaw::Static,
@@ -131,13 +140,14 @@ fn gradient(settings: GradientSettings, request: RequestPolicy) -> Policy {
     Policy {
         request,
         limit: Steering::Gradient(settings),
-        entry: Steering::Static,
+        ..Policy::default()
     }
 }
 
 fn adaptive(entry: Steering) -> Policy {
     Policy {
         request: retry_budget(),
+        retries: RetryLaw::Headroom,
         limit: Steering::Adaptive,
         entry,
     }

@@ -32,6 +32,10 @@ pub struct Second {
     pub expired: u64,
     /// Attempts of all requests at all hops that began in this second.
     pub attempts: u64,
+    /// Microseconds of work that services began in this second.
+    pub work_us: u64,
+    /// Microseconds of work on the requests that are good answers.
+    pub useful_us: u64,
     /// Microseconds from when they were meant to be sent to their good or late answer.
     pub latency_us: Histogram,
 }
@@ -71,6 +75,8 @@ impl Second {
         self.failed += other.failed;
         self.expired += other.expired;
         self.attempts += other.attempts;
+        self.work_us += other.work_us;
+        self.useful_us += other.useful_us;
         self.latency_us.merge(&other.latency_us);
     }
 }

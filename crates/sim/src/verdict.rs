@@ -18,6 +18,11 @@ pub struct Verdict {
     /// The same of the seconds in which the scenario is disturbed; `None` where there are none, or nothing was
     /// possible in them.
     pub goodput_disturbed: Option<f64>,
+    /// Answers before the deadline, be they good or late, as share of those possible: while the scenario is
+    /// disturbed, or in all where it never is.
+    pub carried: f64,
+    /// Share of the services' work that was done for requests without a good answer.
+    pub waste: f64,
     /// Share of the seconds with requests in which 95 of 100 answers are within the objective, failures and
     /// refusals left out. One without answers is not.
     pub tail: f64,
@@ -44,7 +49,15 @@ impl Report {
         let busy = busy.filter(|second| second.offered > 0);
         let in_time = busy.clone().filter(|second| is_in_time(second));
         let total = self.total();
+        let work = f64::max(total.work_us as f64, 1.0);
+        let all = || Duration::ZERO..Duration::MAX;
+        let carried = |time: Range<Duration>| {
+            let counts = |place| time.contains(&at(place));
+            self.share(scenario, counts, |second| second.good + second.late)
+        };
         Verdict {
+            carried: carried(scenario.disturbed().unwrap_or_else(all)).0,
+            waste: 1.0 - f64::min(total.useful_us as f64 / work, 1.0),
             ideal,
             goodput,
             goodput_disturbed: scenario.disturbed().and_then(during),
@@ -54,13 +67,22 @@ impl Report {
         }
     }
 
-    /// Good answers as share of those possible in the judged seconds that count, and how many these are.
     fn goodput(&self, scenario: &Scenario, counts: impl Fn(usize) -> bool) -> (f64, f64) {
+        self.share(scenario, counts, |second| second.good)
+    }
+
+    /// Answers as share of those possible in the judged seconds that count, and how many these are.
+    fn share(
+        &self,
+        scenario: &Scenario,
+        counts: impl Fn(usize) -> bool,
+        of: impl Fn(&Second) -> u64,
+    ) -> (f64, f64) {
         let judged = self.seconds.iter().enumerate().skip(self.warm_up);
         let counted = judged.filter(|(place, _)| counts(*place));
         let (good, ideal) = counted.fold((0.0, 0.0), |(good, all), (place, second)| {
             (
-                good + second.good as f64,
+                good + of(second) as f64,
                 all + ideal(scenario, place, second),
             )
         });

@@ -11,10 +11,19 @@ const SEED: u64 = 1;
 
 fn table() -> String {
     let mut text = format!(
-        "seed {SEED}; goodput: good answers of those possible, in all and while disturbed; tail: seconds in time;\n\
-         attempts for a request at all hops; seconds until it is well again\n\n\
-         {:<18}{:<20}{:>8}{:>11}{:>7}{:>10}{:>10}\n",
-        "scenario", "policy", "goodput", "disturbed", "tail", "attempts", "recovery"
+        "seed {SEED}; goodput: good answers of those possible, in all and while disturbed; carried: late ones too;\n\
+         waste: work for others; tail: seconds in time; attempts for a request at all hops; seconds until it is\n\
+         well again\n\n\
+         {:<18}{:<20}{:>8}{:>11}{:>9}{:>7}{:>7}{:>10}{:>10}\n",
+        "scenario",
+        "policy",
+        "goodput",
+        "disturbed",
+        "carried",
+        "waste",
+        "tail",
+        "attempts",
+        "recovery"
     );
     for scenario in scenarios() {
         for policy in POLICIES {
@@ -28,11 +37,13 @@ fn table() -> String {
             };
             writeln!(
                 text,
-                "{:<18}{:<20}{:>8.3}{:>11}{:>7.3}{:>10.2}{:>10}",
+                "{:<18}{:<20}{:>8.3}{:>11}{:>9.3}{:>7.3}{:>7.3}{:>10.2}{:>10}",
                 scenario.name,
                 policy.name,
                 verdict.goodput,
                 figure(verdict.goodput_disturbed),
+                verdict.carried,
+                verdict.waste,
                 verdict.tail,
                 verdict.attempts,
                 recovery

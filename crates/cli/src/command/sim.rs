@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::bail;
 use clap::{Args, Subcommand};
 use selvedge_scenario::Scenario;
-use selvedge_sim::{NamedPolicy, POLICIES, Report, Verdict};
+use selvedge_sim::{NamedPolicy, POLICIES, Report, Told, Verdict, run_and_tell};
 use serde::Serialize;
 
 use crate::output::{OutputArgs, Table, print};
@@ -43,6 +43,9 @@ struct RunArgs {
     /// Decides all that is random.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Show each decision of a controller: when, about what, what it saw, and why.
+    #[arg(long)]
+    decisions: bool,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -65,11 +68,19 @@ pub(crate) fn sim(args: &SimArgs) -> anyhow::Result<ExitCode> {
 
 fn run(args: &RunArgs) -> anyhow::Result<()> {
     let scenario = selvedge_bench::scenario(&args.scenario)?;
-    let report = match selvedge_sim::run(&scenario, &args.policy.policy(), args.seed) {
+    let mut decisions = Vec::new();
+    let mut hear = |told: &Told| {
+        if args.decisions {
+            decisions.push(decision(&scenario, told));
+        }
+    };
+    let report = run_and_tell(&scenario, &args.policy.policy(), args.seed, &mut hear);
+    let report = match report {
         Ok(report) => report,
         Err(error) => bail!("{}: {error}", args.scenario),
     };
-    let reply = reply(&scenario, args, &report);
+    let mut reply = reply(&scenario, args, &report);
+    reply.decisions = decisions;
     args.output.print(&reply, |reply| text(&scenario, reply))
 }
 
@@ -95,6 +106,44 @@ struct RunReply {
     #[serde(flatten)]
     figures: Figures,
     seconds: Vec<SecondReply>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    decisions: Vec<DecisionReply>,
+}
+
+/// A decision of a controller.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct DecisionReply {
+    at_ms: u128,
+    about: String,
+    limit_before: u32,
+    limit: u32,
+    why: String,
+    samples: u32,
+    p95_us: f64,
+    peak: u32,
+    refused: u64,
+    wasted: u64,
+}
+
+fn decision(scenario: &Scenario, told: &Told) -> DecisionReply {
+    let service = &scenario.services[told.service].name;
+    let window = &told.window;
+    DecisionReply {
+        at_ms: told.at.as_millis(),
+        about: match told.replica {
+            Some(replica) => format!("{service}.{replica}"),
+            None => format!("entry of {service}"),
+        },
+        limit_before: window.limit,
+        limit: told.decision.limit,
+        why: told.decision.why.word().to_owned(),
+        samples: window.times.samples,
+        p95_us: window.times.q95.round(),
+        peak: window.peak,
+        refused: window.refused,
+        wasted: window.fates.wasted,
+    }
 }
 
 /// A [`Verdict`], for programs.
@@ -103,6 +152,8 @@ struct RunReply {
 struct Figures {
     goodput: f64,
     goodput_disturbed: Option<f64>,
+    carried: f64,
+    waste: f64,
     tail: f64,
     attempts_per_request: f64,
     recovery_s: Option<f64>,
@@ -113,6 +164,8 @@ impl From<Verdict> for Figures {
         Self {
             goodput: verdict.goodput,
             goodput_disturbed: verdict.goodput_disturbed,
+            carried: verdict.carried,
+            waste: verdict.waste,
             tail: verdict.tail,
             attempts_per_request: verdict.attempts,
             recovery_s: verdict.recovery.map(|time| time.as_secs_f64()),
@@ -154,7 +207,29 @@ fn reply(scenario: &Scenario, args: &RunArgs, report: &Report) -> RunReply {
         seed: args.seed,
         figures: report.verdict(scenario).into(),
         seconds: (0..).zip(&report.seconds).map(second).collect(),
+        decisions: Vec::new(),
     }
+}
+
+fn decisions(all: &[DecisionReply]) -> String {
+    let heading = [
+        "AT", "ABOUT", "LIMIT", "WHY", "SAMPLES", "P95", "PEAK", "REFUSED", "WASTED",
+    ];
+    let mut table = Table::new(&heading);
+    for it in all {
+        table.row([
+            format!("{:.2} s", it.at_ms as f64 / 1e3),
+            it.about.clone(),
+            format!("{} -> {}", it.limit_before, it.limit),
+            it.why.clone(),
+            it.samples.to_string(),
+            format!("{:.1} ms", it.p95_us / 1e3),
+            it.peak.to_string(),
+            it.refused.to_string(),
+            it.wasted.to_string(),
+        ]);
+    }
+    table.into_text()
 }
 
 /// Ten seconds a row, and the figures below.
@@ -184,6 +259,10 @@ fn text(scenario: &Scenario, reply: &RunReply) -> String {
         ]);
     }
     text.push_str(&table.into_text());
+    if !reply.decisions.is_empty() {
+        text.push('\n');
+        text.push_str(&decisions(&reply.decisions));
+    }
     let figures = &reply.figures;
     // Writing to a String does not fail.
     let _ = writeln!(
@@ -211,6 +290,16 @@ fn text(scenario: &Scenario, reply: &RunReply) -> String {
             "well again after                           {recovery}"
         );
     }
+    let _ = writeln!(
+        text,
+        "answers before the deadline, in time or not {:.3}",
+        figures.carried
+    );
+    let _ = writeln!(
+        text,
+        "work for requests without a good answer    {:.3}",
+        figures.waste
+    );
     let _ = writeln!(
         text,
         "seconds whose 95th percentile is in time   {:.3}",

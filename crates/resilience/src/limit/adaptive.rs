@@ -12,30 +12,52 @@ use core::time::Duration;
 
 use selvedge_model::Instant;
 
-use super::{Decision, Why, WindowSummary};
+use super::{Decision, Fates, Why, WindowSummary};
 use crate::estimate::{Floor, Slope};
 
 /// Gain of the loop.
 const GAIN: f64 = 0.3;
-/// The set-point as share of the objective, with nothing refused and with a tenth or more: what is refused
-/// bunches what is let in, and the tail of a second is worse than that of a minute.
-const SET_POINT: (f64, f64) = (0.8, 0.7);
 /// Below this multiple of the tail without load no limit helps.
 const ABOVE_FLOOR: f64 = 1.25;
+/// Of requests admitted at the entry so many may take what is scarce and be refused elsewhere.
+const WASTE: f64 = 0.01;
+/// Gain of the loop that sees to that: a request less at the door is one less behind it.
+const WASTE_GAIN: f64 = 0.6;
 const START: f64 = 8.0;
 const LEAST: f64 = 2.0;
 const MOST: f64 = 4096.0;
-/// Of several limits before one endpoint each is drawn to the same.
-const LEAK: f64 = 0.1;
-const LEAK_TO: f64 = 8.0;
 /// By how much the limit is raised where throttling does not help.
 const REOPEN: f64 = 1.5;
 /// Nothing was refused for so long: the endpoint is as fast as it can be.
 const QUIET: Duration = Duration::from_secs(2);
 
+/// How the limit of an endpoint and that of an entry differ.
+#[derive(Clone, Copy, Debug)]
+struct Terms {
+    /// The set-point as share of the objective, with nothing refused and with a tenth or more: what is
+    /// refused bunches what is let in, and the tail of a second is worse than that of a minute.
+    set_point: (f64, f64),
+    /// Of several limits before the same resource each is drawn to the same number.
+    leak: f64,
+    leak_to: f64,
+}
+
+const ENDPOINT: Terms = Terms {
+    set_point: (0.8, 0.7),
+    leak: 0.1,
+    leak_to: 8.0,
+};
+
+const ENTRY: Terms = Terms {
+    set_point: (0.9, 0.9),
+    leak: 0.05,
+    leak_to: 4.0,
+};
+
 /// What a law knows of its endpoint.
 #[derive(Clone, Debug)]
 pub struct Adaptive {
+    terms: Terms,
     objective_us: f64,
     limit: f64,
     /// Whether the limit was lowered since the door was opened: until then it doubles.
@@ -55,8 +77,17 @@ pub struct Adaptive {
 }
 
 impl Adaptive {
-    pub(super) fn new(objective: Duration) -> Self {
+    pub(super) fn of_endpoint(objective: Duration) -> Self {
+        Self::new(ENDPOINT, objective)
+    }
+
+    pub(super) fn of_entry(objective: Duration) -> Self {
+        Self::new(ENTRY, objective)
+    }
+
+    fn new(terms: Terms, objective: Duration) -> Self {
         Self {
+            terms,
             objective_us: f64::max(objective.as_secs_f64() * 1e6, 1.0),
             limit: START,
             was_cut: false,
@@ -93,13 +124,12 @@ impl Adaptive {
         self.tail_us = window.times.q95;
         let binds = f64::from(window.peak) >= 0.9 * f64::from(window.limit);
         self.look(window, binds);
-        let before = self.limit();
         let why = self.steer(window, binds);
         self.limit = self.limit.clamp(LEAST, MOST);
         self.was_binding = binds;
         Decision {
             limit: self.limit(),
-            is_fresh: self.limit() != before,
+            is_fresh: true,
             why,
         }
     }
@@ -114,7 +144,8 @@ impl Adaptive {
             .is_none_or(|at| window.ended.since(at) >= QUIET);
         if is_quiet && !binds {
             self.floor.add(window.ended, window.times.q95);
-            self.learnt_floor = None;
+            let is_kept = |floor: &f64| window.times.q95 > 0.8 * floor;
+            self.learnt_floor = self.learnt_floor.filter(is_kept);
         }
         // The first window that binds holds much of the time before.
         if binds && self.was_binding {
@@ -131,13 +162,16 @@ impl Adaptive {
 
     fn steer(&mut self, window: &WindowSummary, binds: bool) -> Why {
         let times = &window.times;
-        let (unhurried, hurried) = SET_POINT;
+        let (unhurried, hurried) = self.terms.set_point;
         let pressure = f64::min(window.refused_share / 0.1, 1.0);
         let wanted = self.objective_us * (unhurried + (hurried - unhurried) * pressure);
         let floor = self.learnt_floor.or(self.floor.median()).unwrap_or(0.0);
         let set_point = f64::max(wanted, ABOVE_FLOOR * floor);
         let step = libm::log(set_point / f64::max(times.q95, 1.0)).clamp(-0.7, 0.3);
         let (is_slow, is_quick) = (times.q95_low > set_point, times.q95_high < set_point);
+        if let Some(why) = self.spare(&window.fates) {
+            return why;
+        }
         if binds && times.q95 > wanted && self.is_flat(3.0) {
             self.limit *= REOPEN;
             if self.is_flat(4.0) {
@@ -162,8 +196,8 @@ impl Adaptive {
             _ => Why::Steady,
         };
         if binds && self.was_cut {
-            let leak = GAIN * LEAK;
-            self.limit = self.limit * libm::exp(-leak) + leak * LEAK_TO;
+            let leak = GAIN * self.terms.leak;
+            self.limit = self.limit * libm::exp(-leak) + leak * self.terms.leak_to;
         }
         if binds {
             return why;
@@ -183,6 +217,19 @@ impl Adaptive {
         }
         self.limit = f64::max(most, 0.9 * self.limit);
         Why::Unused
+    }
+
+    /// Sheds at the door what would be refused behind it, where until then it takes what others lack.
+    fn spare(&mut self, fates: &Fates) -> Option<Why> {
+        let may_be = WASTE * fates.ended as f64;
+        let wasted = fates.wasted as f64;
+        if wasted <= may_be + 2.0 * libm::sqrt(may_be) + 2.0 {
+            return None;
+        }
+        let excess = wasted / fates.ended as f64 - WASTE;
+        self.was_cut = true;
+        self.limit *= libm::exp(-WASTE_GAIN * f64::min(excess, 0.5));
+        Some(Why::Wasted)
     }
 
     /// Whether latency does not follow the limit, as far as `z` standard errors can tell. One that falls while

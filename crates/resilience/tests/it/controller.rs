@@ -41,7 +41,7 @@ fn fill(rig: &mut Rig, controllers: &mut Controllers, time: Duration) {
     let before = limit(rig);
     for _ in 0..100 {
         burst(rig, limit(rig).unwrap() as usize, time);
-        controllers.tick(rig.now, &rig.node);
+        controllers.tick(rig.now, &rig.node, &mut |_| {});
         if limit(rig) != before {
             return;
         }
@@ -59,7 +59,7 @@ fn static_limits_stay_as_the_policy_says() {
         for kind in [OK, ERROR] {
             rig.ask(kind);
             rig.wait(Duration::from_secs(1));
-            controllers.tick(rig.now, &rig.node);
+            controllers.tick(rig.now, &rig.node, &mut |_| {});
             let reading = rig.node.reading(rig.now);
             assert_eq!(reading.upstreams[0].limit, Some(limit));
             assert_eq!(reading.routes[0].limit, None);
@@ -71,7 +71,7 @@ fn static_limits_stay_as_the_policy_says() {
 #[test]
 fn a_limit_rises_with_room_and_falls_with_the_tail() {
     let (mut rig, mut controllers) = adaptive(&[1]);
-    controllers.tick(rig.now, &rig.node);
+    controllers.tick(rig.now, &rig.node, &mut |_| {});
     assert_eq!(limit(&rig), Some(START));
     fill(&mut rig, &mut controllers, Duration::from_millis(20));
     assert_eq!(limit(&rig), Some(16), "the door is opened by doubling");
@@ -86,7 +86,7 @@ fn what_a_limit_has_come_to_lives_on() {
     let short = Duration::from_millis(20);
     rig.plan.upstreams[0].endpoints.truncate(1);
     rig.reconfigure();
-    controllers.tick(rig.now, &rig.node);
+    controllers.tick(rig.now, &rig.node, &mut |_| {});
     fill(&mut rig, &mut controllers, short);
     rig.plan.upstreams[0].policy.timeouts.request = Some(Duration::from_secs(1));
     rig.reconfigure();
@@ -95,7 +95,7 @@ fn what_a_limit_has_come_to_lives_on() {
     assert_eq!(limit(&rig), Some(32), "it was never cut");
     rig.plan.upstreams[0].law = LimitLaw::Static;
     rig.reconfigure();
-    controllers.tick(rig.now, &rig.node);
+    controllers.tick(rig.now, &rig.node, &mut |_| {});
     assert_eq!(limit(&rig), None);
     assert!(controllers.is_idle());
     rig.plan.upstreams[0].law = ADAPTIVE;
@@ -155,7 +155,7 @@ fn a_workload_behind_two_ports_waits_once() {
 fn time_in_calls_is_not_the_servers() {
     let (mut rig, mut controllers) = adaptive(&[1]);
     let millis = Duration::from_millis;
-    controllers.tick(rig.now, &rig.node);
+    controllers.tick(rig.now, &rig.node, &mut |_| {});
     for round in 0..40 {
         let held: Vec<_> = (0..2)
             .map(|it| waiting(&mut rig, 2 * round + it + 1))
@@ -185,8 +185,9 @@ fn time_in_calls_is_not_the_servers() {
             admission.finish(rig.now, Ending::Complete);
         }
     }
-    controllers.tick(rig.now, &rig.node);
-    let window = controllers.windows().next().unwrap();
+    let mut seen = None;
+    controllers.tick(rig.now, &rig.node, &mut |it| seen = Some(*it.window));
+    let window = seen.unwrap();
     assert_eq!(window.times.samples, 80);
     assert!(
         (49_000.0..51_000.0).contains(&window.times.mean),

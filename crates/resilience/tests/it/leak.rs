@@ -10,7 +10,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use selvedge_model::{BackendIndex, CgroupId, Instant, Rng};
 use selvedge_resilience::{
-    Admission, Attempt, Call, Ending, Node, NodePlan, Outcome, OutcomeKind, Seat,
+    Admission, Attempt, Call, Ending, LimitLaw, Node, NodePlan, Outcome, OutcomeKind, RetryLaw,
+    Seat,
 };
 
 use crate::rig::{backend, call, ejecting, limited, plan, retrying};
@@ -85,12 +86,21 @@ fn variant(number: u8) -> NodePlan {
     let mut plan = plan(&[1, 1, 1], policy);
     let mut other = plan.upstreams[0].clone();
     other.backend = backend("orders");
+    other.law = LimitLaw::Adaptive {
+        objective: Duration::from_millis(100),
+    };
+    other.retries = RetryLaw::Headroom;
     plan.upstreams.push(other);
     match number {
         0 => {}
         1 => plan.upstreams.reverse(),
         2 => plan.upstreams[0].endpoints.truncate(1),
-        _ => plan.upstreams[1].policy.ejection = None,
+        _ => {
+            plan.upstreams[1].policy.ejection = None;
+            plan.routes[0].law = LimitLaw::AdaptiveEntry {
+                objective: Duration::from_millis(100),
+            };
+        }
     }
     plan
 }
@@ -175,8 +185,10 @@ impl<'a> Worker<'a> {
             ..call()
         };
         let node = self.node.lock().unwrap().clone();
-        let admission = node.admit(self.now, &mut self.seat, &call).unwrap();
-        self.admissions.push((admission, Vec::new()));
+        // None where the limit at the entry refuses it.
+        if let Ok(admission) = node.admit(self.now, &mut self.seat, &call) {
+            self.admissions.push((admission, Vec::new()));
+        }
     }
 
     fn attempt(&mut self, at: usize) {
@@ -233,7 +245,7 @@ fn check_clean(node: &Node, attempts: u64) {
         );
         assert_eq!(counts, (0, 0, 0), "{workload:?}");
     }
-    assert_eq!(reading.trace_slots_used, 0);
+    assert_eq!((reading.trace_slots_used, reading.trees_used), (0, 0));
     let ended: u64 = reading.upstreams.iter().map(|it| ended(&it.totals)).sum();
     assert_eq!(ended, attempts);
     check_all_serve(node, later);
@@ -257,6 +269,7 @@ fn check_all_serve(node: &Node, now: Instant) {
     let mut plan = variant(0);
     for upstream in &mut plan.upstreams {
         upstream.policy.requests_per_endpoint = limited(1).requests_per_endpoint;
+        upstream.law = LimitLaw::Static;
     }
     let node = Node::new(&plan, Some(node), 2);
     let mut seat = Seat::new(0, Rng::seeded(3));

@@ -5,6 +5,7 @@ mod balance;
 mod controller;
 mod ejection;
 mod entry;
+mod headroom;
 mod leak;
 mod limit;
 mod retry;

@@ -9,7 +9,7 @@ use selvedge_model::{
 };
 use selvedge_resilience::{
     Admission, Attempt, Call, Ending, EndpointPlan, EndpointReading, LimitLaw, Node, NodePlan,
-    Outcome, OutcomeKind, RoutePlan, Seat, Totals, UpstreamPlan, Verdict, WorkloadPlan,
+    Outcome, OutcomeKind, RetryLaw, RoutePlan, Seat, Totals, UpstreamPlan, Verdict, WorkloadPlan,
 };
 
 pub(crate) const OK: OutcomeKind = OutcomeKind::Answered { status: 200 };
@@ -113,6 +113,7 @@ pub(crate) fn plan(weights: &[u16], policy: RequestPolicy) -> NodePlan {
             backend: backend("cart"),
             policy,
             law: LimitLaw::Static,
+            retries: RetryLaw::Budget,
             endpoints: (1..).zip(weights).map(endpoint).collect(),
         }],
         routes: vec![RoutePlan {

@@ -9,7 +9,7 @@ use core::num::{NonZeroU16, NonZeroU32};
 use core::time::Duration;
 
 use selvedge_model::{Backoff, Ejection, RequestPolicy, RetryPolicy, Rng, Timeouts};
-use selvedge_resilience::GradientSettings;
+use selvedge_resilience::{GradientSettings, RetryLaw};
 use selvedge_scenario::{
     Arrivals, Class, Client, Condition, Crowd, Fault, Objective, Rate, Scenario, Service,
     ServiceTime,
@@ -152,6 +152,10 @@ fn policy(rng: &mut Rng) -> Policy {
         }),
         ..RequestPolicy::default()
     };
+    let retries = match rng.below(2) {
+        0 => RetryLaw::Budget,
+        _ => RetryLaw::Headroom,
+    };
     let mut steering = || match rng.below(4) {
         0 => Steering::Adaptive,
         1 => Steering::Gradient(GradientSettings::default()),
@@ -159,6 +163,7 @@ fn policy(rng: &mut Rng) -> Policy {
     };
     Policy {
         request,
+        retries,
         limit: steering(),
         entry: steering(),
     }
@@ -245,7 +250,7 @@ fn gates_and_world_agree_after_every_step() {
         scenario.check().expect("it is drawn within bounds");
         let mut engine = Engine::new(&scenario, &policy, seed);
         engine.begin();
-        while engine.step() {
+        while engine.step(&mut |_| {}) {
             engine.check(is_tree, has_timeouts);
         }
         assert_eq!(engine.calls.iter().count(), 0, "seed {seed}");

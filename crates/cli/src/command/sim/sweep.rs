@@ -123,18 +123,19 @@ impl<'r> RunRow<'r> {
 }
 
 fn csv(runs: &[SweptRun]) -> String {
-    let heading =
-        "scenario,policy,seed,goodput,goodputDisturbed,tail,attemptsPerRequest,recoveryS\n";
+    let heading = "scenario,policy,seed,goodput,goodputDisturbed,carried,waste,tail,attemptsPerRequest,recoveryS\n";
     let optional = |value: Option<f64>| value.map(|it| it.to_string()).unwrap_or_default();
     let line = |run: &SweptRun| {
         let row = RunRow::of(run);
         format!(
-            "{},{},{},{},{},{},{},{}\n",
+            "{},{},{},{},{},{},{},{},{},{}\n",
             quoted(row.scenario),
             row.policy,
             row.seed,
             row.figures.goodput,
             optional(row.figures.goodput_disturbed),
+            row.figures.carried,
+            row.figures.waste,
             row.figures.tail,
             row.figures.attempts_per_request,
             optional(row.figures.recovery_s)
@@ -159,6 +160,8 @@ fn text(runs: &[SweptRun]) -> String {
         "RUNS",
         "GOODPUT",
         "WHILE DISTURBED",
+        "CARRIED",
+        "WASTE",
         "TAIL",
         "ATTEMPTS",
         "RECOVERY",
@@ -178,6 +181,8 @@ fn text(runs: &[SweptRun]) -> String {
             runs.len().to_string(),
             spread(&of(|run| Some(run.verdict.goodput))),
             spread(&of(|run| run.verdict.goodput_disturbed)),
+            spread(&of(|run| Some(run.verdict.carried))),
+            spread(&of(|run| Some(run.verdict.waste))),
             spread(&of(|run| Some(run.verdict.tail))),
             spread(&of(|run| Some(run.verdict.attempts))),
             recovery(runs),
