@@ -17,6 +17,7 @@ mod load;
 mod measure;
 mod mesh;
 mod options;
+mod plants;
 mod poll;
 mod process;
 mod program_time;
@@ -40,6 +41,7 @@ pub use load::{
 };
 pub use measure::run;
 pub use options::{BenchOptions, Measure, Proxy, UnknownMeasure};
+pub use plants::{GRID, PlantFigures, PlantRow, plant, plants};
 pub use scenarios::{ScenarioFileError, scenario, scenarios};
 pub use serve::{OriginOptions, OriginReport, serve};
 pub use sweep::{SweepOptions, Swept, SweptRun, sweep};

@@ -11,6 +11,8 @@ use selvedge_scenario::{
 };
 use serde::{Deserialize, Deserializer};
 
+use crate::plants::plant;
+
 /// The files that come with the binary, in the order in which they are listed.
 const FILES: [(&str, &str); 18] = [
     ("steady", include_str!("../scenarios/steady.yaml")),
@@ -96,7 +98,7 @@ pub fn scenarios() -> impl Iterator<Item = Scenario> {
     scenarios.map(|scenario| scenario.expect("a test reads them all"))
 }
 
-/// The scenario of this name, or in this file.
+/// The scenario of this name, be it one drawn at random as `plant-7`, or in this file.
 ///
 /// # Errors
 /// Where there is none, or it cannot be run.
@@ -104,6 +106,10 @@ pub fn scenario(name: &str) -> Result<Scenario, ScenarioFileError> {
     let known = FILES.iter().find(|(known, _)| *known == name);
     if let Some((_, text)) = known {
         return read(&format!("{name}.yaml"), text);
+    }
+    let number = name.strip_prefix("plant-").and_then(|it| it.parse().ok());
+    if let Some(number) = number {
+        return Ok(plant(number));
     }
     if !Path::new(name).exists() {
         return Err(ScenarioFileError::Unknown(name.to_owned()));

@@ -67,6 +67,11 @@ impl Report {
         }
     }
 
+    /// Good answers of those possible in the judged seconds from then on.
+    pub fn goodput_since(&self, scenario: &Scenario, from: Duration) -> f64 {
+        self.goodput(scenario, |place| at(place) >= from).0
+    }
+
     fn goodput(&self, scenario: &Scenario, counts: impl Fn(usize) -> bool) -> (f64, f64) {
         self.share(scenario, counts, |second| second.good)
     }

@@ -12,8 +12,10 @@ use serde::Serialize;
 
 use crate::output::{OutputArgs, Table, print};
 
+mod plants;
 mod sweep;
 
+use plants::PlantsArgs;
 use sweep::SweepArgs;
 
 /// Arguments of `selvedge sim`.
@@ -31,6 +33,8 @@ enum SimCommand {
     Run(RunArgs),
     /// Run scenarios under several policies with several seeds, on all processors.
     Sweep(SweepArgs),
+    /// Run services drawn at random under policies, and under each of many static limits beside.
+    Plants(PlantsArgs),
 }
 
 #[derive(Args, Debug)]
@@ -62,6 +66,7 @@ pub(crate) fn sim(args: &SimArgs) -> anyhow::Result<ExitCode> {
         SimCommand::List => print(&list())?,
         SimCommand::Run(args) => run(args)?,
         SimCommand::Sweep(args) => return sweep::sweep(args),
+        SimCommand::Plants(args) => return plants::show(args),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -21,7 +21,7 @@ pub(crate) struct SweepArgs {
     #[arg(long = "policy", value_delimiter = ',', value_parser = policy)]
     policies: Vec<&'static NamedPolicy>,
     /// Seeds, the last one not among them.
-    #[arg(long, default_value = "1..6", value_parser = seeds)]
+    #[arg(long, default_value = "1..6", value_parser = range)]
     seeds: Range<u64>,
     /// How to print it: a row for each scenario and policy, or each run for programs.
     #[arg(short, long, value_enum, default_value_t)]
@@ -29,7 +29,7 @@ pub(crate) struct SweepArgs {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum Format {
+pub(super) enum Format {
     /// For people.
     #[default]
     Text,
@@ -39,7 +39,7 @@ enum Format {
     Json,
 }
 
-fn seeds(text: &str) -> Result<Range<u64>, String> {
+pub(super) fn range(text: &str) -> Result<Range<u64>, String> {
     let bounds = text.split_once("..").and_then(|(from, to)| {
         let bounds = from.parse().ok()?..to.parse().ok()?;
         (bounds.start < bounds.end).then_some(bounds)
@@ -64,7 +64,7 @@ pub(crate) fn sweep(args: &SweepArgs) -> anyhow::Result<ExitCode> {
     let is_watched = io::stderr().is_terminal();
     let swept = selvedge_bench::sweep(&options, |finished| {
         if is_watched {
-            eprint!("\r{}", bar(finished, all));
+            eprint!("\r{}", bar(finished, all, "runs"));
         }
     })?;
     if is_watched {
@@ -90,11 +90,11 @@ pub(crate) fn sweep(args: &SweepArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// As `[######..............]  12 of 40 runs`.
-fn bar(finished: usize, all: usize) -> String {
+pub(super) fn bar(finished: usize, all: usize, what: &str) -> String {
     const WIDTH: usize = 20;
     let full = finished * WIDTH / all.max(1);
     format!(
-        "[{}{}]  {finished} of {all} runs",
+        "[{}{}]  {finished} of {all} {what}",
         "#".repeat(full),
         ".".repeat(WIDTH - full)
     )
@@ -221,9 +221,9 @@ mod tests {
 
     #[test]
     fn seeds_are_a_range() {
-        assert_eq!(seeds("1..6"), Ok(1..6));
+        assert_eq!(range("1..6"), Ok(1..6));
         for text in ["", "3", "6..1", "2..2", "a..b", "-1..2"] {
-            assert!(seeds(text).is_err(), "{text}");
+            assert!(range(text).is_err(), "{text}");
         }
     }
 
@@ -231,7 +231,7 @@ mod tests {
     fn figures_are_given_with_their_spread() {
         assert_eq!(spread(&[0.5, 1.0]), "0.750 (0.500-1.000)");
         assert_eq!(spread(&[]), "-");
-        assert_eq!(bar(10, 40), "[#####...............]  10 of 40 runs");
+        assert_eq!(bar(10, 40, "runs"), "[#####...............]  10 of 40 runs");
         assert_eq!(quoted("a,\"b\""), "\"a,\"\"b\"\"\"");
     }
 }

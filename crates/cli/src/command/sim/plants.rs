@@ -1,0 +1,162 @@
+//! `selvedge sim plants`: services drawn at random under one set of parameters.
+
+use std::io::{self, IsTerminal};
+use std::ops::Range;
+use std::process::ExitCode;
+
+use clap::Args;
+use selvedge_bench::{PlantFigures, PlantRow, plants};
+use selvedge_sim::{NamedPolicy, POLICIES};
+use serde::Serialize;
+
+use super::policy;
+use super::sweep::{Format, bar, range};
+use crate::output::{Table, print};
+
+/// Arguments of `selvedge sim plants`.
+#[derive(Args, Debug)]
+pub(crate) struct PlantsArgs {
+    /// Numbers of the plants, the last one not among them.
+    #[arg(long, default_value = "1..301", value_parser = range)]
+    plants: Range<u64>,
+    /// Policies, with commas between; all without it.
+    #[arg(long = "policy", value_delimiter = ',', value_parser = policy)]
+    policies: Vec<&'static NamedPolicy>,
+    /// How to print it: a row for each policy, or each run for programs.
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Format,
+}
+
+pub(crate) fn show(args: &PlantsArgs) -> anyhow::Result<ExitCode> {
+    let policies: Vec<&'static NamedPolicy> = match args.policies.is_empty() {
+        true => POLICIES.iter().collect(),
+        false => args.policies.clone(),
+    };
+    let all = (args.plants.end - args.plants.start) as usize;
+    let is_watched = io::stderr().is_terminal();
+    let rows = plants(args.plants.clone(), &policies, |done| {
+        if is_watched {
+            eprint!("\r{}", bar(done, all, "plants"));
+        }
+    })?;
+    if is_watched {
+        eprintln!();
+    }
+    let names: Vec<&str> = policies.iter().map(|policy| policy.name).collect();
+    match args.output {
+        Format::Text => print(&text(&names, &rows))?,
+        Format::Csv => print(&csv(&names, &rows))?,
+        Format::Json => {
+            let lines = lines(&names, &rows);
+            print(&format!("{}\n", serde_json::to_string_pretty(&lines)?))?;
+        }
+    }
+    if rows.len() < all {
+        eprintln!(
+            "interrupted: {} of {all} plants are done and shown",
+            rows.len()
+        );
+        return Ok(ExitCode::FAILURE);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A plant under a policy.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Line<'n> {
+    plant: u64,
+    policy: &'n str,
+    goodput: f64,
+    after: f64,
+    oracle: f64,
+    oracle_after: f64,
+}
+
+fn lines<'n>(names: &[&'n str], rows: &[PlantRow]) -> Vec<Line<'n>> {
+    let line = |row: &PlantRow, policy, figures: &PlantFigures| Line {
+        plant: row.plant,
+        policy,
+        goodput: figures.goodput,
+        after: figures.after,
+        oracle: row.oracle().goodput,
+        oracle_after: row.oracle().after,
+    };
+    let mut lines = Vec::new();
+    for row in rows {
+        let policies = names.iter().zip(&row.policies);
+        lines.extend(policies.map(|(policy, figures)| line(row, *policy, figures)));
+    }
+    lines
+}
+
+fn csv(names: &[&str], rows: &[PlantRow]) -> String {
+    let line = |line: &Line<'_>| {
+        format!(
+            "{},{},{},{},{},{}\n",
+            line.plant, line.policy, line.goodput, line.after, line.oracle, line.oracle_after
+        )
+    };
+    let lines: String = lines(names, rows).iter().map(line).collect();
+    format!("plant,policy,goodput,after,oracle,oracleAfter\n{lines}")
+}
+
+/// A row for each policy, the best single static limit and the oracle.
+fn text(names: &[&str], rows: &[PlantRow]) -> String {
+    let heading = [
+        "POLICY",
+        "MEDIAN",
+        "WORST TENTH",
+        "WORST",
+        "OF ORACLE",
+        "WORST TENTH",
+        "WORST",
+        "STUCK",
+    ];
+    let mut table = Table::new(&heading);
+    let mut show = |name: String, of: &dyn Fn(&PlantRow) -> PlantFigures| {
+        let share = |row: &PlantRow| of(row).goodput / row.oracle().goodput.max(1e-9);
+        let is_stuck = |row: &&PlantRow| of(row).after < 0.5 * row.oracle().after;
+        let mut cells = vec![name];
+        cells.extend(spread(rows.iter().map(|row| of(row).goodput)));
+        cells.extend(spread(rows.iter().map(share)));
+        cells.push(rows.iter().filter(is_stuck).count().to_string());
+        table.row(cells);
+    };
+    for (place, name) in names.iter().enumerate() {
+        show((*name).to_owned(), &|row| row.policies[place]);
+    }
+    if let Some((place, limit)) = best_static(rows) {
+        show(limit, &|row| row.statics[place]);
+    }
+    show("best static of each".to_owned(), &PlantRow::oracle);
+    table.into_text()
+}
+
+/// The static limit that is best in the sum over all plants.
+fn best_static(rows: &[PlantRow]) -> Option<(usize, String)> {
+    let sum = |place: usize| {
+        rows.iter()
+            .map(|row| row.statics[place].goodput)
+            .sum::<f64>()
+    };
+    let places = 0..rows.first()?.statics.len();
+    let best = places.max_by(|one, other| sum(*one).total_cmp(&sum(*other)))?;
+    let name = match selvedge_bench::GRID.get(best) {
+        Some(limit) => format!("static {limit} for all"),
+        None => "no limit".to_owned(),
+    };
+    Some((best, name))
+}
+
+/// Median, worst tenth and worst.
+fn spread(shares: impl Iterator<Item = f64>) -> [String; 3] {
+    let mut shares: Vec<f64> = shares.collect();
+    shares.sort_unstable_by(f64::total_cmp);
+    let at = |place: usize| {
+        shares
+            .get(place)
+            .map_or("-".to_owned(), |it| format!("{it:.3}"))
+    };
+    [at(shares.len() / 2), at(shares.len() / 10), at(0)]
+}
