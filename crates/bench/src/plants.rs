@@ -72,7 +72,8 @@ pub fn plant(number: u64) -> Scenario {
     let work = classes.iter().map(|it| it.share * it.work).sum::<f64>()
         / classes.iter().map(|it| it.share).sum::<f64>().max(1e-9);
     let work = if classes.is_empty() { 1.0 } else { work };
-    let mean = log_between(unit(), 0.0002, 2.0);
+    // Of all requests together.
+    let mean = log_between(unit(), 0.0002, 2.0) / work;
     let permits = log_between(unit(), 1.0, 257.0) as u32;
     let permits = permits.min((MOST_CAPACITY * mean * work) as u32).max(1);
     let capacity = (f64::from(permits) / (mean * work)).min(MOST_CAPACITY);
@@ -253,7 +254,7 @@ mod tests {
                 .unwrap_or_else(|error| panic!("{number}: {error}"));
             let service = &plant.services[0];
             let mean = service.time.mean().as_secs_f64();
-            assert!((0.0001..=2.0).contains(&mean), "{number}: {mean}");
+            assert!((0.000_01..=2.0).contains(&mean), "{number}: {mean}");
             assert!((1..=256).contains(&service.permits), "{number}");
             let capacity = plant.capacity(Duration::ZERO).unwrap();
             assert!(capacity < 1.05 * MOST_CAPACITY, "{number}: {capacity}");

@@ -20,8 +20,9 @@ use selvedge_model::{
 
 use crate::address::VirtualRange;
 use crate::document::{
-    CgroupRef, Document, EndpointSlice, GatewaySpec, HttpRouteSpec, Kind, Publish, ServiceSpec,
-    ServiceSpecPort, Spec, TcpRouteSpec, WorkloadPlace, WorkloadSpec,
+    CgroupRef, Document, EndpointSlice, GatewaySpec, HttpRouteSpec, Kind, Publish,
+    ServiceObjective, ServiceSpec, ServiceSpecPort, Spec, TcpRouteSpec, WorkloadPlace,
+    WorkloadSpec,
 };
 use condition::Findings;
 pub use condition::{Condition, ConditionReason};
@@ -110,6 +111,7 @@ struct Set<'a> {
     workloads: BTreeMap<ServiceName, Vec<Instance<'a>>>,
     slices: BTreeMap<ServiceName, Vec<(&'a Document, &'a EndpointSlice)>>,
     policies: Vec<&'a Document>,
+    objectives: Vec<(&'a Document, &'a ServiceObjective)>,
     gateways: BTreeMap<GatewayName, (&'a Document, &'a GatewaySpec)>,
     http_routes: Vec<(&'a Document, &'a HttpRouteSpec)>,
     tcp_routes: Vec<(&'a Document, &'a TcpRouteSpec)>,
@@ -133,6 +135,7 @@ impl<'a> Set<'a> {
             workloads: BTreeMap::new(),
             slices: BTreeMap::new(),
             policies: Vec::new(),
+            objectives: Vec::new(),
             gateways: BTreeMap::new(),
             http_routes: Vec::new(),
             tcp_routes: Vec::new(),
@@ -163,6 +166,7 @@ impl<'a> Set<'a> {
                         .push((document, spec));
                 }
                 Spec::TrafficPolicy(_) => set.policies.push(document),
+                Spec::ServiceObjective(spec) => set.objectives.push((document, spec)),
                 Spec::Gateway(spec) => {
                     if let Some(name) = gateways::gateway_name(document) {
                         set.gateways.insert(name, (document, spec));

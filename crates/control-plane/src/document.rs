@@ -18,6 +18,7 @@ mod requests;
 mod route_refs;
 mod run_permission;
 mod service;
+mod service_objective;
 mod tcp_route;
 mod text;
 mod traffic_policy;
@@ -33,6 +34,7 @@ pub use metadata::Metadata;
 pub use route_refs::{ParentRef, ParentTarget};
 pub use run_permission::{RunPermission, RunRule, RunScope, Subject};
 pub use service::{ServiceSpec, ServiceSpecPort, TargetPort};
+pub use service_objective::ServiceObjective;
 pub use tcp_route::TcpRouteSpec;
 pub use traffic_policy::{PolicyTarget, TrafficPolicy, Weight};
 pub use workload::{CgroupRef, Publish, ResolverSpec, WorkloadPlace, WorkloadPort, WorkloadSpec};
@@ -135,6 +137,8 @@ pub enum Spec {
     TcpRoute(TcpRouteSpec),
     /// How connections and requests to services are spread and limited.
     TrafficPolicy(TrafficPolicy),
+    /// What services are to keep.
+    ServiceObjective(ServiceObjective),
     /// Who may run programs as which services.
     RunPermission(RunPermission),
 }
@@ -149,6 +153,7 @@ impl Spec {
             Self::HttpRoute(spec) => spec.to_json(&key.namespace_or_default()),
             Self::TcpRoute(spec) => spec.to_json(&key.namespace_or_default()),
             Self::TrafficPolicy(spec) => spec.to_json(),
+            Self::ServiceObjective(spec) => spec.to_json(),
             Self::RunPermission(spec) => spec.to_json(),
         }
     }
@@ -320,6 +325,9 @@ fn read_one(cursor: &Cursor<'_>, file: &str, kind: Kind) -> Option<Document> {
         Kind::TrafficPolicy => fields
             .required("spec", traffic_policy::read)
             .map(Spec::TrafficPolicy),
+        Kind::ServiceObjective => fields
+            .required("spec", service_objective::read)
+            .map(Spec::ServiceObjective),
         Kind::RunPermission => fields
             .required("spec", run_permission::read)
             .map(Spec::RunPermission),

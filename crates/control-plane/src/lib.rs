@@ -29,9 +29,9 @@ pub use compile::{Compiled, Condition, ConditionReason, Facts, compile};
 pub use document::{
     CgroupRef, Document, EndpointSlice, GatewaySpec, HttpRouteSpec, Kind, Metadata, ObjectKey,
     ParentRef, ParentTarget, Parsed, PolicyTarget, Publish, ResolverSpec, RunPermission, RunRule,
-    RunScope, ServiceSpec, ServiceSpecPort, SliceEndpoint, SlicePort, SourceFile, Spec, Subject,
-    TargetPort, TcpRouteSpec, TrafficPolicy, Weight, WorkloadPlace, WorkloadPort, WorkloadSpec,
-    parse,
+    RunScope, ServiceObjective, ServiceSpec, ServiceSpecPort, SliceEndpoint, SlicePort, SourceFile,
+    Spec, Subject, TargetPort, TcpRouteSpec, TrafficPolicy, Weight, WorkloadPlace, WorkloadPort,
+    WorkloadSpec, parse,
 };
 pub use host::{Hint, Host, HostPlacement, Peer, PlacedCgroup};
 pub use metrics::Metrics;

@@ -43,7 +43,8 @@ pub use observation::{
 pub use pattern::{Pattern, PatternError};
 pub use reason::Reason;
 pub use requests::{
-    Backoff, Ejection, RequestPolicy, RetryBudget, RetryPolicy, Timeouts, Withheld,
+    Backoff, Ejection, Objective, PilotMode, RequestPolicy, RetryBudget, RetryPolicy, Timeouts,
+    Withheld,
 };
 pub use rng::Rng;
 pub use route::{

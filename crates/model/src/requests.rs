@@ -20,6 +20,30 @@ pub struct RequestPolicy {
     pub requests_per_endpoint: Option<NonZeroU32>,
     /// When an endpoint is taken out.
     pub ejection: Option<Ejection>,
+    /// What is to be kept, within these values.
+    pub objective: Option<Objective>,
+}
+
+/// What a service is to keep, and how far controllers may go for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Objective {
+    /// Of 100 requests 95 take no longer.
+    pub latency: Duration,
+    /// What controllers may do.
+    pub mode: PilotMode,
+}
+
+/// What controllers may do for an objective.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PilotMode {
+    /// Nothing: fixed values only.
+    Off,
+    /// Decide and tell, and apply nothing.
+    Observe,
+    /// Only lower load below the fixed values.
+    Guard,
+    /// Anything within the fixed values.
+    Drive,
 }
 
 /// How long requests may take; `None` is for ever.

@@ -36,6 +36,7 @@ mod log_line;
 mod metrics;
 mod origin;
 mod patience;
+mod pilot;
 mod pool;
 mod reading;
 mod receiving;
@@ -143,7 +144,10 @@ pub fn run(options: Options) -> Result<(), Error> {
     }
     let access_log = setting.access_log;
     start_thread("access-log", &gate, || move || access_log.run())?;
-    let feed = feed_thread(discovery)?;
+    let mut seed = [0; 8];
+    rustix::rand::getrandom(&mut seed, rustix::rand::GetRandomFlags::empty())
+        .map_err(|source| start("feed", source.into()))?;
+    let feed = feed_thread(discovery, u64::from_ne_bytes(seed))?;
     start_thread("feed", &gate, || feed)?;
     start_thread("dns-udp-v4", &gate, || || v4.run())?;
     start_thread("dns-udp-v6", &gate, || || v6.run())?;
@@ -194,13 +198,18 @@ fn worker_thread(
     })
 }
 
-/// What the feed thread does. Its end closes the command queue, by which the worker notices.
-fn feed_thread(discovery: discovery::Discovery) -> Result<impl FnOnce() + Send, Error> {
+/// What the feed thread does, beside which it has the controllers look. Its end closes the command queue, by
+/// which the worker notices.
+fn feed_thread(discovery: discovery::Discovery, seed: u64) -> Result<impl FnOnce() + Send, Error> {
+    let steering = pilot::steer(discovery.routing.clone(), discovery.clock, seed);
     let runtime = Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|source| start("feed", source))?;
-    Ok(move || runtime.block_on(discovery.follow()))
+    Ok(move || {
+        runtime.spawn(steering);
+        runtime.block_on(discovery.follow());
+    })
 }
 
 /// Starts a thread; it passes `gate` once when it has what it works with, for which it makes calls

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 use selvedge_feed::View;
 use selvedge_model::{
-    Backend, BackendIndex, CgroupId, Port, Protocol, RouteTable, ServiceName, Snapshot, Way,
-    Workload,
+    Backend, BackendIndex, CgroupId, Objective, PilotMode, Port, Protocol, RouteTable, ServiceName,
+    Snapshot, Way, Workload,
 };
 use selvedge_resilience::{
     EndpointPlan, LimitLaw, Node, NodePlan, RetryLaw, RoutePlan, UpstreamPlan, WorkloadPlan,
@@ -123,7 +123,14 @@ fn plan(snapshot: &Snapshot, table: &RouteTable) -> NodePlan {
         routes: routes
             .map(|rule| RoutePlan {
                 name: rule.name.clone(),
-                law: LimitLaw::Static,
+                law: rule
+                    .objective
+                    .filter(is_steered)
+                    .map_or(LimitLaw::Static, |it| {
+                        let objective = it.latency;
+                        LimitLaw::AdaptiveEntry { objective }
+                    }),
+                is_applied: is_applied(rule.objective),
             })
             .collect(),
         workloads: workloads
@@ -147,6 +154,15 @@ fn proxied<'a>(snapshot: &'a Snapshot, table: &'a RouteTable) -> BTreeSet<&'a Se
         .collect()
 }
 
+const fn is_steered(objective: &Objective) -> bool {
+    !matches!(objective.mode, PilotMode::Off)
+}
+
+/// Whether what controllers decide is done.
+fn is_applied(objective: Option<Objective>) -> bool {
+    objective.is_none_or(|it| matches!(it.mode, PilotMode::Guard | PilotMode::Drive))
+}
+
 fn upstream(snapshot: &Snapshot, backend: &Backend) -> UpstreamPlan {
     let service = snapshot.services.get(&backend.service);
     let is_it = |port: &&selvedge_model::ServicePort| {
@@ -154,13 +170,21 @@ fn upstream(snapshot: &Snapshot, backend: &Backend) -> UpstreamPlan {
     };
     let port = service.and_then(|service| service.ports.iter().find(is_it));
     let endpoints = port.into_iter().flat_map(|port| &port.endpoints);
+    let policy = service.and_then(|it| it.requests.clone());
+    let policy = policy.unwrap_or_default();
+    let objective = policy.objective.filter(is_steered);
     UpstreamPlan {
         backend: backend.clone(),
-        policy: service
-            .and_then(|it| it.requests.clone())
-            .unwrap_or_default(),
-        law: LimitLaw::Static,
-        retries: RetryLaw::Budget,
+        law: objective.map_or(LimitLaw::Static, |it| LimitLaw::Adaptive {
+            objective: it.latency,
+        }),
+        retries: match objective.map(|it| it.mode) {
+            Some(PilotMode::Guard) => RetryLaw::BudgetAndHeadroom,
+            Some(PilotMode::Drive) => RetryLaw::Headroom,
+            _ => RetryLaw::Budget,
+        },
+        is_applied: is_applied(objective),
+        policy,
         endpoints: endpoints
             .filter(|endpoint| endpoint.ready)
             .map(|endpoint| EndpointPlan {

@@ -133,11 +133,13 @@ fn plan(law: LimitLaw) -> NodePlan {
                 LimitLaw::Static => RetryLaw::Budget,
                 _ => RetryLaw::Headroom,
             },
+            is_applied: true,
             endpoints: (1..=4).map(endpoint).collect(),
         }],
         routes: vec![RoutePlan {
             name: "cart".into(),
             law,
+            is_applied: true,
         }],
         workloads: vec![WorkloadPlan {
             cgroup: CgroupId(7),

@@ -78,7 +78,7 @@ impl Admission {
         let source = call.source.and_then(|cgroup| tables.local(cgroup));
         let source = source.filter(|index| !tables.workloads[*index].is_entry);
         let is_at_entry = source.is_none();
-        let is_steered = upstream.retries == RetryLaw::Headroom;
+        let is_steered = upstream.retries != RetryLaw::Budget;
         let meters = entry.meters(lane.worker);
         if is_at_entry {
             entry

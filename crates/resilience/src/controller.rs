@@ -162,7 +162,7 @@ impl Controllers {
             let endpoints: Vec<Steered> = endpoints
                 .filter_map(|endpoint| steered(&endpoint.limiter, &pressure))
                 .collect();
-            if !endpoints.is_empty() || upstream.retries == RetryLaw::Headroom {
+            if !endpoints.is_empty() || upstream.retries != RetryLaw::Budget {
                 self.upstreams.push(SteeredUpstream {
                     index,
                     pressure,
@@ -261,7 +261,7 @@ impl Steered {
         let window = WindowSummary {
             began: self.began,
             ended: now,
-            limit: limiter.limit(),
+            limit: limiter.decided(),
             peak: limiter.take_peak(in_flight()),
             times: self.baseline.close(limiter.samples()),
             refused: pressure.refused.saturating_sub(self.refused),

@@ -8,8 +8,9 @@ use core::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use selvedge_model::Reason;
 
 use crate::counter::Counter;
-use crate::limit::{Fates, LimitLaw};
+use crate::limit::Fates;
 use crate::limiter::Limiter;
+use crate::plan::RoutePlan;
 use crate::rejection::{Gate, Rejection};
 use crate::window::{Meters, Totals};
 
@@ -40,7 +41,7 @@ struct Share {
 
 impl Entry {
     /// The entry of a route for that many workers, after the one `before` it.
-    pub(crate) fn new(name: &str, law: LimitLaw, before: Option<&Self>, workers: usize) -> Self {
+    pub(crate) fn new(plan: &RoutePlan, before: Option<&Self>, workers: usize) -> Self {
         let share = |_| Share {
             in_flight: AtomicU32::new(0),
             turned_away: Counter::default(),
@@ -50,15 +51,16 @@ impl Entry {
         };
         let new = || {
             Arc::new(SharedEntry {
-                name: name.into(),
+                name: plan.name.clone(),
                 shares: (0..workers).map(share).collect(),
             })
         };
         let limiter = before.map(|before| &before.limiter);
-        let limiter = limiter.filter(|limiter| limiter.law() == law).cloned();
+        let limiter = limiter.filter(|limiter| limiter.is_of(plan.law, plan.is_applied));
+        let new_limiter = || Limiter::new(plan.law, plan.is_applied, u32::MAX, workers);
         Self {
             shared: before.map_or_else(new, |before| before.shared.clone()),
-            limiter: limiter.unwrap_or_else(|| Arc::new(Limiter::new(law, u32::MAX, workers))),
+            limiter: limiter.map_or_else(|| Arc::new(new_limiter()), Arc::clone),
         }
     }
 
@@ -145,10 +147,16 @@ impl Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limit::LimitLaw;
 
     #[test]
     fn the_limit_is_of_all_workers_together() {
-        let entry = Entry::new("cart", LimitLaw::Static, None, 2);
+        let plan = RoutePlan {
+            name: "cart".into(),
+            law: LimitLaw::Static,
+            is_applied: true,
+        };
+        let entry = Entry::new(&plan, None, 2);
         entry.limiter.set(3, 0.0);
         for worker in [0, 1, 0] {
             entry.enter(worker).unwrap();

@@ -64,7 +64,7 @@ pub struct WindowSummary {
     pub began: Instant,
     /// When it ended.
     pub ended: Instant,
-    /// The limit in force at its end.
+    /// The limit that was decided last.
     pub limit: u32,
     /// Most requests at once of those that the limit counts.
     pub peak: u32,

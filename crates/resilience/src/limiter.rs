@@ -14,6 +14,13 @@ use crate::limit::{Controller, LimitLaw};
 #[derive(Debug)]
 pub(crate) struct Limiter {
     law: LimitLaw,
+    /// The limit where nothing moves it, and the most where a law does.
+    fixed: u32,
+    /// Whether what the law decides is done.
+    is_applied: bool,
+    /// What the law has decided.
+    decided: AtomicU32,
+    /// What is in force.
     limit: AtomicU32,
     /// What began before, in ns, says nothing about the limit.
     fresh_since: AtomicU64,
@@ -27,12 +34,16 @@ pub(crate) struct Limiter {
 
 impl Limiter {
     /// The limiter of a law for that many workers; `fixed` is the limit where nothing moves it.
-    pub(crate) fn new(law: LimitLaw, fixed: u32, workers: usize) -> Self {
+    pub(crate) fn new(law: LimitLaw, is_applied: bool, fixed: u32, workers: usize) -> Self {
         let controller = Controller::new(law);
         let watching = if controller.is_some() { workers } else { 0 };
+        let start = controller.map_or(fixed, |it| it.start()).min(fixed);
         Self {
             law,
-            limit: AtomicU32::new(controller.map_or(fixed, |it| it.start())),
+            fixed,
+            is_applied,
+            decided: AtomicU32::new(start),
+            limit: AtomicU32::new(if is_applied { start } else { fixed }),
             fresh_since: AtomicU64::new(0),
             tail_us: AtomicU32::new(u32::MAX),
             peak: Apart::default(),
@@ -57,8 +68,21 @@ impl Limiter {
         !self.samples.is_empty()
     }
 
-    pub(crate) fn set(&self, limit: u32, tail_us: f64) {
-        self.limit.store(limit, Relaxed);
+    pub(crate) fn is_of(&self, law: LimitLaw, is_applied: bool) -> bool {
+        (self.law, self.is_applied) == (law, is_applied)
+    }
+
+    /// What the law has decided last, within what is fixed; it is in force if it is applied.
+    pub(crate) fn decided(&self) -> u32 {
+        self.decided.load(Relaxed)
+    }
+
+    pub(crate) fn set(&self, decided: u32, tail_us: f64) {
+        let decided = decided.min(self.fixed);
+        self.decided.store(decided, Relaxed);
+        if self.is_applied {
+            self.limit.store(decided, Relaxed);
+        }
         self.tail_us.store(tail_us as u32, Relaxed);
     }
 

@@ -126,7 +126,7 @@ fn entries(plan: &NodePlan, before: Option<&Tables>, workers: usize) -> Box<[Ent
         .collect();
     let entry = |plan: &RoutePlan| {
         let old = old.get(&*plan.name).copied();
-        Entry::new(&plan.name, plan.law, old, workers)
+        Entry::new(plan, old, workers)
     };
     plan.routes.iter().map(entry).collect()
 }
@@ -151,8 +151,10 @@ fn upstream(
         gate: EndpointGate::new(endpoints, plan.policy.ejection),
         policy: plan.policy.clone(),
         law: plan.law,
+        is_applied: plan.is_applied,
         retries: plan.retries,
         budget,
+        headroom: old.map_or_else(Arc::default, |old| old.headroom.clone()),
     }
 }
 
@@ -165,7 +167,8 @@ fn endpoints(
     workers: usize,
 ) -> Vec<Endpoint> {
     let is_as_before = old.is_some_and(|old| {
-        old.law == plan.law && old.policy.requests_per_endpoint == plan.policy.requests_per_endpoint
+        (old.law, old.is_applied) == (plan.law, plan.is_applied)
+            && old.policy.requests_per_endpoint == plan.policy.requests_per_endpoint
     });
     let old = old.map(|upstream| upstream.gate.endpoints().iter());
     let mut old: BTreeMap<_, _> = old
@@ -180,7 +183,7 @@ fn endpoints(
     };
     let fixed = plan.policy.requests_per_endpoint;
     let fixed = fixed.map_or(u32::MAX, |limit| limit.get());
-    let limiter = || Arc::new(Limiter::new(plan.law, fixed, workers));
+    let limiter = || Arc::new(Limiter::new(plan.law, plan.is_applied, fixed, workers));
     let endpoint = |(place, port), weight, old: Option<&Endpoint>| Endpoint {
         place,
         port,

@@ -31,6 +31,8 @@ pub struct UpstreamPlan {
     pub law: LimitLaw,
     /// What retries cost.
     pub retries: RetryLaw,
+    /// Whether what the laws decide is done, and not only told.
+    pub is_applied: bool,
     /// Who answers.
     pub endpoints: Vec<EndpointPlan>,
 }
@@ -53,6 +55,8 @@ pub struct RoutePlan {
     pub name: String,
     /// How the limit at its entry is set.
     pub law: LimitLaw,
+    /// Whether what the law decides is done, and not only told.
+    pub is_applied: bool,
 }
 
 /// A workload of this node.

@@ -23,6 +23,8 @@ pub enum RetryLaw {
     /// find no place the fewer are earned. Of all requests that are made for one of a client two may be
     /// sent again, and none once something of it found no place.
     Headroom,
+    /// Both.
+    BudgetAndHeadroom,
 }
 
 /// A [`RetryPolicy`] as a request carries it.

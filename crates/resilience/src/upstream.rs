@@ -18,9 +18,11 @@ pub(crate) struct Upstream {
     pub(crate) shared: Arc<Shared>,
     pub(crate) policy: RequestPolicy,
     pub(crate) law: LimitLaw,
+    pub(crate) is_applied: bool,
     pub(crate) retries: RetryLaw,
     pub(crate) rule: Option<RetryRule>,
     pub(crate) budget: Arc<Budget>,
+    pub(crate) headroom: Arc<Budget>,
     pub(crate) gate: EndpointGate,
 }
 
@@ -109,9 +111,12 @@ impl Upstream {
     pub(crate) fn withdraw(&self, now: Instant) -> bool {
         let law = self.policy.retry_budget.unwrap_or_default();
         let shared = &self.shared;
+        let may_spend = || self.budget.withdraw(now, shared.first_attempts(), &law);
+        let has_room = || self.headroom.withdraw_of(shared.earned());
         match self.retries {
-            RetryLaw::Budget => self.budget.withdraw(now, shared.first_attempts(), &law),
-            RetryLaw::Headroom => self.budget.withdraw_of(shared.earned()),
+            RetryLaw::Budget => may_spend(),
+            RetryLaw::Headroom => has_room(),
+            RetryLaw::BudgetAndHeadroom => has_room() && may_spend(),
         }
     }
 }

@@ -158,6 +158,7 @@ fn plan(scenario: &Scenario, policy: &Policy, objectives: &[Duration], at: Durat
         policy: policy.request.clone(),
         law: policy.limit.law(objectives[place]),
         retries: policy.retries,
+        is_applied: true,
         endpoints: (0..service.replicas)
             .filter(|it| !scenario.condition(place, *it, at).absent)
             .map(|it| endpoint(place, it))
@@ -169,6 +170,7 @@ fn plan(scenario: &Scenario, policy: &Policy, objectives: &[Duration], at: Durat
             true => policy.entry.law_of_entry(scenario.objective.latency),
             false => LimitLaw::Static,
         },
+        is_applied: true,
     });
     let workloads = services().flat_map(|(place, service)| {
         (0..service.replicas).map(move |replica| WorkloadPlan {

@@ -125,6 +125,11 @@ fn says(item: &Value) -> String {
             let targets = list(&spec["targetRefs"], |target| text(&target["name"]));
             format!("{targets}: {}", said.collect::<Vec<_>>().join(", "))
         }
+        Some("ServiceObjective") => {
+            let targets = list(&spec["targetRefs"], |target| text(&target["name"]));
+            let (tail, mode) = (text(&spec["latency"]["p95"]), text(&spec["mode"]));
+            format!("{targets}: p95 {tail}, {mode}")
+        }
         Some("RunPermission") => {
             format!("{} rules", spec["rules"].as_array().map_or(0, Vec::len))
         }

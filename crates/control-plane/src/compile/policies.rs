@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use selvedge_model::{AppProtocol, Label, Protocol, RequestPolicy, ServiceName, Timeouts};
+use selvedge_model::{
+    AppProtocol, Label, PilotMode, Protocol, RequestPolicy, ServiceName, Timeouts,
+};
 
 use super::{ConditionReason, Findings, Set, beside};
 use crate::document::{Document, PolicyTarget, Spec, TrafficPolicy, WorkloadPlace};
@@ -38,6 +40,7 @@ const SILENT: &Policy = &Policy {
         retry_budget: None,
         requests_per_endpoint: None,
         ejection: None,
+        objective: None,
     },
 };
 
@@ -68,7 +71,30 @@ impl Policies {
                 merged.0.entry(service).or_default().add(policy);
             }
         }
+        merged.add_objectives(set, findings);
         merged
+    }
+
+    fn add_objectives(&mut self, set: &Set<'_>, findings: &mut Findings) {
+        let mut said = BTreeMap::new();
+        for (document, spec) in &set.objectives {
+            for (index, target) in spec.targets.iter().enumerate() {
+                let service = beside(document, target);
+                let path = format!("spec.targetRefs[{index}].name");
+                if !set.services.contains_key(&service) {
+                    findings.missing_service(document, &path, &service);
+                    continue;
+                }
+                if let Some(other) = said.insert(service.clone(), document) {
+                    refuse_second(document, other, &path, &service, findings);
+                }
+                // Off is as if nothing were said.
+                if spec.objective.mode != PilotMode::Off {
+                    let policy = self.0.entry(service).or_default();
+                    policy.requests.objective = Some(spec.objective);
+                }
+            }
+        }
     }
 
     /// Says which weights belong to no endpoint: most likely a name mistyped or a replica gone.

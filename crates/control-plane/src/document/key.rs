@@ -21,13 +21,15 @@ pub enum Kind {
     TcpRoute,
     /// `selvedge.dev/v1alpha1/TrafficPolicy`.
     TrafficPolicy,
+    /// `selvedge.dev/v1alpha1/ServiceObjective`.
+    ServiceObjective,
     /// `selvedge.dev/v1alpha1/RunPermission`.
     RunPermission,
 }
 
 impl Kind {
     /// Every kind, in the order they are listed.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Service,
         Self::EndpointSlice,
         Self::Workload,
@@ -35,6 +37,7 @@ impl Kind {
         Self::HttpRoute,
         Self::TcpRoute,
         Self::TrafficPolicy,
+        Self::ServiceObjective,
         Self::RunPermission,
     ];
 
@@ -48,6 +51,7 @@ impl Kind {
             Self::HttpRoute => "HTTPRoute",
             Self::TcpRoute => "TCPRoute",
             Self::TrafficPolicy => "TrafficPolicy",
+            Self::ServiceObjective => "ServiceObjective",
             Self::RunPermission => "RunPermission",
         }
     }
@@ -58,7 +62,9 @@ impl Kind {
             Self::Service => "v1",
             Self::EndpointSlice => "discovery.k8s.io/v1",
             Self::Gateway | Self::HttpRoute | Self::TcpRoute => "gateway.networking.k8s.io/v1",
-            Self::Workload | Self::TrafficPolicy | Self::RunPermission => "selvedge.dev/v1alpha1",
+            Self::Workload | Self::TrafficPolicy | Self::ServiceObjective | Self::RunPermission => {
+                "selvedge.dev/v1alpha1"
+            }
         }
     }
 

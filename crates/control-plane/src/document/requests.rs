@@ -34,6 +34,7 @@ pub(super) fn read(
         retry_budget: retry_budget?,
         requests_per_endpoint,
         ejection: ejection?,
+        objective: None,
     })
 }
 

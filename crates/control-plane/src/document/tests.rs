@@ -258,6 +258,11 @@ spec:
   retryBudget: {percent: 30, perSecond: 5}
   ejection: {consecutiveFailures: 3, duration: 1m, mostPercent: 50}
 ---
+apiVersion: selvedge.dev/v1alpha1
+kind: ServiceObjective
+metadata: {name: cart, namespace: shop}
+spec: {targetRefs: [{kind: Service, name: cart}], latency: {p95: 250ms}, mode: Guard}
+---
 apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute
 metadata: {name: cart-canary, namespace: shop}
@@ -322,7 +327,7 @@ spec:
 #[test]
 fn what_is_written_reads_back_the_same() {
     let parsed = read(EVERYTHING).unwrap();
-    assert_eq!(parsed.documents.len(), 9);
+    assert_eq!(parsed.documents.len(), 10);
     for document in &parsed.documents {
         let again = from_json("store", document.to_json()).unwrap();
         assert!(
@@ -380,6 +385,26 @@ fn own_kinds_are_read_strictly() {
             "TrafficPolicy",
             "{targetRefs: [{kind: Service, name: a}], balancing: {weights: [{weight: 1}]}}",
             "spec.balancing.weights[0]",
+        ),
+        (
+            "ServiceObjective",
+            "{latency: {p95: 1s}}",
+            "spec.targetRefs",
+        ),
+        (
+            "ServiceObjective",
+            "{targetRefs: [{kind: Service, name: a}]}",
+            "spec.latency",
+        ),
+        (
+            "ServiceObjective",
+            "{targetRefs: [{kind: Service, name: a}], latency: {p95: 0s}}",
+            "spec.latency.p95",
+        ),
+        (
+            "ServiceObjective",
+            "{targetRefs: [{kind: Service, name: a}], latency: {p95: 1s}, mode: drive}",
+            "spec.mode",
         ),
         (
             "RunPermission",

@@ -57,13 +57,7 @@ pub(super) fn read(cursor: &Cursor<'_>) -> Option<TrafficPolicy> {
     let own = ["targetRefs", "balancing", "limits", "counters", "resolver"];
     let known: Vec<_> = own.into_iter().chain(requests::FIELDS).collect();
     let fields = cursor.fields(&known)?;
-    let targets = fields.required("targetRefs", |cursor| {
-        let targets = cursor.list(read_target)?;
-        if targets.is_empty() {
-            cursor.error("needs at least one service");
-        }
-        (!targets.is_empty()).then_some(targets)
-    });
+    let targets = fields.required("targetRefs", read_targets);
     let weights = block(&fields, "balancing", "weights", |cursor| {
         cursor.list(read_weight)
     });
@@ -117,6 +111,19 @@ fn block<T>(
     found.map(Option::flatten)
 }
 
+/// Services of the policy's own namespace, at least one.
+pub(super) fn read_targets(cursor: &Cursor<'_>) -> Option<Vec<Label>> {
+    let targets = cursor.list(read_target)?;
+    if targets.is_empty() {
+        cursor.error("needs at least one service");
+    }
+    (!targets.is_empty()).then_some(targets)
+}
+
+pub(super) fn target_to_json(name: &Label) -> serde_json::Value {
+    json!({"kind": "Service", "name": name.as_str()})
+}
+
 fn read_target(cursor: &Cursor<'_>) -> Option<Label> {
     let fields = cursor.fields(&["group", "kind", "name", "namespace", "sectionName"])?;
     fields.refuse(&[
@@ -161,7 +168,6 @@ fn read_weight(cursor: &Cursor<'_>) -> Option<Weight> {
 
 impl TrafficPolicy {
     pub(super) fn to_json(&self) -> serde_json::Value {
-        let target = |name: &Label| json!({"kind": "Service", "name": name.as_str()});
         let weights = self.weights.as_ref().map(
             |weights| json!({"weights": weights.iter().map(Weight::to_json).collect::<Vec<_>>()}),
         );
@@ -172,7 +178,7 @@ impl TrafficPolicy {
         let is_limited = limits.as_object().is_some_and(|limits| !limits.is_empty());
         let counters = |detailed| if detailed { "Detailed" } else { "Basic" };
         let mut written = json!({
-            "targetRefs": self.targets.iter().map(target).collect::<Vec<_>>(),
+            "targetRefs": self.targets.iter().map(target_to_json).collect::<Vec<_>>(),
             "balancing": weights,
             "limits": is_limited.then_some(limits),
             "counters": self.detailed_counters.map(counters),

@@ -3,7 +3,9 @@
 use core::num::{NonZeroU16, NonZeroU32};
 use core::time::Duration;
 
-use selvedge_model::{Backoff, Ejection, RequestPolicy, RetryBudget, RetryPolicy, Timeouts};
+use selvedge_model::{
+    Backoff, Ejection, Objective, PilotMode, RequestPolicy, RetryBudget, RetryPolicy, Timeouts,
+};
 
 use super::{Defect, at_most, collect, small};
 use crate::wire::routes as wire;
@@ -29,6 +31,16 @@ impl From<&RequestPolicy> for wire::RequestPolicy {
                 duration_ns: nanos(ejection.duration),
                 most_percent: ejection.most_percent.into(),
             }),
+            objective: policy.objective.map(|objective| wire::Objective {
+                latency_ns: nanos(objective.latency),
+                mode: match objective.mode {
+                    PilotMode::Off => wire::PilotMode::Off,
+                    PilotMode::Observe => wire::PilotMode::Observe,
+                    PilotMode::Guard => wire::PilotMode::Guard,
+                    PilotMode::Drive => wire::PilotMode::Drive,
+                }
+                .into(),
+            }),
         }
     }
 }
@@ -46,6 +58,7 @@ impl TryFrom<wire::RequestPolicy> for RequestPolicy {
             retry_budget: wire.retry_budget.map(budget).transpose()?,
             requests_per_endpoint: NonZeroU32::new(wire.requests_per_endpoint),
             ejection: wire.ejection.map(ejection).transpose()?,
+            objective: wire.objective.map(objective),
         })
     }
 }
@@ -55,6 +68,19 @@ fn budget(wire: wire::RetryBudget) -> Result<RetryBudget, Defect> {
         percent: small("a retry budget in percent", wire.percent)?,
         per_second: small("a retry budget per second", wire.per_second)?,
     })
+}
+
+/// A mode that is not known is one of a newer control plane: it is told about, and nothing is done.
+fn objective(wire: wire::Objective) -> Objective {
+    Objective {
+        latency: Duration::from_nanos(wire.latency_ns),
+        mode: match wire.mode() {
+            wire::PilotMode::Off => PilotMode::Off,
+            wire::PilotMode::Observe => PilotMode::Observe,
+            wire::PilotMode::Guard => PilotMode::Guard,
+            wire::PilotMode::Drive => PilotMode::Drive,
+        },
+    }
 }
 
 fn ejection(wire: wire::Ejection) -> Result<Ejection, Defect> {

@@ -184,6 +184,24 @@ pub(crate) struct RequestPolicy {
     pub(crate) requests_per_endpoint: u32,
     #[prost(message, optional, tag = "6")]
     pub(crate) ejection: Option<Ejection>,
+    #[prost(message, optional, tag = "7")]
+    pub(crate) objective: Option<Objective>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Objective {
+    #[prost(uint64, tag = "1")]
+    pub(crate) latency_ns: u64,
+    #[prost(enumeration = "PilotMode", tag = "2")]
+    pub(crate) mode: i32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, prost::Enumeration)]
+pub(crate) enum PilotMode {
+    Off = 0,
+    Observe = 1,
+    Guard = 2,
+    Drive = 3,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

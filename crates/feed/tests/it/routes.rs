@@ -13,9 +13,9 @@ use selvedge_feed::{Publication, Settings, Subscription};
 use selvedge_model::{
     Backend, Backoff, Ejection, FieldChanges, Gateway, GatewayListener, GatewayName, GatewayParent,
     Generation, Hostname, HttpAction, HttpFilters, HttpMatch, HttpRoute, HttpRule, Label,
-    PathChange, PathMatch, Pattern, Port, Redirect, RequestPolicy, RetryBudget, RetryPolicy,
-    Rewrite, RouteName, RouteParent, ServiceName, Snapshot, TcpRoute, TextMatch, Timeouts,
-    ValueMatch, Way, WeightedBackend,
+    Objective, PathChange, PathMatch, Pattern, PilotMode, Port, Redirect, RequestPolicy,
+    RetryBudget, RetryPolicy, Rewrite, RouteName, RouteParent, ServiceName, Snapshot, TcpRoute,
+    TextMatch, Timeouts, ValueMatch, Way, WeightedBackend,
 };
 
 use crate::script::deliver;
@@ -59,16 +59,29 @@ pub(crate) fn request_policy() -> impl Strategy<Value = RequestPolicy> {
         option::of(budget),
         any::<u32>(),
         option::of(ejection),
+        option::of(objective()),
     );
     parts.prop_map(
-        |((request, attempt), retry, retry_budget, limit, ejection)| RequestPolicy {
+        |((request, attempt), retry, retry_budget, limit, ejection, objective)| RequestPolicy {
             timeouts: Timeouts { request, attempt },
             retry,
             retry_budget,
             requests_per_endpoint: NonZeroU32::new(limit),
             ejection,
+            objective,
         },
     )
+}
+
+fn objective() -> impl Strategy<Value = Objective> {
+    let modes = [
+        PilotMode::Off,
+        PilotMode::Observe,
+        PilotMode::Guard,
+        PilotMode::Drive,
+    ];
+    let parts = (duration(), select(modes.to_vec()));
+    parts.prop_map(|(latency, mode)| Objective { latency, mode })
 }
 
 fn label() -> impl Strategy<Value = Label> {

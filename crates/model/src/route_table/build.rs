@@ -14,7 +14,7 @@ use super::selection::Matches;
 use super::{Listener, RouteTable, Rule, Spoken};
 use crate::{
     Backend, BackendIndex, Gateway, GatewayListener, GatewayName, GatewayParent, Hostname,
-    HttpFilters, HttpRoute, HttpRule, Label, Port, Protocol, RequestPolicy, RetryPolicy,
+    HttpFilters, HttpRoute, HttpRule, Label, Objective, Port, Protocol, RequestPolicy, RetryPolicy,
     RouteIndex, RouteName, RouteParent, Service, ServiceName, ServicePort, Snapshot, TcpRoute,
     Timeouts, Way, WeightedBackend,
 };
@@ -260,6 +260,7 @@ impl<'a> Builder<'a> {
                 attempt: timeout(rule.backend_request_timeout, policy.timeouts.attempt),
             },
             retry: rule.retry.as_ref().or(policy.retry).cloned(),
+            objective: policy.objective,
             tunnels: rule
                 .matches
                 .iter()
@@ -290,6 +291,7 @@ impl<'a> Builder<'a> {
             filters: HttpFilters::default(),
             timeouts: policy.timeouts,
             retry: policy.retry.cloned(),
+            objective: policy.objective,
             tunnels: true,
             shares,
         })
@@ -302,6 +304,7 @@ impl<'a> Builder<'a> {
             filters: made.filters,
             timeouts: made.timeouts,
             retry: made.retry,
+            objective: made.objective,
             tunnels: made.tunnels,
             shares: made.shares,
         });
@@ -342,6 +345,7 @@ struct Made {
     filters: HttpFilters,
     timeouts: Timeouts,
     retry: Option<RetryPolicy>,
+    objective: Option<Objective>,
     tunnels: bool,
     shares: Shares,
 }
@@ -351,6 +355,7 @@ struct Made {
 struct Policy<'a> {
     timeouts: Timeouts,
     retry: Option<&'a RetryPolicy>,
+    objective: Option<Objective>,
 }
 
 impl<'a> Policy<'a> {
@@ -358,6 +363,7 @@ impl<'a> Policy<'a> {
         let of = |policy: &'a RequestPolicy| Self {
             timeouts: policy.timeouts,
             retry: policy.retry.as_ref(),
+            objective: policy.objective,
         };
         service.requests.as_ref().map(of).unwrap_or_default()
     }

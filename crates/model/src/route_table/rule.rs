@@ -3,7 +3,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::{BackendIndex, HttpFilters, RetryPolicy, RouteIndex, Timeouts};
+use crate::{BackendIndex, HttpFilters, Objective, RetryPolicy, RouteIndex, Timeouts};
 
 /// A rule of a route, or the one of a listener without routes. A rule that is attached to several
 /// services is there once for each, because their policies fill in what it leaves out.
@@ -21,6 +21,8 @@ pub struct Rule {
     pub timeouts: Timeouts,
     /// Which failed requests are sent again: what the route says, else the service's policy.
     pub retry: Option<RetryPolicy>,
+    /// What is to be kept where it is asked from outside: as the service's policy says.
+    pub objective: Option<Objective>,
     /// Whether CONNECT may make a tunnel of a connection. No rule sees what passes through one, so that
     /// those of a route must name the method for it.
     pub tunnels: bool,

@@ -1,6 +1,7 @@
 //! Limits that a law moves: what they count, what their controllers see, and that a new configuration keeps
 //! what goes on.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use selvedge_model::{CgroupId, RequestPolicy, Rng};
@@ -101,6 +102,26 @@ fn what_a_limit_has_come_to_lives_on() {
     rig.plan.upstreams[0].law = ADAPTIVE;
     rig.reconfigure();
     assert_eq!(limit(&rig), Some(START));
+}
+
+/// Who only observes applies nothing, and what is fixed is not crossed.
+#[test]
+fn decisions_stay_within_what_is_allowed() {
+    for (fixed, is_applied, in_force) in [(None, false, None), (Some(12), true, Some(12))] {
+        let (mut rig, mut controllers) = adaptive(&[1]);
+        let fixed = fixed.and_then(NonZeroU32::new);
+        rig.plan.upstreams[0].policy.requests_per_endpoint = fixed;
+        rig.plan.upstreams[0].is_applied = is_applied;
+        rig.reconfigure();
+        let mut decided = START;
+        for _ in 0..200 {
+            let count = limit(&rig).unwrap_or(decided).min(START);
+            burst(&mut rig, count as usize, Duration::from_millis(20));
+            controllers.tick(rig.now, &rig.node, &mut |it| decided = it.decision.limit);
+        }
+        assert!(decided > START, "{decided}");
+        assert_eq!(limit(&rig), in_force);
+    }
 }
 
 /// A request into the server, and a call that it makes for it.

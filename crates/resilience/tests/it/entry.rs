@@ -90,6 +90,7 @@ fn what_lives_on_is_known_by_its_key() {
         selvedge_resilience::RoutePlan {
             name: "new".into(),
             law: selvedge_resilience::LimitLaw::Static,
+            is_applied: true,
         },
     );
     let before = rig.endpoints();

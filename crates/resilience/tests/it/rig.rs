@@ -114,11 +114,13 @@ pub(crate) fn plan(weights: &[u16], policy: RequestPolicy) -> NodePlan {
             policy,
             law: LimitLaw::Static,
             retries: RetryLaw::Budget,
+            is_applied: true,
             endpoints: (1..).zip(weights).map(endpoint).collect(),
         }],
         routes: vec![RoutePlan {
             name: "cart".into(),
             law: LimitLaw::Static,
+            is_applied: true,
         }],
         workloads: vec![workload(100, true), workload(101, false)],
     }

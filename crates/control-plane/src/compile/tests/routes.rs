@@ -213,3 +213,33 @@ fn policies_about_requests_are_brought_together() {
         .collect();
     assert_eq!(paths, ["spec.timeouts.attempt", "spec.retry"]);
 }
+
+fn objective(name: &str, mode: &str) -> String {
+    format!(
+        "---\napiVersion: selvedge.dev/v1alpha1\nkind: ServiceObjective\nmetadata: {{name: {name}}}\n\
+         spec: {{targetRefs: [{{kind: Service, name: cart}}], latency: {{p95: 100ms}}, mode: {mode}}}\n"
+    )
+}
+
+/// An objective needs the proxy, be it only to see; without a mode nothing is said.
+#[test]
+fn an_objective_puts_its_service_on_the_proxy() {
+    let cart = |mode| {
+        let compiled = compiled(&(CART.to_owned() + &objective("o", mode))).unwrap();
+        compiled.snapshot.services[&"cart".parse().unwrap()].clone()
+    };
+    for (mode, way) in [
+        ("Off", Way::Direct),
+        ("Observe", Way::ProxyOrDirect),
+        ("Drive", Way::ProxyOrDirect),
+    ] {
+        let cart = cart(mode);
+        assert_eq!(cart.ports[0].way, way, "{mode}");
+        let objective = cart.requests.and_then(|it| it.objective);
+        assert_eq!(objective.is_some(), way != Way::Direct, "{mode}");
+    }
+    let twice = CART.to_owned() + &objective("o", "Off") + &objective("p", "Drive");
+    let errors = compiled(&twice).unwrap_err();
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    assert_eq!(errors[0].path, "spec.targetRefs[0].name");
+}
