@@ -121,3 +121,33 @@ fn a_sweep_gives_each_run_and_the_same_each_time() {
     let table = text(&sim(&arguments[..7]).stdout);
     assert_eq!(table.lines().count(), 1 + 4, "{table}");
 }
+
+#[test]
+fn decisions_are_told_with_their_reasons() {
+    let run = ["run", "step", "--policy", "adaptive", "--decisions"];
+    let output = sim(&[&run[..], &["-o", "json"]].concat());
+    let reply: Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
+    let decisions = reply["decisions"].as_array().expect("there are some");
+    let is_told = |about: &str, why: &str| {
+        let mut told = decisions.iter();
+        told.any(|it| it["about"] == about && it["why"] == why)
+    };
+    assert!(is_told("a.0", "room") && is_told("a.0", "slow"));
+    assert!(is_told("entry of a", "room"));
+    let printed = text(&sim(&run).stdout);
+    assert!(printed.contains("8 -> 16"), "{printed}");
+}
+
+#[test]
+fn plants_are_held_against_static_limits() {
+    let plants = ["plants", "--plants", "1..3", "--policy", "none,adaptive"];
+    let printed = text(&sim(&plants).stdout);
+    for row in ["none", "adaptive", "for all", "best static of each"] {
+        assert!(printed.contains(row), "{printed}");
+    }
+    let output = sim(&[&plants[..], &["-o", "csv"]].concat());
+    assert_eq!(text(&output.stdout).lines().count(), 5);
+    let one = sim(&["run", "plant-7", "--policy", "adaptive"]);
+    assert!(one.status.success(), "{}", text(&one.stderr));
+    assert!(!sim(&["run", "plant-x"]).status.success());
+}

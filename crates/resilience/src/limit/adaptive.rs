@@ -28,6 +28,8 @@ const LEAST: f64 = 2.0;
 const MOST: f64 = 4096.0;
 /// By how much the limit is raised where throttling does not help.
 const REOPEN: f64 = 1.5;
+/// In flight come as many more, for each that ends, where a queue fills.
+const FILLING: f64 = 0.2;
 /// Nothing was refused for so long: the endpoint is as fast as it can be.
 const QUIET: Duration = Duration::from_secs(2);
 
@@ -64,6 +66,8 @@ pub struct Adaptive {
     was_cut: bool,
     /// Whether the limit bound in the window before.
     was_binding: bool,
+    /// Most requests at once in the window before.
+    peak: u32,
     tail_us: f64,
     refused_at: Option<Instant>,
     /// Tails without load.
@@ -92,6 +96,7 @@ impl Adaptive {
             limit: START,
             was_cut: false,
             was_binding: false,
+            peak: 0,
             tail_us: 0.0,
             refused_at: None,
             floor: Floor::default(),
@@ -142,7 +147,11 @@ impl Adaptive {
         let is_quiet = self
             .refused_at
             .is_none_or(|at| window.ended.since(at) >= QUIET);
-        if is_quiet && !binds {
+        // What comes in faster than it goes out is a queue that fills, and its times are not those of no load.
+        let more = f64::from(window.peak) - f64::from(self.peak);
+        let is_filling = more > FILLING * f64::from(window.times.samples);
+        self.peak = window.peak;
+        if is_quiet && !binds && !is_filling {
             self.floor.add(window.ended, window.times.q95);
             let is_kept = |floor: &f64| window.times.q95 > 0.8 * floor;
             self.learnt_floor = self.learnt_floor.filter(is_kept);
