@@ -17,6 +17,7 @@ mod load;
 mod measure;
 mod mesh;
 mod options;
+mod parallel;
 mod plants;
 mod poll;
 mod process;

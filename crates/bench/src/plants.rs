@@ -1,12 +1,8 @@
 //! Services drawn at random, to see that nothing is tuned to some: one set of parameters meets services from
 //! 0.2 ms to 2 s and from one permit to 256, alike and mixed requests, steps, surges and lost capacity.
 
-use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::thread;
 use std::time::Duration;
 
 use selvedge_model::{RequestPolicy, Rng};
@@ -15,7 +11,7 @@ use selvedge_scenario::{
 };
 use selvedge_sim::{NamedPolicy, Policy, run};
 
-use crate::interrupt;
+use crate::parallel;
 
 /// The static limits that an oracle chooses from, and none.
 pub const GRID: [u32; 20] = [
@@ -191,29 +187,10 @@ pub fn plants(
     policies: &[&'static NamedPolicy],
     progress: impl Fn(usize) + Sync,
 ) -> anyhow::Result<Vec<PlantRow>> {
-    interrupt::watch()?;
     let count = usize::try_from(numbers.end.saturating_sub(numbers.start))?;
-    let (next, done) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
-    let work = || {
-        loop {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            if index >= count || interrupt::check().is_err() {
-                return;
-            }
-            let row = judge(numbers.start + index as u64, policies);
-            let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
-            done.insert(index, row);
-            progress(done.len());
-        }
-    };
-    let threads = thread::available_parallelism().map_or(1, usize::from);
-    thread::scope(|scope| {
-        for _ in 0..threads.min(count) {
-            scope.spawn(work);
-        }
-    });
-    let done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
-    Ok(done.into_values().collect())
+    parallel::each(count, progress, |index| {
+        judge(numbers.start + index as u64, policies)
+    })
 }
 
 fn judge(number: u64, policies: &[&'static NamedPolicy]) -> PlantRow {

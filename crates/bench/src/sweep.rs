@@ -1,16 +1,12 @@
 //! Many runs of the simulator: each scenario under each policy with each seed, on all processors.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::thread;
 
 use anyhow::{Context, bail, ensure};
 use selvedge_scenario::Scenario;
 use selvedge_sim::{NamedPolicy, Verdict};
 
-use crate::interrupt;
+use crate::parallel;
 
 /// What to run.
 #[derive(Clone, Debug)]
@@ -92,44 +88,23 @@ pub fn sweep(options: &SweepOptions, progress: impl Fn(usize) + Sync) -> anyhow:
     if let Some([name, _]) = twice {
         bail!("two scenarios are called {name}: their runs could not be told apart");
     }
-    interrupt::watch()?;
-    let (next, finished) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
-    let work = || {
-        loop {
-            let number = next.fetch_add(1, Ordering::Relaxed);
-            if number >= asked || interrupt::check().is_err() {
-                return;
-            }
-            let (scenario, policy, seed) = options.nth(number);
-            let report = selvedge_sim::run(scenario, &policy.policy(), seed);
-            let run = SweptRun {
-                scenario: scenario.name.clone(),
-                policy: policy.name,
-                seed,
-                verdict: report.expect("it was checked").verdict(scenario),
-            };
-            let mut finished = finished.lock().unwrap_or_else(PoisonError::into_inner);
-            finished.insert(number, run);
-            progress(finished.len());
+    let runs = parallel::each(asked, progress, |number| {
+        let (scenario, policy, seed) = options.nth(number);
+        let report = selvedge_sim::run(scenario, &policy.policy(), seed);
+        SweptRun {
+            scenario: scenario.name.clone(),
+            policy: policy.name,
+            seed,
+            verdict: report.expect("it was checked").verdict(scenario),
         }
-    };
-    let threads = thread::available_parallelism().map_or(1, usize::from);
-    thread::scope(|scope| {
-        for _ in 0..threads.min(asked) {
-            scope.spawn(work);
-        }
-    });
-    let finished = finished
-        .into_inner()
-        .unwrap_or_else(PoisonError::into_inner);
-    Ok(Swept {
-        runs: finished.into_values().collect(),
-        asked,
-    })
+    })?;
+    Ok(Swept { runs, asked })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
     use selvedge_sim::POLICIES;
     use std::time::Duration;
