@@ -28,7 +28,8 @@ pub(crate) struct Workload {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Outstanding {
     Joined(Slot),
-    Stray,
+    /// Of no request known; since then.
+    Stray(Instant),
 }
 
 impl Workload {
@@ -75,7 +76,7 @@ impl Workload {
         let Some((slot, change)) = joined else {
             self.stray.fetch_add(1, Relaxed);
             self.stray_time.change(1, now);
-            return Outstanding::Stray;
+            return Outstanding::Stray(now);
         };
         self.change(change);
         Outstanding::Joined(slot)
@@ -85,11 +86,10 @@ impl Workload {
     pub(crate) fn end_call(&self, traces: &TraceTable, call: Outstanding, now: Option<Instant>) {
         match call {
             Outstanding::Joined(slot) => self.change(traces.end_call(slot, now)),
-            Outstanding::Stray => {
+            // One that is dropped without a time is taken for none: the sum has to come out even.
+            Outstanding::Stray(began) => {
                 self.stray.fetch_sub(1, Relaxed);
-                if let Some(now) = now {
-                    self.stray_time.change(-1, now);
-                }
+                self.stray_time.change(-1, now.unwrap_or(began));
             }
         }
     }

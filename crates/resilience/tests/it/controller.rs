@@ -170,6 +170,38 @@ fn a_workload_behind_two_ports_waits_once() {
     assert!((room - 1..=room + 1).contains(&own.len()), "{}", own.len());
 }
 
+/// Calls of a program that passes no trace on are taken off in the mean, be some of them dropped.
+#[test]
+fn calls_of_no_known_request_are_taken_off_in_the_mean() {
+    let (mut rig, mut controllers) = adaptive(&[1]);
+    let millis = Duration::from_millis;
+    let mut seen = Vec::new();
+    for _ in 0..60 {
+        let (mut admission, attempt) = rig.send();
+        let source = Some(CgroupId(1));
+        let calls = [(); 2].map(|()| rig.admit_as(&Call { source, ..call() }).unwrap());
+        let [child, dropped] = calls;
+        drop(dropped);
+        rig.wait(millis(80));
+        child.finish(rig.now, Ending::Complete);
+        rig.wait(millis(20));
+        let _ = rig.tell(&mut admission, attempt, OK);
+        admission.finish(rig.now, Ending::Complete);
+        let record = &mut |it: &selvedge_resilience::Decided<'_>| seen.push(*it.window);
+        controllers.tick(rig.now, &rig.node, record);
+    }
+    // The first window knows nothing of the calls yet.
+    assert!(
+        (99_000.0..101_000.0).contains(&seen[0].times.mean),
+        "{seen:?}"
+    );
+    let later = seen.last().unwrap();
+    assert!(
+        (19_000.0..21_000.0).contains(&later.times.mean),
+        "{later:?}"
+    );
+}
+
 /// The time that counts is the server's own, to the moment: of 300 ms two calls at once took 200 and 150, the
 /// second of which began 100 later.
 #[test]
