@@ -62,7 +62,7 @@ pub struct Adaptive {
     terms: Terms,
     objective_us: f64,
     limit: f64,
-    /// Whether the limit was lowered since the door was opened: until then it doubles.
+    /// Whether the limit was lowered since the door was opened: until then it rises in long steps.
     was_cut: bool,
     /// Whether the limit bound in the window before.
     was_binding: bool,
@@ -195,9 +195,10 @@ impl Adaptive {
                 Why::Slow
             }
             (_, true) => {
+                // With as many more in flight times are at most that much longer.
                 let more = match self.was_cut {
                     true => libm::exp(GAIN * f64::max(step, 0.0)),
-                    false => 2.0,
+                    false => (set_point / f64::max(times.q95, 1.0)).clamp(1.0, 2.0),
                 };
                 self.limit *= more;
                 Why::Room
