@@ -56,7 +56,7 @@ mod tests {
             Some(example) => format!("{example}\n"),
             None => "\n".to_owned(),
         });
-        assert_eq!(judge(examples.collect()), Ok(12));
+        assert_eq!(judge(examples.collect()), Ok(13));
     }
 
     #[test]
