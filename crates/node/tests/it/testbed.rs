@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use selvedge_model::{
-    CgroupId, DnsSettings, Edge, EdgeCounters, Endpoint, Generation, Label, Place, Port, PortMode,
-    Protocol, Service, ServiceName, ServicePort, Snapshot, Workload, WorkloadName,
+    CgroupId, DnsSettings, Edge, EdgeCounters, Endpoint, FeatureState, Generation, Label, Place,
+    Port, PortMode, Protocol, Service, ServiceName, ServicePort, Snapshot, Workload, WorkloadName,
 };
 use selvedge_node::{Node, Options, Remains};
 
@@ -351,6 +351,24 @@ pub(crate) fn pidfd(pid: i32) -> OwnedFd {
 /// The local address that the place `place` is.
 pub(crate) fn local(program: &Program) -> Place {
     Place::Local(program.cgroup)
+}
+
+impl Testbed {
+    /// Whether the kernel forbids root to load an iterator, as some that run in virtual machines do; then the
+    /// test is counted as skipped.
+    pub(crate) fn lacks_iterators(&mut self, test: &str) -> bool {
+        let features = self.node().status().unwrap().features;
+        let reason = features.into_iter().find_map(|it| match it.state {
+            FeatureState::Missing { reason } if it.name == "pinned" => Some(reason),
+            _ => None,
+        });
+        let refused = reason.filter(|reason| reason.contains("EPERM"));
+        if let Some(reason) = &refused {
+            // The kernel's words have lines, and a skip has one.
+            skip(test, reason.lines().next().unwrap_or_default());
+        }
+        refused.is_some()
+    }
 }
 
 /// Says that a test did not run, where the run counts it.
