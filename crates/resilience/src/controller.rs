@@ -143,21 +143,41 @@ impl Controllers {
         self.upstreams.is_empty() && self.entries.is_empty()
     }
 
+    /// The pressure on each upstream and entry of the tables so far.
+    fn pressures(&self) -> BTreeMap<usize, Pressure> {
+        let Some(tables) = &self.tables else {
+            return BTreeMap::new();
+        };
+        let upstreams = self.upstreams.iter().map(|it| {
+            let shared = &tables.upstreams[it.index].shared;
+            (address(shared), it.pressure)
+        });
+        let entries = self.entries.iter().map(|it| {
+            let shared = &tables.entries[it.index].shared;
+            (address(shared), it.pressure)
+        });
+        upstreams.chain(entries).collect()
+    }
+
     /// Makes the lists those of these tables. A limit that was there before is known by its limiter.
     fn meet(&mut self, now: Instant, tables: &Arc<Tables>) {
+        let pressures = self.pressures();
+        let pressure = |of: usize, asked| {
+            let before = pressures.get(&of).copied();
+            before.unwrap_or_else(|| Pressure::new(now, asked))
+        };
         let endpoints = self.upstreams.drain(..).flat_map(|it| it.endpoints);
         let entries = self.entries.drain(..).map(|it| it.steered);
-        let key = |limiter: &Arc<Limiter>| Arc::as_ptr(limiter).addr();
         let mut before: BTreeMap<usize, Steered> = endpoints
             .chain(entries)
-            .map(|steered| (key(&steered.limiter), steered))
+            .map(|steered| (address(&steered.limiter), steered))
             .collect();
         let mut steered = |limiter: &Arc<Limiter>, pressure: &Pressure| {
-            let before = before.remove(&key(limiter));
+            let before = before.remove(&address(limiter));
             before.or_else(|| Steered::new(now, limiter, pressure))
         };
         for (index, upstream) in tables.upstreams.iter().enumerate() {
-            let pressure = Pressure::new(now, upstream.shared.asked());
+            let pressure = pressure(address(&upstream.shared), upstream.shared.asked());
             let endpoints = upstream.gate.endpoints().iter();
             let endpoints: Vec<Steered> = endpoints
                 .filter_map(|endpoint| steered(&endpoint.limiter, &pressure))
@@ -168,10 +188,12 @@ impl Controllers {
                     pressure,
                     endpoints,
                 });
+            } else {
+                upstream.shared.forget_price();
             }
         }
         for (index, entry) in tables.entries.iter().enumerate() {
-            let pressure = Pressure::new(now, entry.asked());
+            let pressure = pressure(address(&entry.shared), entry.asked());
             if let Some(steered) = steered(entry.limiter(), &pressure) {
                 self.entries.push(SteeredEntry {
                     index,
@@ -182,6 +204,11 @@ impl Controllers {
         }
         self.tables = Some(tables.clone());
     }
+}
+
+/// What a thing is known by that lives on over configurations, while both are there.
+fn address<T>(thing: &Arc<T>) -> usize {
+    Arc::as_ptr(thing).addr()
 }
 
 impl SteeredUpstream {

@@ -56,7 +56,7 @@ impl Entry {
             })
         };
         let limiter = before.map(|before| &before.limiter);
-        let limiter = limiter.filter(|limiter| limiter.is_of(plan.law, plan.is_applied));
+        let limiter = limiter.filter(|limiter| limiter.is_of(plan.law, plan.is_applied, u32::MAX));
         let new_limiter = || Limiter::new(plan.law, plan.is_applied, u32::MAX, workers);
         Self {
             shared: before.map_or_else(new, |before| before.shared.clone()),

@@ -68,8 +68,9 @@ impl Limiter {
         !self.samples.is_empty()
     }
 
-    pub(crate) fn is_of(&self, law: LimitLaw, is_applied: bool) -> bool {
-        (self.law, self.is_applied) == (law, is_applied)
+    /// Whether it is what [`Self::new`] makes of these.
+    pub(crate) fn is_of(&self, law: LimitLaw, is_applied: bool, fixed: u32) -> bool {
+        (self.law, self.is_applied, self.fixed) == (law, is_applied, fixed)
     }
 
     /// What the law has decided last, within what is fixed; it is in force if it is applied.

@@ -150,8 +150,6 @@ fn upstream(
         rule: plan.policy.retry.as_ref().map(RetryRule::from),
         gate: EndpointGate::new(endpoints, plan.policy.ejection),
         policy: plan.policy.clone(),
-        law: plan.law,
-        is_applied: plan.is_applied,
         retries: plan.retries,
         budget,
         headroom: old.map_or_else(Arc::default, |old| old.headroom.clone()),
@@ -166,10 +164,6 @@ fn endpoints(
     workloads: &[Local],
     workers: usize,
 ) -> Vec<Endpoint> {
-    let is_as_before = old.is_some_and(|old| {
-        (old.law, old.is_applied) == (plan.law, plan.is_applied)
-            && old.policy.requests_per_endpoint == plan.policy.requests_per_endpoint
-    });
     let old = old.map(|upstream| upstream.gate.endpoints().iter());
     let mut old: BTreeMap<_, _> = old
         .into_iter()
@@ -192,7 +186,7 @@ fn endpoints(
         siblings: Box::default(),
         state: old.map(|old| old.state.clone()).unwrap_or_default(),
         limiter: old
-            .filter(|_| is_as_before)
+            .filter(|old| old.limiter.is_of(plan.law, plan.is_applied, fixed))
             .map_or_else(limiter, |old| old.limiter.clone()),
     };
     let mut seen = BTreeSet::new();

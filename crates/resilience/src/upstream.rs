@@ -7,7 +7,6 @@ use selvedge_model::{Backend, Instant, RequestPolicy, Rng};
 
 use crate::budget::Budget;
 use crate::gate::{EndpointGate, Taken, Tried};
-use crate::limit::LimitLaw;
 use crate::rejection::Rejection;
 use crate::retry::{RetryLaw, RetryRule};
 use crate::window::{Meters, Totals};
@@ -17,14 +16,15 @@ use crate::window::{Meters, Totals};
 pub(crate) struct Upstream {
     pub(crate) shared: Arc<Shared>,
     pub(crate) policy: RequestPolicy,
-    pub(crate) law: LimitLaw,
-    pub(crate) is_applied: bool,
     pub(crate) retries: RetryLaw,
     pub(crate) rule: Option<RetryRule>,
     pub(crate) budget: Arc<Budget>,
     pub(crate) headroom: Arc<Budget>,
     pub(crate) gate: EndpointGate,
 }
+
+/// Thousandths of a retry: what a first attempt earns where nothing is refused.
+const FULL_PRICE: u32 = 1000;
 
 /// What lives on of an upstream.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ impl Shared {
     pub(crate) fn new(backend: Backend, workers: usize) -> Self {
         Self {
             backend,
-            earns: AtomicU32::new(1000),
+            earns: AtomicU32::new(FULL_PRICE),
             is_scarce: AtomicBool::new(false),
             meters: (0..workers).map(|_| Meters::default()).collect(),
         }
@@ -74,6 +74,11 @@ impl Shared {
     pub(crate) fn price(&self, earns: u32, is_scarce: bool) {
         self.earns.store(earns, Relaxed);
         self.is_scarce.store(is_scarce, Relaxed);
+    }
+
+    /// Nobody looks how many find a place here any more.
+    pub(crate) fn forget_price(&self) {
+        self.price(FULL_PRICE, false);
     }
 
     pub(crate) fn is_scarce(&self) -> bool {

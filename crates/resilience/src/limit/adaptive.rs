@@ -127,6 +127,10 @@ impl Adaptive {
 
     pub(super) fn on_window(&mut self, window: &WindowSummary) -> Decision {
         self.tail_us = window.times.q95;
+        // What is fixed may be lower: from there the way down begins.
+        if window.limit < self.limit() {
+            self.limit = window.limit.into();
+        }
         let binds = f64::from(window.peak) >= 0.9 * f64::from(window.limit);
         self.look(window, binds);
         let why = self.steer(window, binds);
@@ -160,7 +164,8 @@ impl Adaptive {
         if binds && self.was_binding {
             let load = libm::log(f64::from(window.peak.min(window.limit)));
             let noise = 1.0 / f64::from(window.times.samples);
-            self.means.add(load, libm::log(window.times.mean), noise);
+            self.means
+                .add(load, libm::log(f64::max(window.times.mean, 1.0)), noise);
             self.tails.add(load, window.times.q95, 0.0);
         }
         let line = self.means.line();

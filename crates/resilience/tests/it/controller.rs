@@ -124,6 +124,26 @@ fn decisions_stay_within_what_is_allowed() {
     }
 }
 
+/// A fixed limit is where the way down begins: the law has not run away above it meanwhile.
+#[test]
+fn a_law_does_not_run_away_above_what_is_fixed() {
+    let (mut rig, mut controllers) = adaptive(&[1]);
+    rig.plan.upstreams[0].policy.requests_per_endpoint = NonZeroU32::new(12);
+    rig.reconfigure();
+    let mut decided = START;
+    for (rounds, time) in [(200, 20), (40, 400)] {
+        for _ in 0..rounds {
+            burst(
+                &mut rig,
+                decided.min(12) as usize,
+                Duration::from_millis(time),
+            );
+            controllers.tick(rig.now, &rig.node, &mut |it| decided = it.decision.limit);
+        }
+    }
+    assert!(limit(&rig) < Some(12), "{decided}");
+}
+
 /// A request into the server, and a call that it makes for it.
 fn waiting(rig: &mut Rig, trace: u64) -> ((Admission, Attempt), Admission) {
     let traced = Call { trace, ..call() };

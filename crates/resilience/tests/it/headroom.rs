@@ -127,7 +127,11 @@ fn retries_cost_headroom() {
     assert_eq!(retries(&mut rig), 100);
     rig.plan.upstreams[0].policy.requests_per_endpoint = limited(1).requests_per_endpoint;
     rig.reconfigure();
-    for _ in 0..40 {
+    for round in 1..=40 {
+        // What was seen is not forgotten with the configuration.
+        let timeouts = &mut rig.plan.upstreams[0].policy.timeouts;
+        timeouts.attempt = Some(Duration::from_secs(round));
+        rig.reconfigure();
         let held = send(&mut rig, &from_outside(0));
         for _ in 0..3 {
             let mut refused = rig.admit();
