@@ -31,11 +31,11 @@ impl fmt::Display for Rejection {
         match (self.gate, self.reason) {
             (Gate::Entry, Reason::RequestLimit) => write!(
                 f,
-                "{limit} requests of the route are in flight, as many as may be: wait, or raise its limit"
+                "{limit} requests of the route are in flight, as many as its objective allows: wait, add replicas, or allow more time in the ServiceObjective"
             ),
             (Gate::Upstream, Reason::RequestLimit) => write!(
                 f,
-                "every endpoint has its {limit} requests in flight: wait, add replicas, or raise the limit of the TrafficPolicy"
+                "every endpoint has its {limit} requests in flight: wait, add replicas, or raise the limit of the TrafficPolicy or the time in the ServiceObjective"
             ),
             (_, reason) => write!(f, "{reason}: {}", reason.explanation()),
         }

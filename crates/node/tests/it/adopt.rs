@@ -11,10 +11,12 @@ fn every_feature_is_had() {
     let Some(mut bed) = Testbed::new("features") else {
         return;
     };
-    if bed.lacks_iterators("features") {
-        return;
-    }
-    for feature in bed.node().status().unwrap().features {
+    let lacks_iterators = bed.lacks_iterators("the feature of pinned connections");
+    let features = bed.node().status().unwrap().features;
+    let expected = features
+        .into_iter()
+        .filter(|it| !(lacks_iterators && it.name == "pinned"));
+    for feature in expected {
         assert_eq!(feature.state, FeatureState::Active, "{}", feature.name);
     }
 }
