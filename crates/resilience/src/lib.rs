@@ -33,6 +33,7 @@ mod reading;
 mod rejection;
 mod retry;
 mod seat;
+mod slots;
 mod tables;
 mod trace;
 mod tree;

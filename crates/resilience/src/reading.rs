@@ -9,9 +9,8 @@ use crate::eject::Circuit;
 use crate::entry::Entry;
 use crate::gate::Endpoint;
 use crate::node::Node;
+use crate::slots;
 use crate::tables::{Local, Tables};
-use crate::trace::CAPACITY;
-use crate::tree;
 use crate::upstream::Upstream;
 use crate::window::Totals;
 
@@ -119,12 +118,12 @@ impl Node {
                 .collect(),
             routes: tables.entries.iter().map(route).collect(),
             workloads: workloads(tables),
-            trace_slots_used: tables.traces.used(),
-            trace_slots: CAPACITY,
-            unjoined_requests: tables.traces.full(),
-            trees_used: tables.trees.used(),
-            trees: tree::CAPACITY,
-            lone_requests: tables.trees.full(),
+            trace_slots_used: tables.traces.0.used(),
+            trace_slots: slots::CAPACITY,
+            unjoined_requests: tables.traces.0.full(),
+            trees_used: tables.trees.0.used(),
+            trees: slots::CAPACITY,
+            lone_requests: tables.trees.0.full(),
         }
     }
 }

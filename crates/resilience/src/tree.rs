@@ -6,115 +6,70 @@
 //! those that are made for it look it up, and what they say about a slot that is another's by then is
 //! nothing. So a program that forwards no trace has requests of its own instead.
 
-use alloc::boxed::Box;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use selvedge_model::{CgroupId, Instant};
+use selvedge_model::Instant;
 
-use crate::trace::Key;
-
-/// Slots in one line, which is all that is looked at for a trace.
-const SLOTS: usize = 8;
-const LINES: usize = 2048;
-
-/// Slots in all.
-pub(crate) const CAPACITY: usize = LINES * SLOTS;
+use crate::slots::{Key, Slot, Slots};
 
 /// Sendings again for one request of a client, at all hops together.
 pub(crate) const MOST_TRIES: u64 = 2;
 
-const TAG_SHIFT: u32 = 32;
 const REFUSED: u64 = 1 << 16;
 const USED: u64 = 1 << 17;
 const TRIES: u64 = REFUSED - 1;
 
-/// The requests of clients that are under way.
+/// The requests of clients that are under way. Each word holds whether something was refused, whether
+/// something scarce was used, and tries; beside it stands the deadline in ns, and 0 is never.
 #[derive(Debug)]
-pub(crate) struct TreeTable {
-    lines: Box<[Line]>,
-    full: AtomicU64,
-}
-
-/// Each word holds a tag, whether something was refused, whether something scarce was used, and tries; a free
-/// one is 0.
-#[derive(Debug, Default)]
-#[repr(align(128))]
-struct Line {
-    words: [AtomicU64; SLOTS],
-    /// In ns; 0 is never.
-    deadlines: [AtomicU64; SLOTS],
-}
+pub(crate) struct TreeTable(pub(crate) Slots<AtomicU64>);
 
 /// A client's request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Tree {
-    line: u32,
-    place: u32,
-    tag: u64,
+    slot: Slot,
+    key: Key,
 }
 
 impl TreeTable {
     pub(crate) fn new() -> Self {
-        Self {
-            lines: (0..LINES).map(|_| Line::default()).collect(),
-            full: AtomicU64::new(0),
-        }
-    }
-
-    /// Client's requests that found no room.
-    pub(crate) fn full(&self) -> u64 {
-        self.full.load(Relaxed)
-    }
-
-    /// Slots in use.
-    pub(crate) fn used(&self) -> usize {
-        let words = self.lines.iter().flat_map(|line| &line.words);
-        words.filter(|word| word.load(Relaxed) != 0).count()
+        Self(Slots::new())
     }
 
     /// A client's request begins. None where there is no room, or one of the same trace is under way:
     /// then what is made for it is on its own.
     pub(crate) fn begin(&self, trace: u64, deadline: Option<Instant>) -> Option<Tree> {
-        let (line, tag) = place(trace)?;
-        let slots = &self.lines[line];
-        let is_there = |word: &AtomicU64| word.load(Relaxed) >> TAG_SHIFT == tag;
-        if slots.words.iter().any(is_there) {
+        let key = key(trace)?;
+        let words = &self.0.line(key).words;
+        if words.iter().any(|word| key.is_of(word.load(Relaxed))) {
             return None;
         }
-        let claimed = tag << TAG_SHIFT;
         let claim = |word: &AtomicU64| {
             let is_free = word.load(Relaxed) == 0;
-            is_free && word.compare_exchange(0, claimed, Relaxed, Relaxed).is_ok()
+            is_free
+                && word
+                    .compare_exchange(0, key.word(), Relaxed, Relaxed)
+                    .is_ok()
         };
-        let Some(place) = slots.words.iter().position(claim) else {
-            self.full.fetch_add(1, Relaxed);
+        let Some(place) = words.iter().position(claim) else {
+            self.0.count_full();
             return None;
         };
+        let slot = key.slot(place);
         let deadline = deadline.map_or(0, |it| it.as_nanos());
-        slots.deadlines[place].store(deadline, Relaxed);
-        Some(Tree {
-            line: line as u32,
-            place: place as u32,
-            tag,
-        })
+        self.0.beside(slot).store(deadline, Relaxed);
+        Some(Tree { slot, key })
     }
 
     /// The client's request that one of this trace is made for, with its deadline.
     pub(crate) fn find(&self, trace: u64) -> Option<(Tree, Option<Instant>)> {
-        let (line, tag) = place(trace)?;
-        let slots = &self.lines[line];
-        let is_it = |word: &AtomicU64| word.load(Relaxed) >> TAG_SHIFT == tag;
-        let place = slots.words.iter().position(is_it)?;
-        let deadline = match slots.deadlines[place].load(Relaxed) {
-            0 => None,
-            nanos => Some(Instant::from_nanos(nanos)),
-        };
-        let tree = Tree {
-            line: line as u32,
-            place: place as u32,
-            tag,
-        };
-        Some((tree, deadline))
+        let key = key(trace)?;
+        let mut words = self.0.line(key).words.iter();
+        let place = words.position(|word| key.is_of(word.load(Relaxed)))?;
+        let slot = key.slot(place);
+        let nanos = self.0.beside(slot).load(Relaxed);
+        let deadline = (nanos != 0).then(|| Instant::from_nanos(nanos));
+        Some((Tree { slot, key }, deadline))
     }
 
     /// Something that was asked for it found no place.
@@ -129,8 +84,8 @@ impl TreeTable {
 
     /// Whether something found no place.
     pub(crate) fn is_refused(&self, tree: Tree) -> bool {
-        let word = self.word(tree).load(Relaxed);
-        word >> TAG_SHIFT == tree.tag && word & REFUSED != 0
+        let word = self.0.word(tree.slot).load(Relaxed);
+        tree.key.is_of(word) && word & REFUSED != 0
     }
 
     /// Takes one of its tries, if there is one left.
@@ -140,32 +95,29 @@ impl TreeTable {
 
     /// It is over; whether it used what others lacked for nothing, since something else was refused.
     pub(crate) fn end(&self, tree: Tree) -> bool {
-        let word = self.word(tree).load(Relaxed);
-        let is_wasted = word >> TAG_SHIFT == tree.tag && word & REFUSED != 0 && word & USED != 0;
+        let word = self.0.word(tree.slot).load(Relaxed);
+        let is_wasted = tree.key.is_of(word) && word & REFUSED != 0 && word & USED != 0;
         self.change(tree, |_| Some(0));
         is_wasted
     }
 
     /// False where the change is none, or the slot is another's.
     fn change(&self, tree: Tree, to: impl Fn(u64) -> Option<u64>) -> bool {
-        let to = |word: u64| (word >> TAG_SHIFT == tree.tag).then(|| to(word))?;
-        self.word(tree).fetch_update(Relaxed, Relaxed, to).is_ok()
-    }
-
-    fn word(&self, tree: Tree) -> &AtomicU64 {
-        &self.lines[tree.line as usize].words[tree.place as usize]
+        let to = |word: u64| tree.key.is_of(word).then(|| to(word))?;
+        let word = self.0.word(tree.slot);
+        word.fetch_update(Relaxed, Relaxed, to).is_ok()
     }
 }
 
-/// The line of a trace and its tag; none of no trace.
-fn place(trace: u64) -> Option<(usize, u64)> {
-    let key = (trace != 0).then(|| Key::of(trace, CgroupId(0)))?;
-    Some((key.line % LINES, key.tag))
+/// None of no trace.
+fn key(trace: u64) -> Option<Key> {
+    (trace != 0).then(|| Key::of(trace))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::slots;
 
     #[test]
     fn what_one_request_says_all_of_its_tree_hear() {
@@ -183,7 +135,7 @@ mod tests {
         assert_eq!(tries as u64, MOST_TRIES);
         table.uses_scarce(child);
         assert!(table.end(root));
-        assert_eq!(table.used(), 0);
+        assert_eq!(table.0.used(), 0);
         // Who is late finds nothing, also where another has the slot.
         let next = table.begin(1 << 40, None).unwrap();
         table.refuse(child);
@@ -197,11 +149,11 @@ mod tests {
         let held: alloc::vec::Vec<_> = (1..=30_000)
             .filter_map(|it| table.begin(it, None))
             .collect();
-        assert_eq!(table.full() as usize, 30_000 - held.len());
-        assert_eq!(table.used(), held.len());
-        assert!(held.len() > CAPACITY / 2);
+        assert_eq!(table.0.full() as usize, 30_000 - held.len());
+        assert_eq!(table.0.used(), held.len());
+        assert!(held.len() > slots::CAPACITY / 2);
         assert!(held.into_iter().all(|tree| !table.end(tree)));
-        assert_eq!(table.used(), 0);
+        assert_eq!(table.0.used(), 0);
         assert!(table.begin(1, None).is_some());
     }
 }

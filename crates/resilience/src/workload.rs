@@ -5,7 +5,9 @@ use core::time::Duration;
 
 use selvedge_model::{CgroupId, Instant};
 
-use crate::trace::{Change, Integral, Joined, Key, Slot, TraceTable};
+use crate::estimate::Integral;
+use crate::slots::Slot;
+use crate::trace::{self, Change, Joined, TraceTable};
 
 /// What is counted about one workload, by all workers.
 #[derive(Debug)]
@@ -58,7 +60,7 @@ impl Workload {
         if trace == 0 {
             return None;
         }
-        let (joined, change) = traces.begin_request(Key::of(trace, self.cgroup), now)?;
+        let (joined, change) = traces.begin_request(trace::key(trace, self.cgroup), now)?;
         self.change(change);
         Some(joined)
     }
@@ -71,7 +73,7 @@ impl Workload {
     pub(crate) fn begin_call(&self, traces: &TraceTable, trace: u64, now: Instant) -> Outstanding {
         let joined = match trace {
             0 => None,
-            trace => traces.begin_call(Key::of(trace, self.cgroup), now),
+            trace => traces.begin_call(trace::key(trace, self.cgroup), now),
         };
         let Some((slot, change)) = joined else {
             self.stray.fetch_add(1, Relaxed);
