@@ -2,7 +2,7 @@
 //! on the same upstream and route, under limits of a policy and under limits that a law moves.
 //!
 //! `cargo run --release -p selvedge-resilience --example gate_cost [REQUESTS]`; under callgrind one
-//! thread alone is told by `gate_cost REQUESTS 1`.
+//! thread alone and one kind of limits is told by `gate_cost REQUESTS 1 adaptive`.
 #![allow(clippy::print_stdout, reason = "printing is what it is for")]
 
 use std::num::NonZeroU32;
@@ -32,7 +32,9 @@ fn main() {
         (LimitLaw::Static, "static"),
         (LimitLaw::Adaptive { objective }, "adaptive"),
     ];
-    for (law, limits) in laws {
+    let only = arguments.next();
+    let is_wanted = |limits: &str| only.as_deref().is_none_or(|only| only == limits);
+    for (law, limits) in laws.into_iter().filter(|(_, limits)| is_wanted(limits)) {
         for (source, caller) in [(None, "outside"), (Some(CgroupId(7)), "a workload")] {
             for threads in 1..=most_threads {
                 let mut rounds = [(); ROUNDS].map(|()| measure(threads, requests, source, law));

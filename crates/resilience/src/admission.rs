@@ -148,7 +148,7 @@ impl Admission {
         }
         let repeat = self.repeats.next.take();
         match repeat {
-            None if self.tried.is_empty() => upstream.shared.count_first(self.lane.worker),
+            None if self.tried.is_empty() => upstream.count_first(self.lane.worker),
             None => {}
             Some(Repeat::Retry) => meters.retries.add(1),
             Some(Repeat::Move) => meters.moves.add(1),

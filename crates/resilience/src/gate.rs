@@ -92,19 +92,15 @@ impl Endpoint {
 
     /// Counts one more, if that is within the limit.
     fn try_enter(&self) -> bool {
-        let limit = self.limiter.limit();
-        let uncounted = self.uncounted(self.in_flight());
-        let Some(count) = self
-            .state
-            .in_flight
-            .0
-            .try_enter(limit.saturating_add(uncounted))
-        else {
+        let (limit, in_flight) = (self.limiter.limit(), &self.state.in_flight.0);
+        if !self.limiter.is_watched() {
+            return in_flight.try_enter(limit).is_some();
+        }
+        let uncounted = self.uncounted(in_flight.get());
+        let Some(count) = in_flight.try_enter(limit.saturating_add(uncounted)) else {
             return false;
         };
-        if self.limiter.is_watched() {
-            self.limiter.saw(count.saturating_sub(uncounted));
-        }
+        self.limiter.saw(count.saturating_sub(uncounted));
         true
     }
 

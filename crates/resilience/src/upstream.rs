@@ -85,13 +85,6 @@ impl Shared {
         self.is_scarce.load(Relaxed)
     }
 
-    /// A first attempt is made.
-    pub(crate) fn count_first(&self, worker: usize) {
-        let meters = &self.meters[worker];
-        meters.requests.add(1);
-        meters.earned.add(self.earns.load(Relaxed).into());
-    }
-
     fn earned(&self) -> u64 {
         self.meters.iter().map(|meters| meters.earned.get()).sum()
     }
@@ -110,6 +103,15 @@ impl Upstream {
         tried: &Tried,
     ) -> Result<Taken, Rejection> {
         self.gate.take(now, rng, tried)
+    }
+
+    /// A first attempt is made.
+    pub(crate) fn count_first(&self, worker: usize) {
+        let meters = self.shared.meters(worker);
+        meters.requests.add(1);
+        if self.retries != RetryLaw::Budget {
+            meters.earned.add(self.shared.earns.load(Relaxed).into());
+        }
     }
 
     /// Takes a retry out of the budget.
