@@ -83,6 +83,10 @@ counters! {
     AccessLogDropped = 26, "access_log_lines_dropped";
     /// Paths whose requests' times are told without their route: the table of routes' times was full.
     RoutesUntimed = 27, "routes_untimed";
+    /// Requests that found the table full by which calls are known to be made for them.
+    RequestsUnjoined = 28, "requests_unjoined";
+    /// Requests of clients that found the table full by which those made for them know of each other.
+    RequestsLone = 29, "requests_lone";
 }
 
 impl Counter {

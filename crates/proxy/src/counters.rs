@@ -23,6 +23,11 @@ impl Counters {
         self.values[counter as usize].fetch_add(amount, Ordering::Relaxed);
     }
 
+    /// Takes over a total that is counted elsewhere.
+    pub(crate) fn set(&self, counter: Counter, total: u64) {
+        self.values[counter as usize].store(total, Ordering::Relaxed);
+    }
+
     /// Notes an outside name that was answered NXDOMAIN for the sake of a mesh name.
     pub(crate) fn note_shadowed(&self, name: String) {
         let mut shadowed = self.shadowed.lock().unwrap_or_else(PoisonError::into_inner);

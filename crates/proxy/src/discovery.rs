@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use selvedge_feed::{
-    Decoder, FrameError, MAX_TO_PROXY_BYTES, MetricsTooLong, Progress, Report, SocketKind,
+    Counter, Decoder, FrameError, MAX_TO_PROXY_BYTES, MetricsTooLong, Progress, Report, SocketKind,
     Subscription, ToAgent, ToProxy, TrafficPart, UpdateError, VERSION,
 };
 use tokio::io::AsyncWriteExt;
@@ -143,6 +143,13 @@ impl Discovery {
 
     /// A report of the counters, as a frame; empty where none has changed since `reported`.
     fn news(&self, reported: &mut Report) -> Vec<u8> {
+        if let Some(routing) = &*self.routing.load() {
+            let node = &routing.node;
+            self.counters
+                .set(Counter::RequestsUnjoined, node.unjoined_requests());
+            self.counters
+                .set(Counter::RequestsLone, node.lone_requests());
+        }
         let report = self.counters.report();
         if report == *reported {
             return Vec::new();

@@ -107,6 +107,16 @@ impl WorkloadReading {
 }
 
 impl Node {
+    /// See [`NodeReading::unjoined_requests`].
+    pub fn unjoined_requests(&self) -> u64 {
+        self.tables.traces.0.full()
+    }
+
+    /// See [`NodeReading::lone_requests`].
+    pub fn lone_requests(&self) -> u64 {
+        self.tables.trees.0.full()
+    }
+
     /// What there is to see now.
     pub fn reading(&self, now: Instant) -> NodeReading {
         let tables = &*self.tables;
@@ -120,10 +130,10 @@ impl Node {
             workloads: workloads(tables),
             trace_slots_used: tables.traces.0.used(),
             trace_slots: slots::CAPACITY,
-            unjoined_requests: tables.traces.0.full(),
+            unjoined_requests: self.unjoined_requests(),
             trees_used: tables.trees.0.used(),
             trees: slots::CAPACITY,
-            lone_requests: tables.trees.0.full(),
+            lone_requests: self.lone_requests(),
         }
     }
 }
