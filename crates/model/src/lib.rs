@@ -20,6 +20,7 @@ mod instant;
 mod name;
 mod observation;
 mod pattern;
+mod pilot;
 mod reason;
 mod requests;
 mod rng;
@@ -41,6 +42,10 @@ pub use observation::{
     MapUsage, Observation, Pinned,
 };
 pub use pattern::{Pattern, PatternError};
+pub use pilot::{
+    ControllerState, Decision, Fates, Hold, Holds, JournalEntry, JournalEvent, Limited, Tail, Why,
+    WindowSummary,
+};
 pub use reason::Reason;
 pub use requests::{
     Backoff, Ejection, Objective, PilotMode, RequestPolicy, RetryBudget, RetryPolicy, Timeouts,

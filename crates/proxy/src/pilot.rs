@@ -16,7 +16,7 @@ pub(crate) async fn steer(routing: SharedRouting, clock: Clock, seed: u64) {
     let mut controllers = Controllers::new(Rng::seeded(seed));
     loop {
         if let Some(routing) = &*routing.load() {
-            controllers.tick(clock.now(), &routing.node, &mut |_| {});
+            controllers.tick(clock.now(), &routing.node, &mut |_, _| {});
         }
         let pause = match controllers.is_idle() {
             true => IDLE,

@@ -123,6 +123,7 @@ fn plan(snapshot: &Snapshot, table: &RouteTable) -> NodePlan {
         routes: routes
             .map(|rule| RoutePlan {
                 name: rule.name.clone(),
+                service: rule.service.clone(),
                 law: rule
                     .objective
                     .filter(is_steered)

@@ -140,6 +140,7 @@ fn plan(law: LimitLaw) -> NodePlan {
         }],
         routes: vec![RoutePlan {
             name: "cart".into(),
+            service: Some("cart".parse().expect("a name")),
             law,
             is_applied: true,
         }],

@@ -1,58 +1,35 @@
 //! The controllers of a node: they see what came, and set the gates.
 
 use alloc::collections::BTreeMap;
+use alloc::string::ToString as _;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use selvedge_model::{Backend, Instant, Place, Port, Rng};
+use selvedge_model::{
+    ControllerState, Fates, Hold, Holds, Instant, JournalEvent, Limited, Rng, WindowSummary,
+};
 
 use crate::entry::Entry;
 use crate::estimate::Baseline;
-use crate::limit::{Controller, Decision, Fates, WindowSummary};
-use crate::limiter::Limiter;
+use crate::gate::Endpoint;
+use crate::limit::Controller;
+use crate::limiter::{Limiter, said};
 use crate::node::Node;
+use crate::rest::Rest;
 use crate::retry::RetryLaw;
 use crate::tables::Tables;
 use crate::upstream::Upstream;
 
-/// What a controller has decided, and from what.
-#[derive(Clone, Copy, Debug)]
-pub struct Decided<'a> {
-    /// About which limit.
-    pub about: Limited<'a>,
-    /// What it saw.
-    pub window: &'a WindowSummary,
-    /// What follows.
-    pub decision: Decision,
-}
-
-/// Something whose requests in flight are limited.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Limited<'a> {
-    /// An endpoint of an upstream.
-    Endpoint {
-        /// Which upstream.
-        backend: &'a Backend,
-        /// Where the endpoint is.
-        place: Place,
-        /// Its port.
-        port: Port,
-    },
-    /// The entry of a route.
-    Entry {
-        /// The route's name.
-        route: &'a str,
-    },
-}
-
-/// Hears of each decision.
-pub type Record<'r> = dyn FnMut(&Decided<'_>) + 'r;
+/// Hears what happens to a limit.
+pub type Record<'r> = dyn FnMut(&Limited, JournalEvent) + 'r;
 
 /// The controllers of a node: one for each limit that a law moves. What has none costs nothing.
 #[derive(Debug)]
 pub struct Controllers {
     rng: Rng,
+    /// What is not to be moved.
+    holds: Arc<Holds>,
     /// What the lists below are of; none before the first time.
     tables: Option<Arc<Tables>>,
     upstreams: Vec<SteeredUpstream>,
@@ -79,14 +56,25 @@ struct SteeredEntry {
 /// A controller with the window that goes on.
 #[derive(Debug)]
 struct Steered {
+    about: Limited,
     limiter: Arc<Limiter>,
     controller: Controller,
+    held: Option<Hold>,
+    rest: Rest,
     began: Instant,
     baseline: Baseline,
     /// Requests refused before the window.
     refused: u64,
     /// What became of requests before it.
     fates: Fates,
+}
+
+/// One time that the controllers look.
+struct Turn<'t, 'r> {
+    now: Instant,
+    holds: &'t Holds,
+    rng: &'t mut Rng,
+    record: &'t mut Record<'r>,
 }
 
 /// How many requests find no place.
@@ -104,13 +92,19 @@ impl Controllers {
     pub const TICK: Duration = Duration::from_millis(50);
 
     /// Those of a node that has not been looked at yet.
-    pub const fn new(rng: Rng) -> Self {
+    pub fn new(rng: Rng) -> Self {
         Self {
             rng,
+            holds: Arc::default(),
             tables: None,
             upstreams: Vec::new(),
             entries: Vec::new(),
         }
+    }
+
+    /// What is not to be moved, from the next [`Self::tick`] on.
+    pub fn hold(&mut self, holds: Arc<Holds>) {
+        self.holds = holds;
     }
 
     /// Closes the windows that are due, and has the gates do what follows from them, which `record` hears.
@@ -118,23 +112,32 @@ impl Controllers {
     pub fn tick(&mut self, now: Instant, node: &Node, record: &mut Record<'_>) {
         let is_known = self.tables.as_ref();
         if !is_known.is_some_and(|tables| Arc::ptr_eq(tables, &node.tables)) {
-            self.meet(now, &node.tables);
+            self.meet(now, &node.tables, record);
         }
+        let mut turn = Turn {
+            now,
+            holds: &self.holds,
+            rng: &mut self.rng,
+            record,
+        };
         for steered in &mut self.upstreams {
-            steered.tick(
-                now,
-                &node.tables.upstreams[steered.index],
-                &mut self.rng,
-                record,
-            );
+            steered.tick(&mut turn, &node.tables.upstreams[steered.index]);
         }
         for steered in &mut self.entries {
-            steered.tick(
-                now,
-                &node.tables.entries[steered.index],
-                &mut self.rng,
-                record,
-            );
+            steered.tick(&mut turn, &node.tables.entries[steered.index]);
+        }
+    }
+
+    /// Has `record` hear what every limit follows from, for a journal that begins here.
+    pub fn tell(&self, now: Instant, record: &mut Record<'_>) {
+        let endpoints = self.upstreams.iter().flat_map(|it| &it.endpoints);
+        let entries = self.entries.iter().map(|it| &it.steered);
+        for steered in endpoints.chain(entries) {
+            let state = steered.state(now);
+            record(&steered.about, JournalEvent::State(state));
+            if let Some(hold) = steered.held {
+                record(&steered.about, steered.told_held(now, hold));
+            }
         }
     }
 
@@ -160,7 +163,7 @@ impl Controllers {
     }
 
     /// Makes the lists those of these tables. A limit that was there before is known by its limiter.
-    fn meet(&mut self, now: Instant, tables: &Arc<Tables>) {
+    fn meet(&mut self, now: Instant, tables: &Arc<Tables>, record: &mut Record<'_>) {
         let pressures = self.pressures();
         let pressure = |of: usize, asked| {
             let before = pressures.get(&of).copied();
@@ -172,15 +175,26 @@ impl Controllers {
             .chain(entries)
             .map(|steered| (address(&steered.limiter), steered))
             .collect();
-        let mut steered = |limiter: &Arc<Limiter>, pressure: &Pressure| {
-            let before = before.remove(&address(limiter));
-            before.or_else(|| Steered::new(now, limiter, pressure))
-        };
+        let mut began = Vec::new();
+        let mut steered =
+            |limiter: &Arc<Limiter>, pressure: &Pressure, about: &dyn Fn() -> Limited| {
+                let before = before.remove(&address(limiter));
+                before.or_else(|| {
+                    let steered = Steered::new(now, about(), limiter, pressure)?;
+                    began.push((steered.about.clone(), steered.state(now)));
+                    Some(steered)
+                })
+            };
         for (index, upstream) in tables.upstreams.iter().enumerate() {
             let pressure = pressure(address(&upstream.shared), upstream.shared.asked());
+            let about = |endpoint: &Endpoint| Limited::Endpoint {
+                backend: upstream.shared.backend.clone(),
+                place: endpoint.place,
+                port: endpoint.port,
+            };
             let endpoints = upstream.gate.endpoints().iter();
             let endpoints: Vec<Steered> = endpoints
-                .filter_map(|endpoint| steered(&endpoint.limiter, &pressure))
+                .filter_map(|it| steered(&it.limiter, &pressure, &|| about(it)))
                 .collect();
             if !endpoints.is_empty() || upstream.retries != RetryLaw::Budget {
                 self.upstreams.push(SteeredUpstream {
@@ -194,13 +208,27 @@ impl Controllers {
         }
         for (index, entry) in tables.entries.iter().enumerate() {
             let pressure = pressure(address(&entry.shared), entry.asked());
-            if let Some(steered) = steered(entry.limiter(), &pressure) {
+            let Some(service) = entry.service() else {
+                continue;
+            };
+            let about = || Limited::Entry {
+                service: service.clone(),
+                route: entry.name().to_string(),
+            };
+            if let Some(steered) = steered(entry.limiter(), &pressure, &about) {
                 self.entries.push(SteeredEntry {
                     index,
                     pressure,
                     steered,
                 });
             }
+        }
+        // First, since another may have come for the same.
+        for gone in before.values() {
+            record(&gone.about, JournalEvent::Gone);
+        }
+        for (about, state) in began {
+            record(&about, JournalEvent::State(state));
         }
         self.tables = Some(tables.clone());
     }
@@ -212,57 +240,47 @@ fn address<T>(thing: &Arc<T>) -> usize {
 }
 
 impl SteeredUpstream {
-    fn tick(&mut self, now: Instant, upstream: &Upstream, rng: &mut Rng, record: &mut Record<'_>) {
-        self.pressure.look(now, upstream.shared.asked());
+    fn tick(&mut self, turn: &mut Turn<'_, '_>, upstream: &Upstream) {
+        self.pressure.look(turn.now, upstream.shared.asked());
         let pressure = &self.pressure;
-        let is_scarce = pressure.share > Pressure::SCARCE;
-        upstream.shared.price(pressure.earns(), is_scarce);
+        if turn.holds.rests(&upstream.shared.backend.service) {
+            upstream.shared.forget_price();
+        } else {
+            let is_scarce = pressure.share > Pressure::SCARCE;
+            upstream.shared.price(pressure.earns(), is_scarce);
+        }
         let endpoints = self.endpoints.iter_mut().zip(upstream.gate.endpoints());
         for (steered, endpoint) in endpoints {
             let counted = || endpoint.counted();
-            let closed = steered.tick(now, &self.pressure, counted, Fates::default(), rng);
-            let Some((window, decision)) = closed else {
-                continue;
-            };
-            if let Some(workload) = &endpoint.workload {
-                workload.spread_stray_time(now, window.times.samples);
+            let samples = steered.tick(turn, &self.pressure, counted, Fates::default());
+            if let (Some(samples), Some(workload)) = (samples, &endpoint.workload) {
+                workload.spread_stray_time(turn.now, samples);
             }
-            record(&Decided {
-                about: Limited::Endpoint {
-                    backend: &upstream.shared.backend,
-                    place: endpoint.place,
-                    port: endpoint.port,
-                },
-                window: &window,
-                decision,
-            });
         }
     }
 }
 
 impl SteeredEntry {
-    fn tick(&mut self, now: Instant, entry: &Entry, rng: &mut Rng, record: &mut Record<'_>) {
-        self.pressure.look(now, entry.asked());
+    fn tick(&mut self, turn: &mut Turn<'_, '_>, entry: &Entry) {
+        self.pressure.look(turn.now, entry.asked());
         let in_flight = || entry.in_flight();
-        let fates = entry.fates();
-        let pressure = &self.pressure;
-        let closed = self.steered.tick(now, pressure, in_flight, fates, rng);
-        if let Some((window, decision)) = closed {
-            record(&Decided {
-                about: Limited::Entry {
-                    route: entry.name(),
-                },
-                window: &window,
-                decision,
-            });
-        }
+        self.steered
+            .tick(turn, &self.pressure, in_flight, entry.fates());
     }
 }
 
 impl Steered {
-    fn new(now: Instant, limiter: &Arc<Limiter>, pressure: &Pressure) -> Option<Self> {
+    fn new(
+        now: Instant,
+        about: Limited,
+        limiter: &Arc<Limiter>,
+        pressure: &Pressure,
+    ) -> Option<Self> {
         Some(Self {
+            about,
             controller: Controller::new(limiter.law())?,
+            held: None,
+            rest: Rest::default(),
             limiter: limiter.clone(),
             began: now,
             baseline: Baseline::of(limiter.samples()),
@@ -271,37 +289,109 @@ impl Steered {
         })
     }
 
-    /// Closes the window if that is due, and tells what it was and what follows; `in_flight` counts as the limit does.
+    /// Closes the window if that is due and has what follows be done, unless the limit is held; how many samples
+    /// were in it. `in_flight` counts as the limit does.
     fn tick(
         &mut self,
-        now: Instant,
+        turn: &mut Turn<'_, '_>,
         pressure: &Pressure,
         in_flight: impl FnOnce() -> u32,
         fates: Fates,
-        rng: &mut Rng,
-    ) -> Option<(WindowSummary, Decision)> {
-        let limiter = &self.limiter;
-        let samples = self.baseline.count(limiter.samples());
-        if !self.controller.is_due(self.began, now, samples) {
+    ) -> Option<u32> {
+        if self.held.is_some() || !turn.holds.is_empty() {
+            let wanted = turn.holds.of(&self.about);
+            if wanted.is_some() || self.held.is_some() {
+                if self.held != wanted {
+                    self.obey(turn, wanted);
+                }
+                // What was before a release says nothing about what follows.
+                self.close(turn.now, pressure, in_flight(), fates);
+                return None;
+            }
+        }
+        let samples = self.baseline.count(self.limiter.samples());
+        if !self.controller.is_due(self.began, turn.now, samples) {
             return None;
         }
+        let window = self.close(turn.now, pressure, in_flight(), fates);
+        let decision = self.controller.on_window(&window, turn.rng);
+        let objective = self.limiter.law().objective();
+        self.rest.add(&window, self.limiter.limit(), objective);
+        self.limiter.set(decision.limit);
+        self.limiter.set_tail(self.controller.tail_us());
+        if decision.is_fresh {
+            self.limiter.begin_anew(turn.now);
+        }
+        (turn.record)(&self.about, JournalEvent::Decided { window, decision });
+        Some(window.times.samples)
+    }
+
+    /// The window until now; the next one begins.
+    fn close(
+        &mut self,
+        now: Instant,
+        pressure: &Pressure,
+        in_flight: u32,
+        fates: Fates,
+    ) -> WindowSummary {
         let window = WindowSummary {
             began: self.began,
             ended: now,
-            limit: limiter.decided(),
-            peak: limiter.take_peak(in_flight()),
-            times: self.baseline.close(limiter.samples()),
+            limit: self.limiter.decided(),
+            peak: self.limiter.take_peak(in_flight),
+            times: self.baseline.close(self.limiter.samples()),
             refused: pressure.refused.saturating_sub(self.refused),
             refused_share: pressure.share,
             fates: fates.since(&self.fates),
         };
         (self.began, self.refused, self.fates) = (now, pressure.refused, fates);
-        let decision = self.controller.on_window(&window, rng);
-        limiter.set(decision.limit, self.controller.tail_us());
-        if decision.is_fresh {
-            limiter.begin_anew(now);
+        window
+    }
+
+    /// Is held as is wanted, or goes on from where it was held.
+    fn obey(&mut self, turn: &mut Turn<'_, '_>, wanted: Option<Hold>) {
+        self.held = wanted;
+        let event = match wanted {
+            Some(hold) => {
+                self.limiter.set(self.held_at(hold));
+                self.told_held(turn.now, hold)
+            }
+            None => {
+                self.controller.resume(self.limiter.decided());
+                self.limiter.set(self.controller.limit());
+                self.limiter.begin_anew(turn.now);
+                JournalEvent::State(self.state(turn.now))
+            }
+        };
+        (turn.record)(&self.about, event);
+    }
+
+    fn held_at(&self, hold: Hold) -> u32 {
+        let fixed = self.limiter.fixed();
+        let limit = match hold {
+            Hold::AtRest => self.rest.value(),
+            Hold::At(limit) => limit,
+        };
+        limit.map_or(fixed, |limit| limit.min(fixed))
+    }
+
+    fn told_held(&self, at: Instant, hold: Hold) -> JournalEvent {
+        JournalEvent::Held {
+            at,
+            limit: said(self.held_at(hold)),
+            is_resting: hold == Hold::AtRest,
         }
-        Some((window, decision))
+    }
+
+    fn state(&self, at: Instant) -> ControllerState {
+        ControllerState {
+            at,
+            objective: self.limiter.law().objective(),
+            fixed: said(self.limiter.fixed()),
+            is_applied: self.limiter.is_applied(),
+            limit: self.limiter.decided(),
+            memory: self.controller.memory(),
+        }
     }
 }
 

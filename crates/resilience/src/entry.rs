@@ -5,10 +5,9 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
-use selvedge_model::Reason;
+use selvedge_model::{Fates, Reason, ServiceName};
 
 use crate::counter::Counter;
-use crate::limit::Fates;
 use crate::limiter::Limiter;
 use crate::plan::RoutePlan;
 use crate::rejection::{Gate, Rejection};
@@ -18,6 +17,8 @@ use crate::window::{Meters, Totals};
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
     pub(crate) shared: Arc<SharedEntry>,
+    /// Whose objective its law holds.
+    service: Option<ServiceName>,
     limiter: Arc<Limiter>,
 }
 
@@ -60,8 +61,13 @@ impl Entry {
         let new_limiter = || Limiter::new(plan.law, plan.is_applied, u32::MAX, workers);
         Self {
             shared: before.map_or_else(new, |before| before.shared.clone()),
+            service: plan.service.clone(),
             limiter: limiter.map_or_else(|| Arc::new(new_limiter()), Arc::clone),
         }
+    }
+
+    pub(crate) const fn service(&self) -> Option<&ServiceName> {
+        self.service.as_ref()
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -153,11 +159,12 @@ mod tests {
     fn the_limit_is_of_all_workers_together() {
         let plan = RoutePlan {
             name: "cart".into(),
+            service: None,
             law: LimitLaw::Static,
             is_applied: true,
         };
         let entry = Entry::new(&plan, None, 2);
-        entry.limiter.set(3, 0.0);
+        entry.limiter.set(3);
         for worker in [0, 1, 0] {
             entry.enter(worker).unwrap();
         }

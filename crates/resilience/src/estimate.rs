@@ -7,6 +7,5 @@ mod slope;
 
 pub(crate) use floor::Floor;
 pub(crate) use integral::Integral;
-pub use samples::Tail;
 pub(crate) use samples::{Baseline, Samples};
 pub(crate) use slope::Slope;

@@ -7,14 +7,13 @@ mod adaptive;
 mod gradient;
 
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 use core::time::Duration;
 
-use selvedge_model::{Instant, Rng};
+use selvedge_model::{Decision, Instant, Limited, Rng, WindowSummary};
 
 use adaptive::Adaptive;
 use gradient::Gradient;
-
-use crate::estimate::Tail;
 
 pub use gradient::GradientSettings;
 
@@ -39,6 +38,22 @@ pub enum LimitLaw {
 }
 
 impl LimitLaw {
+    /// The law that the proxy has for a limit.
+    pub const fn of(limited: &Limited, objective: Duration) -> Self {
+        match limited {
+            Limited::Endpoint { .. } => Self::Adaptive { objective },
+            Limited::Entry { .. } => Self::AdaptiveEntry { objective },
+        }
+    }
+
+    /// What is to be kept; zero where nothing is.
+    pub(crate) const fn objective(self) -> Duration {
+        match self {
+            Self::Adaptive { objective } | Self::AdaptiveEntry { objective } => objective,
+            Self::Static | Self::Gradient(_) => Duration::ZERO,
+        }
+    }
+
     /// Whether the limit counts requests that their workload has to work on itself, and their own time. If
     /// not, it counts all until their last byte.
     pub(crate) const fn is_of_own(self) -> bool {
@@ -48,96 +63,7 @@ impl LimitLaw {
     /// What a request is taken to have needed that had no answer in its time: three times the objective,
     /// since its age alone would say that it was nearly done.
     pub(crate) fn least_of_expired(self) -> Duration {
-        match self {
-            Self::Adaptive { objective } | Self::AdaptiveEntry { objective } => {
-                objective.saturating_mul(3)
-            }
-            Self::Static | Self::Gradient(_) => Duration::ZERO,
-        }
-    }
-}
-
-/// What a controller sees of a window.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct WindowSummary {
-    /// When it began.
-    pub began: Instant,
-    /// When it ended.
-    pub ended: Instant,
-    /// The limit that was decided last.
-    pub limit: u32,
-    /// Most requests at once of those that the limit counts.
-    pub peak: u32,
-    /// How long those took that ended in the window and began under this limit.
-    pub times: Tail,
-    /// Requests that found no place in it.
-    pub refused: u64,
-    /// Share of requests that found none: 0 to 1, with a memory of half a second.
-    pub refused_share: f64,
-    /// What became of the requests that ended in it; known at the entry of a route.
-    pub fates: Fates,
-}
-
-/// What became of requests.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Fates {
-    /// How many ended.
-    pub ended: u64,
-    /// Those that had a place at an upstream that refuses others, and found none at another.
-    pub wasted: u64,
-}
-
-impl Fates {
-    pub(crate) const fn since(&self, earlier: &Self) -> Self {
-        Self {
-            ended: self.ended.saturating_sub(earlier.ended),
-            wasted: self.wasted.saturating_sub(earlier.wasted),
-        }
-    }
-}
-
-/// What follows from a window.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Decision {
-    /// The limit from now on.
-    pub limit: u32,
-    /// Whether what began before now says nothing about it.
-    pub is_fresh: bool,
-    /// Why it is that.
-    pub why: Why,
-}
-
-/// Why a limit is what it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Why {
-    /// The tail is where it should be, or nothing is known against it.
-    Steady,
-    /// The tail is shorter than it may be and the limit binds: there is room.
-    Room,
-    /// The tail is longer than it may be.
-    Slow,
-    /// The tail is longer than it may be, but no less so with less in flight: throttling does not help.
-    NotTheLoad,
-    /// Too many of those admitted take what is scarce and are refused elsewhere.
-    Wasted,
-    /// Far less is in flight than may be: what the limit would do is not known any more.
-    Unused,
-    /// The latency without load is being measured.
-    Measuring,
-}
-
-impl Why {
-    /// The public word.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Steady => "steady",
-            Self::Room => "room",
-            Self::Slow => "slow",
-            Self::NotTheLoad => "not_the_load",
-            Self::Wasted => "wasted",
-            Self::Unused => "unused",
-            Self::Measuring => "measuring",
-        }
+        self.objective().saturating_mul(3)
     }
 }
 
@@ -165,8 +91,32 @@ impl Controller {
         }
     }
 
-    /// The limit before any window.
-    pub fn start(&self) -> u32 {
+    /// One that goes on where another of this law was when that gave its [`Self::memory`]. `None` where those
+    /// bytes are of no such law, or of one that leaves things to chance.
+    pub fn restored(law: LimitLaw, memory: &[u8]) -> Option<Self> {
+        let Some(Self::Adaptive(fresh)) = Self::new(law) else {
+            return None;
+        };
+        Some(Self::Adaptive(Box::new(fresh.restored(memory)?)))
+    }
+
+    /// All that its decisions follow from, beside its law and the windows to come.
+    pub fn memory(&self) -> Vec<u8> {
+        match self {
+            Self::Adaptive(law) => law.memory(),
+            Self::Gradient(_) => Vec::new(),
+        }
+    }
+
+    /// Goes on from this limit, since another had it meanwhile. What was seen before says nothing of that.
+    pub(crate) fn resume(&mut self, limit: u32) {
+        if let Self::Adaptive(law) = self {
+            law.resume(limit);
+        }
+    }
+
+    /// The limit now; at the beginning, the one before any window.
+    pub fn limit(&self) -> u32 {
         match self {
             Self::Adaptive(law) => law.limit(),
             Self::Gradient(law) => law.limit(),

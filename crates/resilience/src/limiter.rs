@@ -37,7 +37,7 @@ impl Limiter {
     pub(crate) fn new(law: LimitLaw, is_applied: bool, fixed: u32, workers: usize) -> Self {
         let controller = Controller::new(law);
         let watching = if controller.is_some() { workers } else { 0 };
-        let start = controller.map_or(fixed, |it| it.start()).min(fixed);
+        let start = controller.map_or(fixed, |it| it.limit()).min(fixed);
         Self {
             law,
             fixed,
@@ -78,13 +78,27 @@ impl Limiter {
         self.decided.load(Relaxed)
     }
 
-    pub(crate) fn set(&self, decided: u32, tail_us: f64) {
+    /// Has what was decided, within what is fixed, in force if it is applied.
+    pub(crate) fn set(&self, decided: u32) {
         let decided = decided.min(self.fixed);
         self.decided.store(decided, Relaxed);
         if self.is_applied {
             self.limit.store(decided, Relaxed);
         }
+    }
+
+    /// The tail that was seen last.
+    pub(crate) fn set_tail(&self, tail_us: f64) {
         self.tail_us.store(tail_us as u32, Relaxed);
+    }
+
+    /// What no decision crosses.
+    pub(crate) const fn fixed(&self) -> u32 {
+        self.fixed
+    }
+
+    pub(crate) const fn is_applied(&self) -> bool {
+        self.is_applied
     }
 
     /// What began before now says nothing any more.
@@ -126,5 +140,13 @@ impl Limiter {
     /// The most since this was asked last; so many are in flight now.
     pub(crate) fn take_peak(&self, in_flight: u32) -> u32 {
         self.peak.0.swap(in_flight, Relaxed).max(in_flight)
+    }
+}
+
+/// A limit, where the highest number is none.
+pub(crate) const fn said(limit: u32) -> Option<u32> {
+    match limit {
+        u32::MAX => None,
+        limit => Some(limit),
     }
 }

@@ -3,7 +3,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use selvedge_model::{Backend, CgroupId, Place, Port, RequestPolicy};
+use selvedge_model::{Backend, CgroupId, Place, Port, RequestPolicy, ServiceName};
 
 use crate::limit::LimitLaw;
 use crate::retry::RetryLaw;
@@ -53,6 +53,8 @@ pub struct EndpointPlan {
 pub struct RoutePlan {
     /// Its name in metrics; its key.
     pub name: String,
+    /// The service whose objective its law holds. Without one no law moves its limit.
+    pub service: Option<ServiceName>,
     /// How the limit at its entry is set.
     pub law: LimitLaw,
     /// Whether what the law decides is done, and not only told.

@@ -8,6 +8,7 @@ use selvedge_model::{Backend, CgroupId, Instant, Place, Port};
 use crate::eject::Circuit;
 use crate::entry::Entry;
 use crate::gate::Endpoint;
+use crate::limiter::said;
 use crate::node::Node;
 use crate::slots;
 use crate::tables::{Local, Tables};
@@ -182,11 +183,4 @@ fn workloads(tables: &Tables) -> Vec<WorkloadReading> {
         }
     }
     readings
-}
-
-const fn said(limit: u32) -> Option<u32> {
-    match limit {
-        u32::MAX => None,
-        limit => Some(limit),
-    }
 }

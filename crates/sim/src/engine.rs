@@ -10,12 +10,14 @@ use core::cell::Cell;
 use core::time::Duration;
 
 use selvedge_model::{Instant, Rng};
-use selvedge_resilience::{Admission, Attempt, Controllers, Ending, Outcome, OutcomeKind, Verdict};
+use selvedge_resilience::{
+    Admission, Attempt, Controllers, Ending, Outcome, OutcomeKind, Record, Verdict,
+};
 use selvedge_scenario::{Arrivals, Scenario, ScenarioError, Service, happens};
 
 use crate::agenda::Agenda;
 use crate::arena::{Arena, Key};
-use crate::mesh::{Hear, Mesh, replica};
+use crate::mesh::{Mesh, replica};
 use crate::policy::Policy;
 use crate::report::Report;
 use crate::station::Station;
@@ -29,10 +31,12 @@ mod hostile;
 /// # Errors
 /// Where the scenario cannot be run.
 pub fn run(scenario: &Scenario, policy: &Policy, seed: u64) -> Result<Report, ScenarioError> {
-    run_and_tell(scenario, policy, seed, &mut |_| {})
+    run_and_tell(scenario, policy, seed, &mut |_, _| {})
 }
 
-/// Runs a scenario like [`run`], and tells of each decision of a controller.
+/// Runs a scenario like [`run`], and tells what the controllers do. Limits have the services' names where all of
+/// these are labels, and `s0`, `s1`, ... by their place otherwise; the port of an endpoint is the number of its
+/// replica, counted from 1.
 ///
 /// # Errors
 /// Where the scenario cannot be run.
@@ -40,12 +44,12 @@ pub fn run_and_tell(
     scenario: &Scenario,
     policy: &Policy,
     seed: u64,
-    hear: &mut Hear<'_>,
+    record: &mut Record<'_>,
 ) -> Result<Report, ScenarioError> {
     scenario.check()?;
     let mut engine = Engine::new(scenario, policy, seed);
     engine.begin();
-    while engine.step(hear) {}
+    while engine.step(record) {}
     Ok(engine.report)
 }
 
@@ -207,17 +211,17 @@ impl<'s> Engine<'s> {
     }
 
     /// Has the next event happen; false where there is none any more.
-    fn step(&mut self, hear: &mut Hear<'_>) -> bool {
+    fn step(&mut self, record: &mut Record<'_>) -> bool {
         let Some((at, event)) = self.agenda.take() else {
             return false;
         };
         debug_assert!(at >= self.now, "time goes on");
         self.now = at;
-        self.happen(event, hear);
+        self.happen(event, record);
         true
     }
 
-    fn happen(&mut self, event: Event, hear: &mut Hear<'_>) {
+    fn happen(&mut self, event: Event, record: &mut Record<'_>) {
         match event {
             Event::Ask { client } => self.ask(client),
             Event::Crowd { client } => self.crowd(client),
@@ -233,7 +237,7 @@ impl<'s> Engine<'s> {
             }
             Event::Again { call } => self.attempt(call),
             Event::Turn => self.turn(),
-            Event::Tick => self.tick(hear),
+            Event::Tick => self.tick(record),
         }
     }
 
@@ -547,8 +551,8 @@ impl<'s> Engine<'s> {
         }
     }
 
-    fn tick(&mut self, hear: &mut Hear<'_>) {
-        self.mesh.tick(self.now, hear);
+    fn tick(&mut self, record: &mut Record<'_>) {
+        self.mesh.tick(self.now, record);
         let next = self.now + Controllers::TICK;
         if self.elapsed() < self.scenario.length {
             self.agenda.put(next, Event::Tick);

@@ -20,7 +20,7 @@ mod station;
 mod verdict;
 
 pub use engine::{run, run_and_tell};
-pub use mesh::{Hear, Told};
 pub use policy::{NamedPolicy, POLICIES, Policy, Steering};
 pub use report::{Report, Second};
+pub use selvedge_resilience::Record;
 pub use verdict::Verdict;

@@ -10,31 +10,13 @@ use selvedge_model::{
     Timeouts,
 };
 use selvedge_resilience::{
-    Admission, Call, Controllers, Decision, EndpointPlan, LimitLaw, Limited, Node, NodePlan,
-    Rejection, RoutePlan, Seat, UpstreamPlan, WindowSummary, WorkloadPlan,
+    Admission, Call, Controllers, EndpointPlan, LimitLaw, Node, NodePlan, Record, Rejection,
+    RoutePlan, Seat, UpstreamPlan, WorkloadPlan,
 };
 use selvedge_scenario::{Objective, Scenario};
 
 use crate::objective;
 use crate::policy::{Policy, Steering};
-
-/// What a controller has decided in a run.
-#[derive(Clone, Copy, Debug)]
-pub struct Told {
-    /// When.
-    pub at: Duration,
-    /// About which service, by its place.
-    pub service: usize,
-    /// About which replica, counted from 0; `None` is the entry of clients to the service.
-    pub replica: Option<u32>,
-    /// What it saw.
-    pub window: WindowSummary,
-    /// What followed.
-    pub decision: Decision,
-}
-
-/// Hears of each decision.
-pub type Hear<'h> = dyn FnMut(&Told) + 'h;
 
 /// One node that all requests go through.
 #[derive(Debug)]
@@ -95,23 +77,8 @@ impl Mesh {
     }
 
     /// The controllers see what came since the last time.
-    pub(crate) fn tick(&mut self, now: Instant, hear: &mut Hear<'_>) {
-        self.controllers.tick(now, &self.node, &mut |decided| {
-            let name = match decided.about {
-                Limited::Endpoint { backend, .. } => backend.service.name.as_str(),
-                Limited::Entry { route } => route,
-            };
-            hear(&Told {
-                at: now.since(Instant::default()),
-                service: name[1..].parse().expect("the plan gave the names"),
-                replica: match decided.about {
-                    Limited::Endpoint { port, .. } => Some(replica(port)),
-                    Limited::Entry { .. } => None,
-                },
-                window: *decided.window,
-                decision: decided.decision,
-            });
-        });
+    pub(crate) fn tick(&mut self, now: Instant, record: &mut Record<'_>) {
+        self.controllers.tick(now, &self.node, record);
     }
 }
 
@@ -132,6 +99,21 @@ fn cgroup(service: usize, replica: u32) -> CgroupId {
     CgroupId(((service as u64) << 32) + u64::from(replica) + 1)
 }
 
+/// Names of a scenario are free; those of the mesh are labels. If one is none, all are numbered.
+fn names(scenario: &Scenario) -> Vec<ServiceName> {
+    let services = scenario.services.iter();
+    let labels: Option<Vec<Label>> = services
+        .map(|service| Label::new(&service.name).ok())
+        .collect();
+    let numbered = |place| Label::new(&format!("s{place}")).expect("it is a label");
+    let labels = labels.unwrap_or_else(|| (0..scenario.services.len()).map(numbered).collect());
+    let namespace = Label::default_namespace;
+    labels
+        .into_iter()
+        .map(|name| ServiceName::new(namespace(), name))
+        .collect()
+}
+
 fn plan(scenario: &Scenario, policy: &Policy, objectives: &[Duration], at: Duration) -> NodePlan {
     let port = |number: u32| {
         let number = u16::try_from(number).ok();
@@ -139,11 +121,8 @@ fn plan(scenario: &Scenario, policy: &Policy, objectives: &[Duration], at: Durat
             .and_then(Port::new)
             .expect("the scenario was checked")
     };
-    // Names of a scenario are free; those of the mesh are labels.
-    let name = |place: usize| ServiceName {
-        namespace: Label::default_namespace(),
-        name: Label::new(&format!("s{place}")).expect("it is one"),
-    };
+    let names = names(scenario);
+    let name = |place: usize| names[place].clone();
     let endpoint = |service: usize, replica: u32| EndpointPlan {
         place: Place::Local(cgroup(service, replica)),
         port: port(replica + 1),
@@ -166,6 +145,7 @@ fn plan(scenario: &Scenario, policy: &Policy, objectives: &[Duration], at: Durat
     });
     let routes = services().map(|(place, _)| RoutePlan {
         name: format!("s{place}"),
+        service: Some(name(place)),
         law: match scenario.clients.iter().any(|client| client.calls == place) {
             true => policy.entry.law_of_entry(scenario.objective.latency),
             false => LimitLaw::Static,

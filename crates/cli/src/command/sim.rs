@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use anyhow::bail;
 use clap::{Args, Subcommand};
+use selvedge_model::{Decision, Instant, JournalEvent, Limited, WindowSummary};
 use selvedge_scenario::Scenario;
-use selvedge_sim::{NamedPolicy, POLICIES, Report, Told, Verdict, run_and_tell};
+use selvedge_sim::{NamedPolicy, POLICIES, Report, Verdict, run_and_tell};
 use serde::Serialize;
 
 use crate::output::{OutputArgs, Table, print};
@@ -74,12 +75,14 @@ pub(crate) fn sim(args: &SimArgs) -> anyhow::Result<ExitCode> {
 fn run(args: &RunArgs) -> anyhow::Result<()> {
     let scenario = selvedge_bench::scenario(&args.scenario)?;
     let mut decisions = Vec::new();
-    let mut hear = |told: &Told| {
-        if args.decisions {
-            decisions.push(decision(&scenario, told));
+    let mut record = |about: &Limited, event: JournalEvent| {
+        if let JournalEvent::Decided { window, decision } = event
+            && args.decisions
+        {
+            decisions.push(decided(about, &window, decision));
         }
     };
-    let report = run_and_tell(&scenario, &args.policy.policy(), args.seed, &mut hear);
+    let report = run_and_tell(&scenario, &args.policy.policy(), args.seed, &mut record);
     let report = match report {
         Ok(report) => report,
         Err(error) => bail!("{}: {error}", args.scenario),
@@ -131,18 +134,17 @@ struct DecisionReply {
     wasted: u64,
 }
 
-fn decision(scenario: &Scenario, told: &Told) -> DecisionReply {
-    let service = &scenario.services[told.service].name;
-    let window = &told.window;
+fn decided(about: &Limited, window: &WindowSummary, decision: Decision) -> DecisionReply {
+    let service = &about.service().name;
     DecisionReply {
-        at_ms: told.at.as_millis(),
-        about: match told.replica {
-            Some(replica) => format!("{service}.{replica}"),
-            None => format!("entry of {service}"),
+        at_ms: window.ended.since(Instant::default()).as_millis(),
+        about: match about {
+            Limited::Endpoint { port, .. } => format!("{service}.{}", port.get() - 1),
+            Limited::Entry { .. } => format!("entry of {service}"),
         },
         limit_before: window.limit,
-        limit: told.decision.limit,
-        why: told.decision.why.word().to_owned(),
+        limit: decision.limit,
+        why: decision.why.word().to_owned(),
         samples: window.times.samples,
         p95_us: window.times.q95.round(),
         peak: window.peak,

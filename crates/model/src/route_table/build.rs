@@ -254,6 +254,7 @@ impl<'a> Builder<'a> {
         let policy = service.map(Policy::of).unwrap_or_default();
         let made = Made {
             name: http_rule_name(route, place, rule),
+            service: service.map(|service| service.name.clone()),
             filters: rule.filters.clone(),
             timeouts: Timeouts {
                 request: timeout(rule.request_timeout, policy.timeouts.request),
@@ -288,6 +289,7 @@ impl<'a> Builder<'a> {
         let policy = Policy::of(service);
         self.add_rule(Made {
             name,
+            service: Some(service.name.clone()),
             filters: HttpFilters::default(),
             timeouts: policy.timeouts,
             retry: policy.retry.cloned(),
@@ -301,6 +303,7 @@ impl<'a> Builder<'a> {
         let rule = Arc::new(Rule {
             index: RouteIndex(index(self.table.rules.len())),
             name: made.name,
+            service: made.service,
             filters: made.filters,
             timeouts: made.timeouts,
             retry: made.retry,
@@ -342,6 +345,7 @@ impl<'a> Builder<'a> {
 /// A rule before it has its place.
 struct Made {
     name: String,
+    service: Option<ServiceName>,
     filters: HttpFilters,
     timeouts: Timeouts,
     retry: Option<RetryPolicy>,

@@ -3,7 +3,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::{BackendIndex, HttpFilters, Objective, RetryPolicy, RouteIndex, Timeouts};
+use crate::{BackendIndex, HttpFilters, Objective, RetryPolicy, RouteIndex, ServiceName, Timeouts};
 
 /// A rule of a route, or the one of a listener without routes. A rule that is attached to several
 /// services is there once for each, because their policies fill in what it leaves out.
@@ -15,6 +15,8 @@ pub struct Rule {
     /// where it has one and its number, from 0, elsewhere;
     /// `TCPRoute/default/cart`, or `Service/default/cart/80` for all that no route is attached to.
     pub name: String,
+    /// The service whose policy fills in what it leaves out; `None` at a Gateway.
+    pub service: Option<ServiceName>,
     /// What is done to requests and responses.
     pub filters: HttpFilters,
     /// How long requests may take: what the route says, else the service's policy.

@@ -4,6 +4,8 @@ use core::time::Duration;
 
 use selvedge_model::Instant;
 
+use crate::memory::{Reader, Writer};
+
 /// What is older says nothing any more.
 const MEMORY: Duration = Duration::from_secs(60);
 /// One value for so long, so that a minute has room.
@@ -42,6 +44,10 @@ impl Floor {
         self.values[self.next] = (now, tail);
         self.next = (self.next + 1) % VALUES;
         self.count = (self.count + 1).min(VALUES);
+        self.median = Some(self.median_at(now));
+    }
+
+    fn median_at(&self, now: Instant) -> f64 {
         let mut recent = [0.0; VALUES];
         let values = self.values[..self.count].iter();
         let values = values.filter(|(at, _)| now.since(*at) <= MEMORY);
@@ -51,13 +57,33 @@ impl Floor {
             count += 1;
         }
         recent[..count].sort_unstable_by(f64::total_cmp);
-        self.median = Some(recent[count / 2]);
+        recent[count / 2]
     }
 
     /// The median; `None` before any window. It stays while none comes, since a minute under load is no reason
     /// to forget what there was before.
     pub(crate) const fn median(&self) -> Option<f64> {
         self.median
+    }
+
+    pub(crate) fn write(&self, memory: &mut Writer) {
+        memory.list(&self.values[..self.count], |memory, (at, tail)| {
+            memory.count(at.as_nanos());
+            memory.number(*tail);
+        });
+        memory.count(self.next as u64);
+    }
+
+    pub(crate) fn read(memory: &mut Reader<'_>) -> Option<Self> {
+        let mut floor = Self::default();
+        let read = |memory: &mut Reader<'_>| {
+            Some((Instant::from_nanos(memory.count()?), memory.number()?))
+        };
+        floor.count = memory.list(&mut floor.values, read)?;
+        floor.next = memory.place(VALUES)?;
+        let last = floor.values[(floor.next + VALUES - 1) % VALUES].0;
+        floor.median = (floor.count > 0).then(|| floor.median_at(last));
+        Some(floor)
     }
 }
 

@@ -5,7 +5,7 @@ use core::array;
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use core::time::Duration;
 
-use selvedge_model::LogLinear;
+use selvedge_model::{LogLinear, Tail};
 
 use crate::counter::Counter;
 
@@ -86,55 +86,35 @@ impl Baseline {
         }
         let sum_us: u64 = workers.iter().map(|it| it.sum_us.get()).sum();
         self.count = workers.iter().map(Samples::count).sum();
-        let window = Tail::of(&window, sum_us.saturating_sub(self.sum_us));
+        let window = tail(&window, sum_us.saturating_sub(self.sum_us));
         self.sum_us = sum_us;
         window
     }
 }
 
-/// Where the times of a window lie, in microseconds; 0 of a window without samples.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Tail {
-    /// How many there were.
-    pub samples: u32,
-    /// Their mean.
-    pub mean: f64,
-    /// Half of them took no longer.
-    pub median: f64,
-    /// Of 100 of them 95 took no longer.
-    pub q95: f64,
-    /// The 95th percentile, less half a standard deviation of how many of so many samples lie above it: where
-    /// this is above a target there is more above it than by chance (a binomial count has the variance
-    /// `n p (1 - p)`).
-    pub q95_low: f64,
-    /// The 95th percentile and a quarter of that deviation.
-    pub q95_high: f64,
-}
-
-impl Tail {
-    fn of(counts: &[u32; BUCKETS], sum_us: u64) -> Self {
-        let samples: u64 = counts.iter().map(|count| u64::from(*count)).sum();
-        if samples == 0 {
-            return Self::default();
-        }
-        let count = samples as f64;
-        let above = 0.05 * count;
-        let deviation = libm::sqrt(0.95 * above);
-        let ranks = [
-            0.5 * count,
-            count - above - 0.5 * deviation,
-            count - above,
-            count - above + 0.25 * deviation,
-        ];
-        let [median, q95_low, q95, q95_high] = quantiles(counts, ranks);
-        Self {
-            samples: u32::try_from(samples).unwrap_or(u32::MAX),
-            mean: sum_us as f64 / count,
-            median,
-            q95,
-            q95_low,
-            q95_high,
-        }
+/// Where counted times lie that add up to so much.
+fn tail(counts: &[u32; BUCKETS], sum_us: u64) -> Tail {
+    let samples: u64 = counts.iter().map(|count| u64::from(*count)).sum();
+    if samples == 0 {
+        return Tail::default();
+    }
+    let count = samples as f64;
+    let above = 0.05 * count;
+    let deviation = libm::sqrt(0.95 * above);
+    let ranks = [
+        0.5 * count,
+        count - above - 0.5 * deviation,
+        count - above,
+        count - above + 0.25 * deviation,
+    ];
+    let [median, q95_low, q95, q95_high] = quantiles(counts, ranks);
+    Tail {
+        samples: u32::try_from(samples).unwrap_or(u32::MAX),
+        mean: sum_us as f64 / count,
+        median,
+        q95,
+        q95_low,
+        q95_high,
     }
 }
 

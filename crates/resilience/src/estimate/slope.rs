@@ -1,5 +1,7 @@
 //! How the logarithm of one thing follows from that of another.
 
+use crate::memory::{Reader, Writer};
+
 /// Points of the last windows, the oldest of which goes first.
 const POINTS: usize = 12;
 
@@ -40,6 +42,29 @@ impl Slope {
 
     pub(crate) fn clear(&mut self) {
         *self = Self::default();
+    }
+
+    pub(crate) fn write(&self, memory: &mut Writer) {
+        memory.list(&self.points[..self.count], |memory, point| {
+            memory.number(point.x);
+            memory.number(point.y);
+            memory.number(point.noise);
+        });
+        memory.count(self.next as u64);
+    }
+
+    /// The points are where they were, since sums of them depend on their order.
+    pub(crate) fn read(memory: &mut Reader<'_>) -> Option<Self> {
+        let mut slope = Self::default();
+        slope.count = memory.list(&mut slope.points, |memory| {
+            Some(Point {
+                x: memory.number()?,
+                y: memory.number()?,
+                noise: memory.number()?,
+            })
+        })?;
+        slope.next = memory.place(POINTS)?;
+        Some(slope)
     }
 
     /// The mean of `y` where `x` is below its mean; `None` without points.

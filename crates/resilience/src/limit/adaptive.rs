@@ -8,12 +8,13 @@
 //! windows show that latency does *not* follow `L`, throttling costs requests and gains nothing, and the
 //! door is opened again.
 
+use alloc::vec::Vec;
 use core::time::Duration;
 
-use selvedge_model::Instant;
+use selvedge_model::{Decision, Fates, Instant, Why, WindowSummary};
 
-use super::{Decision, Fates, Why, WindowSummary};
 use crate::estimate::{Floor, Slope};
+use crate::memory::{Reader, Writer};
 
 /// Gain of the loop.
 const GAIN: f64 = 0.3;
@@ -140,7 +141,57 @@ impl Adaptive {
             limit: self.limit(),
             is_fresh: true,
             why,
+            floor: self.floor_us(),
         }
+    }
+
+    /// The tail without load; 0 where it is not known.
+    fn floor_us(&self) -> f64 {
+        self.learnt_floor.or(self.floor.median()).unwrap_or(0.0)
+    }
+
+    pub(super) fn resume(&mut self, limit: u32) {
+        if f64::from(limit) <= MOST {
+            self.limit = limit.into();
+        }
+        self.was_binding = false;
+        self.means.clear();
+        self.tails.clear();
+    }
+
+    pub(super) fn memory(&self) -> Vec<u8> {
+        let mut memory = Writer::default();
+        memory.number(self.limit);
+        memory.flag(self.was_cut);
+        memory.flag(self.was_binding);
+        memory.count(self.peak.into());
+        memory.number(self.tail_us);
+        memory.perhaps(self.refused_at, |memory, at| memory.count(at.as_nanos()));
+        memory.perhaps(self.learnt_floor, Writer::number);
+        self.floor.write(&mut memory);
+        self.means.write(&mut memory);
+        self.tails.write(&mut memory);
+        memory.into_bytes()
+    }
+
+    /// This law with the memory of another.
+    pub(super) fn restored(&self, memory: &[u8]) -> Option<Self> {
+        let mut memory = Reader::new(memory)?;
+        let restored = Self {
+            terms: self.terms,
+            objective_us: self.objective_us,
+            limit: memory.number()?,
+            was_cut: memory.flag()?,
+            was_binding: memory.flag()?,
+            peak: u32::try_from(memory.count()?).ok()?,
+            tail_us: memory.number()?,
+            refused_at: memory.perhaps(|memory| memory.count().map(Instant::from_nanos))?,
+            learnt_floor: memory.perhaps(Reader::number)?,
+            floor: Floor::read(&mut memory)?,
+            means: Slope::read(&mut memory)?,
+            tails: Slope::read(&mut memory)?,
+        };
+        memory.is_over().then_some(restored)
     }
 
     /// Takes in what the window says about the endpoint.
@@ -179,8 +230,7 @@ impl Adaptive {
         let (unhurried, hurried) = self.terms.set_point;
         let pressure = f64::min(window.refused_share / 0.1, 1.0);
         let wanted = self.objective_us * (unhurried + (hurried - unhurried) * pressure);
-        let floor = self.learnt_floor.or(self.floor.median()).unwrap_or(0.0);
-        let set_point = f64::max(wanted, ABOVE_FLOOR * floor);
+        let set_point = f64::max(wanted, ABOVE_FLOOR * self.floor_us());
         let step = libm::log(set_point / f64::max(times.q95, 1.0)).clamp(-0.7, 0.3);
         let (is_slow, is_quick) = (times.q95_low > set_point, times.q95_high < set_point);
         if let Some(why) = self.spare(&window.fates) {

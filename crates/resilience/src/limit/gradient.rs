@@ -4,9 +4,7 @@
 
 use core::time::Duration;
 
-use selvedge_model::{Instant, Rng};
-
-use super::{Decision, Why, WindowSummary};
+use selvedge_model::{Decision, Instant, Rng, Why, WindowSummary};
 
 /// The fields of Envoy's filter that matter here, and what its documentation sets them to.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -105,6 +103,7 @@ impl Gradient {
             limit: self.limit,
             is_fresh: false,
             why: Why::Steady,
+            floor: 0.0,
         }
     }
 
@@ -115,6 +114,7 @@ impl Gradient {
             limit: self.limit,
             is_fresh: true,
             why: Why::Measuring,
+            floor: 0.0,
         }
     }
 

@@ -2,10 +2,13 @@
 //! what goes on.
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
-use selvedge_model::{CgroupId, RequestPolicy, Rng};
-use selvedge_resilience::{Admission, Attempt, Call, Controllers, Ending, LimitLaw};
+use selvedge_model::{CgroupId, Holds, JournalEntry, JournalEvent, Limited, RequestPolicy, Rng};
+use selvedge_resilience::{
+    Admission, Attempt, Call, Controllers, Ending, LimitLaw, Replay, Replayed,
+};
 
 use crate::rig::{ERROR, OK, Rig, call, limited};
 
@@ -42,7 +45,7 @@ fn fill(rig: &mut Rig, controllers: &mut Controllers, time: Duration) {
     let before = limit(rig);
     for _ in 0..100 {
         burst(rig, limit(rig).unwrap() as usize, time);
-        controllers.tick(rig.now, &rig.node, &mut |_| {});
+        controllers.tick(rig.now, &rig.node, &mut |_, _| {});
         if limit(rig) != before {
             return;
         }
@@ -60,7 +63,7 @@ fn static_limits_stay_as_the_policy_says() {
         for kind in [OK, ERROR] {
             rig.ask(kind);
             rig.wait(Duration::from_secs(1));
-            controllers.tick(rig.now, &rig.node, &mut |_| {});
+            controllers.tick(rig.now, &rig.node, &mut |_, _| {});
             let reading = rig.node.reading(rig.now);
             assert_eq!(reading.upstreams[0].limit, Some(limit));
             assert_eq!(reading.routes[0].limit, None);
@@ -72,7 +75,7 @@ fn static_limits_stay_as_the_policy_says() {
 #[test]
 fn a_limit_rises_with_room_and_falls_with_the_tail() {
     let (mut rig, mut controllers) = adaptive(&[1]);
-    controllers.tick(rig.now, &rig.node, &mut |_| {});
+    controllers.tick(rig.now, &rig.node, &mut |_, _| {});
     assert_eq!(limit(&rig), Some(START));
     fill(&mut rig, &mut controllers, Duration::from_millis(20));
     assert_eq!(limit(&rig), Some(16), "the door is opened by doubling");
@@ -87,7 +90,7 @@ fn what_a_limit_has_come_to_lives_on() {
     let short = Duration::from_millis(20);
     rig.plan.upstreams[0].endpoints.truncate(1);
     rig.reconfigure();
-    controllers.tick(rig.now, &rig.node, &mut |_| {});
+    controllers.tick(rig.now, &rig.node, &mut |_, _| {});
     fill(&mut rig, &mut controllers, short);
     rig.plan.upstreams[0].policy.timeouts.request = Some(Duration::from_secs(1));
     rig.reconfigure();
@@ -96,7 +99,7 @@ fn what_a_limit_has_come_to_lives_on() {
     assert_eq!(limit(&rig), Some(32), "it was never cut");
     rig.plan.upstreams[0].law = LimitLaw::Static;
     rig.reconfigure();
-    controllers.tick(rig.now, &rig.node, &mut |_| {});
+    controllers.tick(rig.now, &rig.node, &mut |_, _| {});
     assert_eq!(limit(&rig), None);
     assert!(controllers.is_idle());
     rig.plan.upstreams[0].law = ADAPTIVE;
@@ -117,7 +120,11 @@ fn decisions_stay_within_what_is_allowed() {
         for _ in 0..200 {
             let count = limit(&rig).unwrap_or(decided).min(START);
             burst(&mut rig, count as usize, Duration::from_millis(20));
-            controllers.tick(rig.now, &rig.node, &mut |it| decided = it.decision.limit);
+            controllers.tick(rig.now, &rig.node, &mut |_, event| {
+                if let JournalEvent::Decided { decision, .. } = event {
+                    decided = decision.limit;
+                }
+            });
         }
         assert!(decided > START, "{decided}");
         assert_eq!(limit(&rig), in_force);
@@ -138,7 +145,11 @@ fn a_law_does_not_run_away_above_what_is_fixed() {
                 decided.min(12) as usize,
                 Duration::from_millis(time),
             );
-            controllers.tick(rig.now, &rig.node, &mut |it| decided = it.decision.limit);
+            controllers.tick(rig.now, &rig.node, &mut |_, event| {
+                if let JournalEvent::Decided { decision, .. } = event {
+                    decided = decision.limit;
+                }
+            });
         }
     }
     assert!(limit(&rig) < Some(12), "{decided}");
@@ -207,8 +218,11 @@ fn calls_of_no_known_request_are_taken_off_in_the_mean() {
         rig.wait(millis(20));
         let _ = rig.tell(&mut admission, attempt, OK);
         admission.finish(rig.now, Ending::Complete);
-        let record = &mut |it: &selvedge_resilience::Decided<'_>| seen.push(*it.window);
-        controllers.tick(rig.now, &rig.node, record);
+        controllers.tick(rig.now, &rig.node, &mut |_, event| {
+            if let JournalEvent::Decided { window, .. } = event {
+                seen.push(window);
+            }
+        });
     }
     // The first window knows nothing of the calls yet.
     assert!(
@@ -228,7 +242,7 @@ fn calls_of_no_known_request_are_taken_off_in_the_mean() {
 fn time_in_calls_is_not_the_servers() {
     let (mut rig, mut controllers) = adaptive(&[1]);
     let millis = Duration::from_millis;
-    controllers.tick(rig.now, &rig.node, &mut |_| {});
+    controllers.tick(rig.now, &rig.node, &mut |_, _| {});
     for round in 0..40 {
         let held: Vec<_> = (0..2)
             .map(|it| waiting(&mut rig, 2 * round + it + 1))
@@ -259,11 +273,121 @@ fn time_in_calls_is_not_the_servers() {
         }
     }
     let mut seen = None;
-    controllers.tick(rig.now, &rig.node, &mut |it| seen = Some(*it.window));
+    controllers.tick(rig.now, &rig.node, &mut |_, event| {
+        if let JournalEvent::Decided { window, .. } = event {
+            seen = Some(window);
+        }
+    });
     let window = seen.unwrap();
     assert_eq!(window.times.samples, 80);
     assert!(
         (49_000.0..51_000.0).contains(&window.times.mean),
         "{window:?}"
     );
+}
+
+/// What is frozen goes to the fixed value where no minute has held yet and to the one of the last that did
+/// otherwise, what is pinned to the value, and released it goes on from there.
+#[test]
+fn what_is_held_does_not_move_until_it_is_released() {
+    let (mut rig, mut controllers) = adaptive(&[1]);
+    rig.plan.upstreams[0].policy.requests_per_endpoint = NonZeroU32::new(100);
+    rig.reconfigure();
+    let short = Duration::from_millis(20);
+    fill(&mut rig, &mut controllers, short);
+    let frozen = Arc::new(Holds {
+        services: [rig.plan.upstreams[0].backend.service.clone()].into(),
+        ..Holds::default()
+    });
+    let mut told = Vec::new();
+    let mut hold = |rig: &mut Rig, controllers: &mut Controllers, holds: &Arc<Holds>| {
+        controllers.hold(holds.clone());
+        for _ in 0..50 {
+            burst(rig, 5, Duration::from_millis(400));
+            controllers.tick(rig.now, &rig.node, &mut |about: &Limited, event| {
+                let about = about.clone();
+                told.push(JournalEntry { about, event });
+            });
+        }
+        (limit(rig), std::mem::take(&mut told))
+    };
+    let (at, entries) = hold(&mut rig, &mut controllers, &frozen);
+    assert_eq!(at, Some(100), "nothing has held for a minute yet");
+    let [JournalEntry { about, event }] = &entries[..] else {
+        panic!("{entries:?}");
+    };
+    assert!(matches!(
+        event,
+        JournalEvent::Held {
+            limit: Some(100),
+            is_resting: true,
+            ..
+        }
+    ));
+    let pinned = Arc::new(Holds {
+        pins: [(about.clone(), Some(5))].into(),
+        ..Holds::default()
+    });
+    let (at, entries) = hold(&mut rig, &mut controllers, &pinned);
+    assert_eq!((at, entries.len()), (Some(5), 1));
+    // Released, it goes on from where it was.
+    controllers.hold(Arc::default());
+    let mut states = 0;
+    controllers.tick(rig.now, &rig.node, &mut |_, event| {
+        states += usize::from(matches!(event, JournalEvent::State(state) if state.limit == 5));
+    });
+    assert_eq!((limit(&rig), states), (Some(5), 1));
+    // A minute that holds.
+    for _ in 0..4000 {
+        let count = limit(&rig).unwrap() as usize;
+        burst(&mut rig, count, short);
+        controllers.tick(rig.now, &rig.node, &mut |_, _| {});
+    }
+    let (at, _) = hold(&mut rig, &mut controllers, &frozen);
+    assert!((20..=100).contains(&at.unwrap()), "{at:?}");
+    assert_eq!(at, hold(&mut rig, &mut controllers, &frozen).0);
+}
+
+/// What controllers told of themselves leads, replayed, to what they decided: also where the journal begins
+/// later, and over a hold.
+#[test]
+fn what_controllers_tell_can_be_replayed() {
+    let (mut rig, mut controllers) = adaptive(&[1, 1]);
+    let mut replays = vec![Replay::default()];
+    let mut counts = [0; 4];
+    for round in 0..2000_u32 {
+        if round % 500 == 250 {
+            let mut replay = Replay::default();
+            controllers.tell(rig.now, &mut |about: &Limited, event| {
+                let about = about.clone();
+                replay.on_entry(&JournalEntry { about, event });
+            });
+            replays.push(replay);
+        }
+        controllers.hold(Arc::new(Holds {
+            everything: (700..800).contains(&round),
+            ..Holds::default()
+        }));
+        let count = 2 * limit(&rig).unwrap_or(8).min(64) as usize;
+        burst(
+            &mut rig,
+            count,
+            Duration::from_millis(u64::from(10 + round % 150)),
+        );
+        controllers.tick(rig.now, &rig.node, &mut |about: &Limited, event| {
+            let about = about.clone();
+            let entry = JournalEntry { about, event };
+            for replay in &mut replays {
+                match replay.on_entry(&entry) {
+                    Replayed::Equal => counts[0] += 1,
+                    Replayed::Differs(_) => counts[1] += 1,
+                    Replayed::Unfounded => counts[2] += 1,
+                    Replayed::Undecided => counts[3] += 1,
+                }
+            }
+        });
+    }
+    let [equal, differing, unfounded, undecided] = counts;
+    assert!(equal > 500 && undecided > 2, "{counts:?}");
+    assert_eq!((differing, unfounded), (0, 0));
 }

@@ -89,6 +89,7 @@ fn what_lives_on_is_known_by_its_key() {
         0,
         selvedge_resilience::RoutePlan {
             name: "new".into(),
+            service: None,
             law: selvedge_resilience::LimitLaw::Static,
             is_applied: true,
         },

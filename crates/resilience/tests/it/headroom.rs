@@ -114,7 +114,7 @@ fn deadlines_travel() {
 fn retries_cost_headroom() {
     let mut rig = rig();
     let mut controllers = Controllers::new(Rng::seeded(1));
-    controllers.tick(rig.now, &rig.node, &mut |_| {});
+    controllers.tick(rig.now, &rig.node, &mut |_, _| {});
     let retries = |rig: &mut Rig| {
         let mut granted = 0;
         for _ in 0..100 {
@@ -138,7 +138,7 @@ fn retries_cost_headroom() {
             assert!(refused.attempt(rig.now, &mut rig.seat).is_err());
         }
         rig.wait(Controllers::TICK);
-        controllers.tick(rig.now, &rig.node, &mut |_| {});
+        controllers.tick(rig.now, &rig.node, &mut |_, _| {});
         drop(held);
     }
     assert_eq!(retries(&mut rig), 20, "what was saved, and no more");

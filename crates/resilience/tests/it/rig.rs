@@ -119,6 +119,7 @@ pub(crate) fn plan(weights: &[u16], policy: RequestPolicy) -> NodePlan {
         }],
         routes: vec![RoutePlan {
             name: "cart".into(),
+            service: Some("cart".parse().unwrap()),
             law: LimitLaw::Static,
             is_applied: true,
         }],

@@ -250,7 +250,7 @@ fn gates_and_world_agree_after_every_step() {
         scenario.check().expect("it is drawn within bounds");
         let mut engine = Engine::new(&scenario, &policy, seed);
         engine.begin();
-        while engine.step(&mut |_| {}) {
+        while engine.step(&mut |_, _| {}) {
             engine.check(is_tree, has_timeouts);
         }
         assert_eq!(engine.calls.iter().count(), 0, "seed {seed}");
