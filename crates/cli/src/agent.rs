@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use selvedge_control_plane::{
-    AccessLog, CgroupRef, ControlPlane, Disk, Folder, Metrics, Options as PlaneOptions,
+    AccessLog, CgroupRef, ControlPlane, Disk, Folder, Metrics, Options as PlaneOptions, Pilot,
     ProxyHealth, Publisher, Store, VirtualRange,
 };
 use selvedge_feed::Settings;
@@ -45,6 +45,11 @@ pub(crate) struct Options {
 /// How long the last change may take to be stored when the agent stops.
 const STORING: Duration = Duration::from_secs(10);
 
+/// Where the journal of the controllers is, in the state folder.
+pub(crate) fn journal_folder(state_dir: &Path) -> PathBuf {
+    state_dir.join("journal")
+}
+
 /// A running agent.
 pub(crate) struct Agent {
     pub(crate) plane: ControlPlane,
@@ -52,6 +57,7 @@ pub(crate) struct Agent {
     pub(crate) health: watch::Receiver<ProxyHealth>,
     /// The number of the last question about requests.
     pub(crate) traffic: watch::Sender<u64>,
+    pub(crate) pilot: Pilot,
     pub(crate) tasks: JoinSet<anyhow::Result<()>>,
     /// Ends, with everything stored, once nobody can ask the control plane any more.
     driven: JoinHandle<()>,
@@ -97,6 +103,11 @@ impl Agent {
         let (links, linked) = mpsc::channel(1);
         let (health, healthy) = watch::channel(ProxyHealth::default());
         let (traffic, questioned) = watch::channel(0);
+        let (pilot, writing) = Pilot::open(&journal_folder(&options.state_dir));
+        tasks.spawn(async {
+            writing.await;
+            Ok(())
+        });
         let host = Arc::new(NodeHost {
             node: node.clone(),
             applied: applied_now,
@@ -115,6 +126,7 @@ impl Agent {
             health,
             metrics: Arc::new(move || metrics.exposition()),
             traffic: questioned,
+            pilot: pilot.clone(),
             access_log: options.access_log,
         };
         tasks.spawn(publish(publisher, linked));
@@ -132,6 +144,7 @@ impl Agent {
             host,
             health: healthy,
             traffic,
+            pilot,
             tasks,
             driven,
         })

@@ -9,6 +9,7 @@ pub(crate) mod down;
 pub(crate) mod enter;
 pub(crate) mod get;
 pub(crate) mod graph;
+pub(crate) mod pilot;
 pub(crate) mod proxy;
 pub(crate) mod run;
 pub(crate) mod sim;

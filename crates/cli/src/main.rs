@@ -54,6 +54,8 @@ enum Command {
     Status(command::status::StatusArgs),
     /// Show who calls whom.
     Graph(command::graph::GraphArgs),
+    /// Show what the controllers do and why, and have them stop it.
+    Pilot(command::pilot::PilotArgs),
     /// Show a mesh carrying real traffic between unmodified programs.
     Demo(command::demo::DemoArgs),
     /// Measure what the mesh costs on this machine, and what it survives.
@@ -113,6 +115,7 @@ fn main() -> ExitCode {
         Command::Delete(args) => command::delete::delete(run_dir, args),
         Command::Status(args) => command::status::status(run_dir, args),
         Command::Graph(args) => command::graph::graph(run_dir, args),
+        Command::Pilot(args) => command::pilot::pilot(run_dir, args),
         Command::Demo(args) => command::demo::demo(args),
         Command::Bench(args) => command::bench::bench(args),
         Command::Sim(args) => command::sim::sim(args),

@@ -9,10 +9,12 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use rustix::fs::{FlockOperation, flock};
 use selvedge_control_plane::wire::{DownReply, DownWorkloads};
-use selvedge_control_plane::{Disk, Problem, ProblemKind, Store};
+use selvedge_control_plane::{Disk, Pilot, Problem, ProblemKind, Store};
 use selvedge_node::{Asked, Options, Remains, Whom, end, living_proxy};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
+
+use crate::agent::journal_folder;
 
 /// How long workloads get to end by themselves.
 const GRACE: Duration = Duration::from_secs(10);
@@ -203,6 +205,8 @@ fn remove_state(folder: &Path) -> anyhow::Result<()> {
     if !folder.exists() {
         return Ok(());
     }
+    Pilot::remove(&journal_folder(folder))
+        .with_context(|| format!("could not remove the journal in {}", folder.display()))?;
     Disk::open(folder)
         .and_then(|mut disk| Store::remove_all(&mut disk))
         .with_context(|| format!("could not remove the state in {}", folder.display()))?;

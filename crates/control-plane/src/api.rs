@@ -7,6 +7,7 @@
 
 mod identity;
 mod objects;
+mod pilot;
 mod places;
 mod route;
 mod run;
@@ -24,6 +25,7 @@ use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::host::{Host, Peer};
+use crate::pilot::Pilot;
 use crate::plane::ControlPlane;
 use crate::problem::Problem;
 use crate::publish::ProxyHealth;
@@ -62,6 +64,8 @@ pub struct Api {
     pub proxy: watch::Receiver<ProxyHealth>,
     /// The number of the last question about requests; see [`crate::Publisher::traffic`].
     pub traffic: watch::Sender<u64>,
+    /// What the controllers do.
+    pub pilot: Pilot,
     /// Requests to stop.
     pub down: mpsc::Sender<Down>,
     /// The group whose members read; `None` is root alone.

@@ -9,9 +9,11 @@ mod compile;
 mod document;
 mod graph;
 mod host;
+mod journal;
 mod metrics;
 mod objects;
 mod permission;
+mod pilot;
 mod plane;
 mod problem;
 mod publish;
@@ -34,9 +36,11 @@ pub use document::{
     WorkloadSpec, parse,
 };
 pub use host::{Hint, Host, HostPlacement, Peer, PlacedCgroup};
+pub use journal::{JournalError, Reader, Segment, Unread, segments};
 pub use metrics::Metrics;
 pub use objects::{Action, Change, DeleteError, Object, Objects, Owner, PlaceError, PlaceRequest};
 pub use permission::{Identity, Leave};
+pub use pilot::{JournalQuery, Pilot, read_segment};
 pub use plane::{
     Applied, ApplyError, ControlPlane, Effect, FolderState, Gone, Options, Placed, StoreState,
     View, start,

@@ -3,7 +3,7 @@
 //!
 //! Whatever the proxy sends is taken as hostile: frames are bounded and read by closed decoding in
 //! `feed`, and anything out of order ends the connection. It cannot make the agent keep more than
-//! one report, one update and one reading of requests, nor read the metrics more than once a second. Read next: `feed`'s
+//! one report, one update, one reading of requests and a bounded journal, nor read the metrics more than once a second. Read next: `feed`'s
 //! `publication.rs`, then `status.rs`.
 
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ use selvedge_feed::{
     DecodeError, Decoder, FrameError, MAX_TO_AGENT_BYTES, MetricsPart, Publication, Report,
     Settings, ToAgent, ToProxy, TrafficReading, TrafficTooLong, UnexpectedAck, VERSION,
 };
-use selvedge_model::{Generation, Snapshot, Traffic};
+use selvedge_model::{Generation, Holds, Snapshot, Traffic};
 use selvedge_telemetry::{Counter, warn};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
@@ -25,6 +25,7 @@ use tokio::task::yield_now;
 use tokio::time::{MissedTickBehavior, interval, sleep_until, timeout};
 
 use crate::access_log::{AccessLog, Handed};
+use crate::pilot::{Held, Pilot};
 
 /// How often the proxy is asked whether it lives. Each time wakes agent and proxy a few times, timers
 /// included: at once a second both together were measured at 7 wake-ups a second, of the 5 they may
@@ -123,6 +124,8 @@ pub struct Publisher {
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     /// The number of the last question about requests. Each new one has the proxy asked.
     pub traffic: watch::Receiver<u64>,
+    /// What the controllers tell, and what they are to hold.
+    pub pilot: Pilot,
     /// Where requests are logged, if anywhere.
     pub access_log: Option<AccessLog>,
 }
@@ -179,9 +182,15 @@ impl Publisher {
         let mut log = self.begin_log(&mut writer).await?;
         let mut snapshots = self.snapshots.clone();
         let mut questions = Some(self.traffic.clone());
+        let mut holds = self.pilot.wanted();
+        self.pilot.on_connect();
+        send(&mut writer, &ToProxy::JournalRequest.encode()).await?;
+        let frame = hold(&holds.borrow_and_update());
+        send(&mut writer, &frame).await?;
         let mut session = Session {
             publication: Publication::new(self.settings.clone()),
             health: &self.health,
+            pilot: &self.pilot,
             has_greeted: false,
             probe: 0,
             is_answered: true,
@@ -215,6 +224,13 @@ impl Publisher {
                     session.asked = question;
                     session.is_traffic_due = true;
                     send(&mut writer, &ToProxy::TrafficRequest.encode()).await?;
+                }
+                Ok(()) = holds.changed() => {
+                    let frame = hold(&holds.borrow_and_update());
+                    send(&mut writer, &frame).await?;
+                }
+                () = self.pilot.is_full() => {
+                    send(&mut writer, &ToProxy::JournalRequest.encode()).await?;
                 }
                 _ = probes.tick(), if session.is_answered => {
                     send(&mut writer, &session.next_probe()).await?;
@@ -274,6 +290,15 @@ async fn hand_over(log: &AccessLog, writer: &OwnedWriteHalf, handed: &mut Handed
     }
 }
 
+/// What nothing is to move, as a frame.
+fn hold(held: &Held) -> Vec<u8> {
+    let hold = ToProxy::Hold {
+        version: held.version,
+        holds: Holds::clone(&held.holds),
+    };
+    hold.encode()
+}
+
 /// Waits for a question that was not asked before.
 async fn next_question(questions: &mut Option<watch::Receiver<u64>>) -> u64 {
     if let Some(receiver) = questions {
@@ -318,6 +343,7 @@ async fn read(mut reader: OwnedReadHalf, messages: mpsc::Sender<ToAgent>) -> Res
 struct Session<'a> {
     publication: Publication,
     health: &'a watch::Sender<ProxyHealth>,
+    pilot: &'a Pilot,
     has_greeted: bool,
     probe: u64,
     is_answered: bool,
@@ -392,6 +418,11 @@ impl Session<'_> {
                 return Err(FeedEnd::OutOfTurn("another request for metrics"));
             }
             ToAgent::MetricsRequest => self.wants_metrics = true,
+            ToAgent::Journal(part) => self.pilot.on_part(part),
+            ToAgent::Held(version) if version > self.pilot.wanted().borrow().version => {
+                return Err(FeedEnd::OutOfTurn("that it holds what it was not told"));
+            }
+            ToAgent::Held(version) => self.pilot.on_held(version),
         }
         Ok(())
     }

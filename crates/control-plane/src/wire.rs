@@ -508,3 +508,168 @@ pub struct EdgeDetailReport {
     /// 99th percentile of the connect time in microseconds.
     pub connect_p99_us: Option<u64>,
 }
+
+/// What the controllers do.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PilotReport {
+    /// Whether everything is frozen.
+    pub is_frozen: bool,
+    /// Services that are frozen.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub frozen: Vec<String>,
+    /// How many limits were put to a value.
+    pub pinned: usize,
+    /// Whether the proxy does what was last frozen, put back or released.
+    pub is_in_force: bool,
+    /// The limits, by service.
+    pub limits: Vec<LimitReport>,
+    /// The journal.
+    pub journal: JournalReport,
+}
+
+/// A limit that a controller moves.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LimitReport {
+    /// The service whose objective it is for.
+    pub service: String,
+    /// The endpoint or route.
+    pub about: String,
+    /// What the controller may do: `observe`, `guard`, `drive`, or `off` where the objective has just gone.
+    pub mode: String,
+    /// What is to be kept.
+    pub objective_us: u64,
+    /// What is in force; none is no limit.
+    pub limit: Option<u32>,
+    /// What no decision crosses.
+    pub fixed: Option<u32>,
+    /// What was decided last.
+    pub decided: u32,
+    /// `frozen` or `pinned`, where nothing moves it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<String>,
+    /// 95th percentile of the last window.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p95_us: Option<f64>,
+    /// 95th percentile without load, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_p95_us: Option<f64>,
+    /// Whether it cannot be kept: also without load requests take longer.
+    pub is_beyond_reach: bool,
+    /// Share of requests that find no place.
+    pub refused_share: f64,
+    /// Why it is what it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// The same in words.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub because: String,
+    /// The number of the last decision that changed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed: Option<u64>,
+    /// Since when nothing was heard of it, in seconds.
+    pub age: f64,
+}
+
+/// How the journal is.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct JournalReport {
+    /// Its folder.
+    pub folder: String,
+    /// The number of the entry to come.
+    pub next: u64,
+    /// Entries that are not in it, since this agent started.
+    pub lost: u64,
+    /// Why it cannot be written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
+}
+
+/// A piece of the journal.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct JournalReply {
+    /// Its lines, the oldest first.
+    pub lines: Vec<JournalLine>,
+    /// What of it cannot be read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub damage: Vec<String>,
+}
+
+/// A line of the journal.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JournalLine {
+    /// By which `undo` knows it.
+    pub number: u64,
+    /// When it was (RFC 3339).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<String>,
+    /// The service whose objective it is about.
+    pub service: String,
+    /// The endpoint or route.
+    pub about: String,
+    /// `decided`, `frozen`, `pinned`, `gone`, or `state` where a controller begins or goes on.
+    pub event: String,
+    /// The limit that was decided before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit_before: Option<u32>,
+    /// The limit from then on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// The same in words.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub because: String,
+    /// What is to be kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub objective_us: Option<u64>,
+    /// What the controller saw.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<WindowLine>,
+}
+
+/// What a controller saw of a window.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WindowLine {
+    /// How long it was.
+    pub length_us: u64,
+    /// Requests whose time counts.
+    pub samples: u32,
+    /// Their mean time.
+    pub mean_us: f64,
+    /// Half took no longer.
+    pub p50_us: f64,
+    /// Of 100 95 took no longer.
+    pub p95_us: f64,
+    /// Most at once.
+    pub peak: u32,
+    /// Requests that found no place.
+    pub refused: u64,
+    /// Share of those, with a memory of half a second.
+    pub refused_share: f64,
+    /// Requests that ended; at an entry.
+    pub ended: u64,
+    /// Those of them that took a place which others lacked, for nothing.
+    pub wasted: u64,
+}
+
+/// Asks to freeze or to release.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HoldRequest {
+    /// Only this service; none is everything.
+    #[serde(default)]
+    pub service: Option<String>,
+}
+
+/// Asks to put the value before a decision back.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UndoRequest {
+    /// The number of the decision.
+    pub number: u64,
+}

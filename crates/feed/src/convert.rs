@@ -4,6 +4,7 @@
 //! what is wrong with it.
 
 mod gateways;
+pub(crate) mod journal;
 mod requests;
 mod routes;
 pub(crate) mod traffic;
@@ -200,10 +201,7 @@ impl TryFrom<wire::ServicePort> for ServicePort {
 impl From<&Endpoint> for wire::Endpoint {
     fn from(endpoint: &Endpoint) -> Self {
         Self {
-            place: Some(match endpoint.place {
-                Place::Local(cgroup) => wire::Place::Cgroup(cgroup.0),
-                Place::Outside(address) => wire::Place::Address(octets(address)),
-            }),
+            place: Some(place_out(endpoint.place)),
             port: endpoint.port.get().into(),
             weight: endpoint.weight.into(),
             ready: endpoint.ready,
@@ -216,10 +214,7 @@ impl TryFrom<wire::Endpoint> for Endpoint {
 
     fn try_from(wire: wire::Endpoint) -> Result<Self, Defect> {
         Ok(Self {
-            place: match wire.place.ok_or(Defect::Nowhere)? {
-                wire::Place::Cgroup(cgroup) => Place::Local(CgroupId(cgroup)),
-                wire::Place::Address(octets) => Place::Outside(ip(&octets)?),
-            },
+            place: place_in(wire.place)?,
             port: port(wire.port)?,
             weight: u16::try_from(wire.weight).map_err(|_| Defect::Weight(wire.weight))?,
             ready: wire.ready,
@@ -386,6 +381,20 @@ fn ip(octets: &[u8]) -> Result<IpAddr, Defect> {
     <[u8; 16]>::try_from(octets)
         .map(|v6| Ipv6Addr::from(v6).into())
         .map_err(|_| Defect::Address(octets.len()))
+}
+
+fn place_out(place: Place) -> wire::Place {
+    match place {
+        Place::Local(cgroup) => wire::Place::Cgroup(cgroup.0),
+        Place::Outside(address) => wire::Place::Address(octets(address)),
+    }
+}
+
+fn place_in(wire: Option<wire::Place>) -> Result<Place, Defect> {
+    Ok(match wire.ok_or(Defect::Nowhere)? {
+        wire::Place::Cgroup(cgroup) => Place::Local(CgroupId(cgroup)),
+        wire::Place::Address(octets) => Place::Outside(ip(&octets)?),
+    })
 }
 
 fn collect<W, M>(

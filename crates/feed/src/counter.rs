@@ -87,6 +87,8 @@ counters! {
     RequestsUnjoined = 28, "requests_unjoined";
     /// Requests of clients that found the table full by which those made for them know of each other.
     RequestsLone = 29, "requests_lone";
+    /// Entries of the journal of controllers that found no room while no agent took them.
+    JournalLost = 30, "journal_entries_lost";
 }
 
 impl Counter {

@@ -3,7 +3,7 @@
 //! The agent publishes [`Snapshot`](selvedge_model::Snapshot)s through a [`Publication`], the proxy
 //! follows them with a [`Subscription`]: everything at first, then what changed, by generation. What
 //! flows back is a [`ToAgent`]: acknowledgements, answers to probes, counters, what was seen of requests
-//! ([`TrafficPart`]), and where scrapers are served a request for the metrics ([`MetricsPart`]). A connection begins with a [`SocketList`],
+//! ([`TrafficPart`]), what the controllers did ([`JournalPart`]), and where scrapers are served a request for the metrics ([`MetricsPart`]). A connection begins with a [`SocketList`],
 //! which names the descriptors that travel beside it (one for the access log may come later), then both sides speak frames: a length of four
 //! bytes, big-endian, and a protobuf message.
 //!
@@ -21,6 +21,7 @@ mod convert;
 mod counter;
 mod frame;
 mod handover;
+mod journal;
 mod message;
 mod metrics;
 mod publication;
@@ -32,6 +33,7 @@ mod wire;
 pub use counter::Counter;
 pub use frame::{Decoder, FrameError};
 pub use handover::{SocketKind, SocketList, SocketListError};
+pub use journal::JournalPart;
 pub use message::{AccessLog, Ack, DecodeError, Refusal, Report, ToAgent, ToProxy, Update};
 pub use metrics::{MetricsAnswer, MetricsPart, MetricsTooLong};
 pub use publication::{Publication, UnexpectedAck};
@@ -41,8 +43,9 @@ pub use traffic::{TrafficPart, TrafficReading, TrafficTooLong};
 
 /// Version of what is spoken on the feed socket, in the [`SocketList`] and in [`ToAgent::Hello`]. What
 /// a socket of the list brings is part of it: 2 since that for IPv4 says who sent a datagram, 3 since
-/// connections to services may come, and updates hold routes, request policies and ways.
-pub const VERSION: u8 = 3;
+/// connections to services may come, and updates hold routes, request policies and ways, 4 since the proxy
+/// tells what its controllers do.
+pub const VERSION: u8 = 4;
 
 /// Longest message the agent sends, in bytes. Updates are cut into parts far below it.
 pub const MAX_TO_PROXY_BYTES: usize = 16 << 20;

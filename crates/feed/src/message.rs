@@ -7,10 +7,11 @@ use alloc::vec::Vec;
 use core::num::NonZeroU32;
 
 use prost::Message as _;
-use selvedge_model::Generation;
+use selvedge_model::{Generation, Holds};
 
+use crate::convert::journal::{holds_in, holds_out};
 use crate::wire::{self, ToAgentBody, ToProxyBody};
-use crate::{Counter, MetricsPart, TrafficPart, frame};
+use crate::{Counter, JournalPart, MetricsPart, TrafficPart, frame};
 
 /// What the agent tells the proxy.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,6 +27,15 @@ pub enum ToProxy {
     /// Where the access log goes from here on: to the descriptor that travels beside the first byte of
     /// this frame. `None`, with no descriptor, is nowhere.
     AccessLog(Option<AccessLog>),
+    /// The journal is to begin anew, with the states of all controllers.
+    JournalRequest,
+    /// What nothing is to move, in the place of what that was before.
+    Hold {
+        /// To be said in [`ToAgent::Held`].
+        version: u64,
+        /// What it is.
+        holds: Holds,
+    },
 }
 
 /// What the access log has.
@@ -54,6 +64,8 @@ impl ToProxy {
                 one_of: log.map_or(0, |log| log.one_of.get()),
                 query: log.is_some_and(|log| log.has_query),
             }),
+            Self::JournalRequest => ToProxyBody::JournalRequest(wire::journal::JournalRequest {}),
+            Self::Hold { version, holds } => ToProxyBody::Hold(holds_out(version, &holds)),
         };
         frame::encode(&wire::ToProxy { body: Some(body) })
     }
@@ -77,6 +89,13 @@ impl ToProxy {
                 };
                 Ok(Self::AccessLog(NonZeroU32::new(one_of).map(log)))
             }
+            Some(ToProxyBody::JournalRequest(wire::journal::JournalRequest {})) => {
+                Ok(Self::JournalRequest)
+            }
+            Some(ToProxyBody::Hold(holds)) => {
+                let (version, holds) = holds_in(holds).map_err(|_| DecodeError::Journal)?;
+                Ok(Self::Hold { version, holds })
+            }
             None => Err(DecodeError::Unknown),
         }
     }
@@ -87,7 +106,7 @@ impl ToProxy {
 pub struct Update(pub(crate) Box<wire::Update>);
 
 /// What the proxy tells the agent, who treats it as hostile.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum ToAgent {
     /// The first message of a connection.
     Hello {
@@ -107,6 +126,10 @@ pub enum ToAgent {
     /// Part of what was seen of requests, for [`crate::TrafficReading::on_part`]: the answer to
     /// [`ToProxy::TrafficRequest`], and before a request for metrics.
     Traffic(TrafficPart),
+    /// What the controllers did.
+    Journal(JournalPart),
+    /// What came with this version of [`ToProxy::Hold`] is held.
+    Held(u64),
 }
 
 /// A generation is in force at the proxy.
@@ -180,6 +203,8 @@ impl ToAgent {
             Self::Report(report) => ToAgentBody::Report(report.into()),
             Self::MetricsRequest => ToAgentBody::MetricsRequest(wire::MetricsRequest {}),
             Self::Traffic(part) => ToAgentBody::Traffic(part.into()),
+            Self::Journal(part) => ToAgentBody::Journal(part.into()),
+            Self::Held(version) => ToAgentBody::Held(version),
         };
         frame::encode(&wire::ToAgent { body: Some(body) })
     }
@@ -196,6 +221,8 @@ impl ToAgent {
             Some(ToAgentBody::Report(report)) => report.try_into().map(Self::Report),
             Some(ToAgentBody::MetricsRequest(wire::MetricsRequest {})) => Ok(Self::MetricsRequest),
             Some(ToAgentBody::Traffic(part)) => part.try_into().map(Self::Traffic),
+            Some(ToAgentBody::Journal(part)) => part.try_into().map(Self::Journal),
+            Some(ToAgentBody::Held(version)) => Ok(Self::Held(version)),
             None => Err(DecodeError::Unknown),
         }
     }
@@ -324,6 +351,9 @@ pub enum DecodeError {
     /// A name, a number or a count that no proxy of this version sends.
     #[error("what was seen of requests cannot be as it is told")]
     Traffic,
+    /// What no controller of this version does.
+    #[error("what the controllers did cannot be as it is told")]
+    Journal,
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! `convert` makes model types of these, `message` closed ones.
 
 pub(crate) mod gateways;
+pub(crate) mod journal;
 pub(crate) mod routes;
 pub(crate) mod traffic;
 
@@ -11,7 +12,7 @@ use alloc::vec::Vec;
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct ToProxy {
-    #[prost(oneof = "ToProxyBody", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "ToProxyBody", tags = "1, 2, 3, 4, 5, 6, 7")]
     pub(crate) body: Option<ToProxyBody>,
 }
 
@@ -27,6 +28,10 @@ pub(crate) enum ToProxyBody {
     TrafficRequest(TrafficRequest),
     #[prost(message, tag = "5")]
     AccessLog(AccessLog),
+    #[prost(message, tag = "6")]
+    JournalRequest(journal::JournalRequest),
+    #[prost(message, tag = "7")]
+    Hold(journal::Holds),
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -209,7 +214,7 @@ pub(crate) struct SocketAddress {
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct ToAgent {
-    #[prost(oneof = "ToAgentBody", tags = "1, 2, 3, 4, 5, 6")]
+    #[prost(oneof = "ToAgentBody", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
     pub(crate) body: Option<ToAgentBody>,
 }
 
@@ -227,6 +232,10 @@ pub(crate) enum ToAgentBody {
     MetricsRequest(MetricsRequest),
     #[prost(message, tag = "6")]
     Traffic(traffic::TrafficPart),
+    #[prost(message, tag = "7")]
+    Journal(journal::JournalPart),
+    #[prost(fixed64, tag = "8")]
+    Held(u64),
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

@@ -25,6 +25,7 @@ use crate::counters::Counters;
 use crate::dns::worker::Command;
 use crate::handover::{self, HandoverError, Sockets};
 use crate::metrics::{Exporter, Requests};
+use crate::pilot::Pilot;
 use crate::reading;
 use crate::routing::{Routing, SharedRouting};
 use crate::table::{SharedTable, Table};
@@ -47,9 +48,12 @@ pub(crate) struct Discovery {
     pub(crate) routing: SharedRouting,
     pub(crate) sightings: Sightings,
     pub(crate) clock: Clock,
+    pub(crate) pilot: Arc<Pilot>,
     pub(crate) access_log: Arc<AccessLog>,
     /// For the access log: come, and their message not read yet.
     pub(crate) descriptors: VecDeque<OwnedFd>,
+    /// Whether this agent keeps a journal.
+    pub(crate) is_journaled: bool,
     /// Numbers of probes that went through every thread.
     pub(crate) probed: mpsc::Receiver<u64>,
     pub(crate) subscription: Subscription,
@@ -106,6 +110,7 @@ impl Discovery {
         decoder.push(&rest);
         let mut chunk = vec![0; CHUNK_BYTES];
         let mut reported = Report::default();
+        self.is_journaled = false;
         self.descriptors.clear();
         loop {
             while let Some(message) = decoder.next_message()? {
@@ -131,6 +136,9 @@ impl Discovery {
                     answer.extend(self.news(&mut reported));
                     stream.write_all(&answer).await?;
                 }
+                () = self.pilot.is_due(), if self.is_journaled => {
+                    stream.write_all(&self.journal()).await?;
+                }
                 () = scrapes.next() => {
                     // What we counted ourselves is then as fresh as the rest.
                     let mut request = self.traffic(&mut reported);
@@ -150,6 +158,8 @@ impl Discovery {
             self.counters
                 .set(Counter::RequestsLone, node.lone_requests());
         }
+        self.counters
+            .set(Counter::JournalLost, self.pilot.dropped());
         let report = self.counters.report();
         if report == *reported {
             return Vec::new();
@@ -168,6 +178,15 @@ impl Discovery {
             frames.extend(ToAgent::Traffic(part).encode());
         }
         frames
+    }
+
+    /// What the controllers did since this was asked last, as frames.
+    fn journal(&self) -> Vec<u8> {
+        let parts = self.pilot.take_journal().into_iter();
+        parts
+            .map(ToAgent::Journal)
+            .flat_map(ToAgent::encode)
+            .collect()
     }
 
     /// Serves metrics on the socket that came, before the last one is closed; on none if none came.
@@ -199,6 +218,20 @@ impl Discovery {
                 Ok(Vec::new())
             }
             ToProxy::TrafficRequest => Ok(self.traffic(reported)),
+            ToProxy::JournalRequest => {
+                self.is_journaled = true;
+                self.pilot.begin_journal();
+                Ok(self.journal())
+            }
+            ToProxy::Hold { version, holds } => {
+                self.pilot.hold(holds);
+                let mut answer = match self.is_journaled {
+                    true => self.journal(),
+                    false => Vec::new(),
+                };
+                answer.extend(ToAgent::Held(version).encode());
+                Ok(answer)
+            }
             ToProxy::Probe(nonce) => {
                 // The answer comes from the worker, so that it vouches for every thread.
                 let _ = self.commands.send(Command::Probe(nonce)).await;

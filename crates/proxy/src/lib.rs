@@ -32,6 +32,7 @@ mod exchange;
 mod flow;
 mod handover;
 mod head;
+mod journal;
 mod log_line;
 mod metrics;
 mod origin;
@@ -69,6 +70,7 @@ use crate::clock::Clock;
 use crate::dns::datagram::{Receiver, ReceiverHandle};
 use crate::dns::worker::Queues;
 use crate::patience::Patience;
+use crate::pilot::Pilot;
 use crate::routing::SharedRouting;
 use crate::traffic::Sightings;
 use crate::worker::{Worker, Workers};
@@ -118,6 +120,10 @@ pub fn run(options: Options) -> Result<(), Error> {
         sightings: Sightings::new(workers.count()),
         access_log: Arc::new(AccessLog::new(workers.count(), counters.clone())),
     };
+    let mut seed = [0; 8];
+    rustix::rand::getrandom(&mut seed, rustix::rand::GetRandomFlags::empty())
+        .map_err(|source| start("feed", source.into()))?;
+    let seed = u64::from_ne_bytes(seed);
     let discovery = discovery::Discovery {
         path: options.feed,
         table: table.clone(),
@@ -127,8 +133,10 @@ pub fn run(options: Options) -> Result<(), Error> {
         routing: setting.routing.clone(),
         sightings: setting.sightings.clone(),
         clock: setting.clock,
+        pilot: Arc::new(Pilot::new(setting.routing.clone(), setting.clock, seed)),
         access_log: setting.access_log.clone(),
         descriptors: Default::default(),
+        is_journaled: false,
         probed,
         subscription: Subscription::new(),
         exporter: Arc::new(metrics::Exporter::new(counters.clone())),
@@ -144,10 +152,7 @@ pub fn run(options: Options) -> Result<(), Error> {
     }
     let access_log = setting.access_log;
     start_thread("access-log", &gate, || move || access_log.run())?;
-    let mut seed = [0; 8];
-    rustix::rand::getrandom(&mut seed, rustix::rand::GetRandomFlags::empty())
-        .map_err(|source| start("feed", source.into()))?;
-    let feed = feed_thread(discovery, u64::from_ne_bytes(seed))?;
+    let feed = feed_thread(discovery)?;
     start_thread("feed", &gate, || feed)?;
     start_thread("dns-udp-v4", &gate, || || v4.run())?;
     start_thread("dns-udp-v6", &gate, || || v6.run())?;
@@ -200,8 +205,8 @@ fn worker_thread(
 
 /// What the feed thread does, beside which it has the controllers look. Its end closes the command queue, by
 /// which the worker notices.
-fn feed_thread(discovery: discovery::Discovery, seed: u64) -> Result<impl FnOnce() + Send, Error> {
-    let steering = pilot::steer(discovery.routing.clone(), discovery.clock, seed);
+fn feed_thread(discovery: discovery::Discovery) -> Result<impl FnOnce() + Send, Error> {
+    let steering = discovery.pilot.clone().steer();
     let runtime = Builder::new_current_thread()
         .enable_all()
         .build()

@@ -1,12 +1,16 @@
 //! `selvedge sim`: what laws do to services, in simulated time.
 
 use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{BufWriter, Write as _};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
-use selvedge_model::{Decision, Instant, JournalEvent, Limited, WindowSummary};
+use selvedge_feed::JournalPart;
+use selvedge_model::{Decision, Instant, JournalEntry, JournalEvent, Limited, WindowSummary};
 use selvedge_scenario::Scenario;
 use selvedge_sim::{NamedPolicy, POLICIES, Report, Verdict, run_and_tell};
 use serde::Serialize;
@@ -51,6 +55,9 @@ struct RunArgs {
     /// Show each decision of a controller: when, about what, what it saw, and why.
     #[arg(long)]
     decisions: bool,
+    /// Write down all that the controllers do, for `pilot journal --file` and `pilot replay`.
+    #[arg(long, value_name = "FILE")]
+    journal: Option<PathBuf>,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -75,7 +82,12 @@ pub(crate) fn sim(args: &SimArgs) -> anyhow::Result<ExitCode> {
 fn run(args: &RunArgs) -> anyhow::Result<()> {
     let scenario = selvedge_bench::scenario(&args.scenario)?;
     let mut decisions = Vec::new();
+    let mut entries = Vec::new();
     let mut record = |about: &Limited, event: JournalEvent| {
+        if args.journal.is_some() {
+            let (about, event) = (about.clone(), event.clone());
+            entries.push(JournalEntry { about, event });
+        }
         if let JournalEvent::Decided { window, decision } = event
             && args.decisions
         {
@@ -87,9 +99,28 @@ fn run(args: &RunArgs) -> anyhow::Result<()> {
         Ok(report) => report,
         Err(error) => bail!("{}: {error}", args.scenario),
     };
+    if let Some(path) = &args.journal {
+        write_journal(path, entries)
+            .with_context(|| format!("could not write the journal {}", path.display()))?;
+    }
     let mut reply = reply(&scenario, args, &report);
     reply.decisions = decisions;
     args.output.print(&reply, |reply| text(&scenario, reply))
+}
+
+/// As a segment of a journal, whose time begins with 1970.
+fn write_journal(path: &Path, entries: Vec<JournalEntry>) -> std::io::Result<()> {
+    let whole = JournalPart {
+        number: 1,
+        is_beginning: true,
+        entries,
+        ..JournalPart::default()
+    };
+    let mut file = BufWriter::new(File::create(path)?);
+    for part in whole.cut() {
+        file.write_all(&part.encode())?;
+    }
+    file.flush()
 }
 
 fn list() -> String {

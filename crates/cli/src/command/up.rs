@@ -238,6 +238,7 @@ async fn serve(run_dir: &Path, options: Options, settings: Settings) -> anyhow::
         host: agent.host.clone(),
         proxy: agent.health.clone(),
         traffic: agent.traffic.clone(),
+        pilot: agent.pilot.clone(),
         down,
         readers,
         started,

@@ -20,6 +20,7 @@ mod mesh;
 mod metrics;
 mod names;
 mod outside;
+mod pilot;
 mod process;
 mod requests;
 mod run;

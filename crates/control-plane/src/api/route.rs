@@ -6,6 +6,8 @@
 //! | `POST /v1/apply` | root; readers a dry run | create or replace objects, or only judge them |
 //! | `DELETE /v1/objects?kind=&namespace=&name=` | root | delete one object |
 //! | `GET /v1/status`, `GET /v1/graph`, `GET /metrics` | readers | see |
+//! | `GET /v1/pilot`, `GET /v1/pilot/journal?service=&last=&all` | readers | what controllers do |
+//! | `POST /v1/pilot/freeze`, `/undo`, `/release` | root | have limits stay, and go on |
 //! | `POST /v1/run` | by leave | place the asking process as a replica |
 //! | `POST /v1/run/failed` | everybody, of itself | say that the program could not be started |
 //! | `POST /v1/down` | root | stop the node |
@@ -22,7 +24,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::{Api, Down, PATIENCE, PROBLEMS, identity, objects, run};
+use super::{Api, Down, PATIENCE, PROBLEMS, identity, objects, pilot, run};
 use crate::host::Peer;
 use crate::metrics::Metrics;
 use crate::problem::{Problem, ProblemKind};
@@ -100,6 +102,29 @@ impl Api {
                 self.check_reader(peer)?;
                 self.ask_traffic().await;
                 Ok(text(Metrics::from(self).exposition()))
+            }
+            (&Method::GET, "/v1/pilot") => {
+                self.check_reader(peer)?;
+                Ok(json(&pilot::report(self)))
+            }
+            (&Method::GET, "/v1/pilot/journal") => {
+                self.check_reader(peer)?;
+                Ok(json(&pilot::journal(self, &query).await?))
+            }
+            (&Method::POST, "/v1/pilot/freeze") => {
+                check_root(peer, "freeze limits")?;
+                let wanted = read(request, MAX_BODY).await?;
+                Ok(json(&pilot::freeze(self, wanted).await?))
+            }
+            (&Method::POST, "/v1/pilot/release") => {
+                check_root(peer, "release limits")?;
+                let wanted = read(request, MAX_BODY).await?;
+                Ok(json(&pilot::release(self, wanted).await?))
+            }
+            (&Method::POST, "/v1/pilot/undo") => {
+                check_root(peer, "undo decisions")?;
+                let wanted = read(request, MAX_BODY).await?;
+                Ok(json(&pilot::undo(self, wanted).await?))
             }
             (&Method::POST, "/v1/run") => {
                 let wanted: RunRequest = read(request, MAX_BODY).await?;

@@ -113,6 +113,8 @@ fn begin_with(refuses: bool, limits: &[&str]) -> Bench {
     let (kernel, applied) = watch::channel(Generation(u64::MAX));
     let (proxy, health) = watch::channel(ProxyHealth::default());
     let (down, stops) = mpsc::channel(1);
+    let (pilot, writing) = Pilot::open(&state.path().join("journal"));
+    tokio::spawn(writing);
     let host = Arc::new(FakeHost {
         placed: Mutex::default(),
         refuses,
@@ -125,6 +127,7 @@ fn begin_with(refuses: bool, limits: &[&str]) -> Bench {
         host: host.clone(),
         proxy: health,
         traffic: watch::channel(0).0,
+        pilot: pilot.clone(),
         down,
         readers: Some(4_242),
         started: Instant::now(),
@@ -213,6 +216,108 @@ async fn objects_are_applied_read_and_deleted() {
     assert_eq!(status, 200);
     let (status, problem) = bench.ask(Method::DELETE, path, Value::Null).await;
     assert_eq!((status, &problem["kind"]), (404, &json!("notFound")));
+}
+
+/// Only root has limits stay or go on, for what there is, and a decision is undone by its number.
+#[tokio::test]
+async fn limits_are_frozen_put_back_and_released() {
+    use selvedge_model::{ControllerState, Decision, JournalEntry, JournalEvent, Limited, Why};
+    let bench = begin();
+    let objective = "apiVersion: selvedge.dev/v1alpha1\nkind: ServiceObjective\nmetadata: {name: cart}\n\
+                     spec: {targetRefs: [{kind: Service, name: cart}], latency: {p95: 100ms}}\n";
+    let freeze = |service: Value| json!({"service": service});
+    let post = |path: &'static str, body: Value| bench.ask(Method::POST, path, body);
+    let (status, _) = post("/v1/pilot/freeze", freeze("cart".into())).await;
+    assert_eq!(status, 404, "there is no such service");
+    bench.apply(CART).await;
+    let (status, _) = post("/v1/pilot/freeze", freeze("cart".into())).await;
+    assert_eq!(status, 409, "it has no objective");
+    bench.apply(objective).await;
+    let (status, report) = post("/v1/pilot/freeze", freeze("cart".into())).await;
+    assert_eq!((status, &report["frozen"]), (200, &json!(["cart.default"])));
+    assert_eq!(report["isInForce"], false, "there is no proxy");
+    let about = Limited::Entry {
+        service: "cart".parse().unwrap(),
+        route: "r".to_owned(),
+    };
+    let state = JournalEvent::State(ControllerState {
+        at: selvedge_model::Instant::default(),
+        objective: Duration::from_millis(100),
+        fixed: None,
+        is_applied: true,
+        limit: 8,
+        memory: Vec::new(),
+    });
+    let decided = JournalEvent::Decided {
+        window: selvedge_model::WindowSummary {
+            limit: 8,
+            ..Default::default()
+        },
+        decision: Decision {
+            limit: 6,
+            is_fresh: true,
+            why: Why::Slow,
+            floor: 120_000.0,
+        },
+    };
+    let entry = |event| JournalEntry {
+        about: about.clone(),
+        event,
+    };
+    bench.api.pilot.on_part(selvedge_feed::JournalPart {
+        is_beginning: true,
+        entries: vec![entry(state), entry(decided)],
+        ..Default::default()
+    });
+    // Told is not written yet.
+    let journal = loop {
+        let path = "/v1/pilot/journal?service=cart&last=5&all";
+        let (status, reply) = bench.ask(Method::GET, path, Value::Null).await;
+        assert_eq!(status, 200, "{reply}");
+        if reply["lines"].as_array().unwrap().len() == 2 {
+            break reply;
+        }
+    };
+    assert_eq!(journal["lines"][1]["limitBefore"], 8);
+    let (_, report) = bench.ask(Method::GET, "/v1/pilot", Value::Null).await;
+    let limit = &report["limits"][0];
+    assert_eq!(
+        (&limit["limit"], &limit["mode"]),
+        (&json!(6), &json!("drive"))
+    );
+    assert_eq!(limit["isBeyondReach"], true, "without load it takes longer");
+    for (number, due) in [(1, 400), (3, 404), (2, 200)] {
+        let (status, reply) = post("/v1/pilot/undo", json!({"number": number})).await;
+        assert_eq!(status, due, "{reply}");
+    }
+    let held = bench.api.pilot.wanted().borrow().holds.clone();
+    assert_eq!(held.pins, [(about, Some(8))].into());
+    post("/v1/pilot/freeze", freeze(Value::Null)).await;
+    let (status, _) = post("/v1/pilot/release", freeze("cart".into())).await;
+    assert_eq!(status, 409, "everything is frozen");
+    let (status, report) = post("/v1/pilot/release", freeze(Value::Null)).await;
+    assert_eq!((status, &report["pinned"]), (200, &json!(0)));
+    let (status, _) = post("/v1/pilot/release", freeze("cart".into())).await;
+    assert_eq!(status, 404, "nothing is held");
+    for query in ["last=0", "last=x", "since=1", "service=A_"] {
+        let path = format!("/v1/pilot/journal?{query}");
+        assert_eq!(
+            bench.ask(Method::GET, &path, Value::Null).await.0,
+            400,
+            "{query}"
+        );
+    }
+    let reader = peer(1000, 4_242);
+    for path in ["/v1/pilot/freeze", "/v1/pilot/release", "/v1/pilot/undo"] {
+        let (status, _) = bench
+            .ask_as(reader.clone(), Method::POST, path, &json!({}))
+            .await;
+        assert_eq!(status, 403, "{path}");
+    }
+    let (status, _) = bench
+        .ask_as(reader, Method::GET, "/v1/pilot", &Value::Null)
+        .await;
+    assert_eq!(status, 200);
 }
 
 /// What a change takes from objects that it does not name is said too, and once.

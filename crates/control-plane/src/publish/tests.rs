@@ -15,6 +15,8 @@ struct Bench {
     proxy: UnixStream,
     served: JoinHandle<FeedEnd>,
     questions: watch::Sender<u64>,
+    pilot: Pilot,
+    _folder: tempfile::TempDir,
     /// How often metrics were read.
     readings: Arc<AtomicU32>,
     /// The last probe that came, whatever was listened for.
@@ -31,6 +33,9 @@ fn begin_with_metrics(lines: usize) -> Bench {
     let readings = Arc::new(AtomicU32::new(0));
     let counted = readings.clone();
     let (questions, questioned) = watch::channel(0);
+    let folder = tempfile::tempdir().unwrap();
+    let (pilot, writing) = Pilot::open(folder.path());
+    tokio::spawn(writing);
     let publisher = Publisher {
         snapshots: receiver,
         settings: Settings::default(),
@@ -40,6 +45,7 @@ fn begin_with_metrics(lines: usize) -> Bench {
             format!("reading {reading}\n").repeat(lines)
         }),
         traffic: questioned,
+        pilot: pilot.clone(),
         access_log: None,
     };
     let (near, proxy) = UnixStream::pair().unwrap();
@@ -51,6 +57,8 @@ fn begin_with_metrics(lines: usize) -> Bench {
         readings,
         probe: None,
         questions,
+        pilot,
+        _folder: folder,
     }
 }
 
@@ -114,10 +122,7 @@ impl Bench {
                 selvedge_feed::Progress::Complete(ack) => Some(ack),
                 selvedge_feed::Progress::Partial => None,
             },
-            ToProxy::Probe(_)
-            | ToProxy::Metrics(_)
-            | ToProxy::TrafficRequest
-            | ToProxy::AccessLog(_) => None,
+            _ => None,
         });
         let ack = ack.await;
         let generation = ack.generation;
@@ -131,10 +136,7 @@ impl Bench {
         let mut answer = MetricsAnswer::default();
         let text = self.hear(|message| match message {
             ToProxy::Metrics(part) => answer.on_part(part).unwrap(),
-            ToProxy::Update(_)
-            | ToProxy::Probe(_)
-            | ToProxy::TrafficRequest
-            | ToProxy::AccessLog(_) => None,
+            _ => None,
         });
         String::from_utf8(text.await).unwrap()
     }
@@ -169,10 +171,7 @@ async fn a_proxy_follows_the_configuration_and_is_known() {
         None => {
             let nonce = bench.hear(|message| match message {
                 ToProxy::Probe(nonce) => Some(nonce),
-                ToProxy::Update(_)
-                | ToProxy::Metrics(_)
-                | ToProxy::TrafficRequest
-                | ToProxy::AccessLog(_) => None,
+                _ => None,
             });
             nonce.await
         }
@@ -325,4 +324,45 @@ async fn the_proxy_is_asked_what_it_has_seen() {
     }
     let health = bench.health(|health| health.traffic_asked == 5).await;
     assert_eq!(*health.traffic, traffic);
+}
+
+/// The journal is asked for, what comes of it is kept, and what is held is told to each proxy, and anew when it
+/// changes.
+#[tokio::test]
+async fn a_proxy_is_asked_for_its_journal_and_told_what_to_hold() {
+    let mut bench = begin();
+    bench.hello().await;
+    let is_request = |message| (message == ToProxy::JournalRequest).then_some(());
+    bench.hear(is_request).await;
+    let hold = |message| match message {
+        ToProxy::Hold { version, holds } => Some((version, holds)),
+        _ => None,
+    };
+    assert_eq!(bench.hear(hold).await, (1, Holds::default()));
+    bench.tell(ToAgent::Held(1)).await;
+    let everything = Holds {
+        everything: true,
+        ..Holds::default()
+    };
+    let version = bench.pilot.hold(everything.clone()).unwrap();
+    assert_eq!(bench.hear(hold).await, (version, everything));
+    bench.tell(ToAgent::Held(version)).await;
+    let mut held = bench.pilot.held();
+    held.wait_for(|held| *held == version).await.unwrap();
+    let entry = selvedge_model::JournalEntry {
+        about: selvedge_model::Limited::Entry {
+            service: "cart".parse().unwrap(),
+            route: "r".to_owned(),
+        },
+        event: selvedge_model::JournalEvent::Gone,
+    };
+    let part = selvedge_feed::JournalPart {
+        entries: vec![entry; 3],
+        ..Default::default()
+    };
+    bench.tell(ToAgent::Journal(part)).await;
+    bench.tell(ToAgent::Held(version + 1)).await;
+    let end = (&mut bench.served).await.unwrap();
+    assert!(matches!(end, FeedEnd::OutOfTurn(_)), "{end:?}");
+    assert_eq!(bench.pilot.journal().next, 4, "what came before is kept");
 }

@@ -5,12 +5,11 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use selvedge_model::{
-    Backend, BackendReading, CgroupId, EndpointTraffic, Histogram, Place, Reason, Traffic,
-    TrafficEdge, TrafficEnd, TrafficPath, TrafficRoute, TrafficUnit, Withheld,
+    Backend, BackendReading, EndpointTraffic, Histogram, Reason, Traffic, TrafficEdge, TrafficEnd,
+    TrafficPath, TrafficRoute, TrafficUnit, Withheld,
 };
 
-use super::{Defect, at_most, collect, ip, octets, port};
-use crate::wire;
+use super::{Defect, at_most, collect, place_in, place_out, port};
 use crate::wire::traffic as twin;
 
 impl From<&TrafficEdge> for twin::TrafficEdge {
@@ -77,7 +76,7 @@ pub(crate) fn path_out(path: &TrafficPath, ends: &BTreeMap<TrafficEnd, u64>) -> 
     }
 }
 
-fn cut(name: &str) -> String {
+pub(super) fn cut(name: &str) -> String {
     let longest = name.len().min(TrafficPath::MAX_ROUTE_BYTES);
     let end = (0..=longest).rev().find(|at| name.is_char_boundary(*at));
     name[..end.unwrap_or(0)].into()
@@ -112,7 +111,7 @@ pub(crate) fn path_in(
     Ok((path, ends))
 }
 
-fn route(name: String) -> Result<String, Defect> {
+pub(super) fn route(name: String) -> Result<String, Defect> {
     let is_sound =
         name.len() <= TrafficPath::MAX_ROUTE_BYTES && !name.chars().any(char::is_control);
     match is_sound {
@@ -217,10 +216,7 @@ pub(crate) fn backend_in(wire: twin::BackendReading) -> Result<(Backend, Backend
 impl From<&EndpointTraffic> for twin::EndpointTraffic {
     fn from(endpoint: &EndpointTraffic) -> Self {
         Self {
-            place: Some(match endpoint.place {
-                Place::Local(cgroup) => wire::Place::Cgroup(cgroup.0),
-                Place::Outside(address) => wire::Place::Address(octets(address)),
-            }),
+            place: Some(place_out(endpoint.place)),
             port: endpoint.port.get().into(),
             in_flight: endpoint.in_flight,
             ejected: endpoint.is_ejected,
@@ -234,10 +230,7 @@ impl TryFrom<twin::EndpointTraffic> for EndpointTraffic {
 
     fn try_from(wire: twin::EndpointTraffic) -> Result<Self, Defect> {
         Ok(Self {
-            place: match wire.place.ok_or(Defect::Nowhere)? {
-                wire::Place::Cgroup(cgroup) => Place::Local(CgroupId(cgroup)),
-                wire::Place::Address(octets) => Place::Outside(ip(&octets)?),
-            },
+            place: place_in(wire.place)?,
             port: port(wire.port)?,
             in_flight: wire.in_flight,
             is_ejected: wire.ejected,

@@ -34,12 +34,10 @@ fn feed_from_agent() {
                 Ok(ToProxy::Update(update)) => {
                     understood += u32::from(subscription.on_update(update).is_ok());
                 }
-                Ok(ToProxy::Probe(_) | ToProxy::TrafficRequest | ToProxy::AccessLog(_)) => {
-                    understood += 1;
-                }
                 Ok(ToProxy::Metrics(part)) => {
                     understood += u32::from(metrics.on_part(part).is_ok())
                 }
+                Ok(_) => understood += 1,
                 Err(error) => println!("{}: {error}", path.display()),
             }
         }

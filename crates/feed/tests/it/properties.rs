@@ -279,7 +279,7 @@ fn swallow(subscription: &mut Subscription, message: &[u8]) {
     match ToProxy::decode(message) {
         Ok(ToProxy::Update(update)) => drop(subscription.on_update(update)),
         Ok(ToProxy::Metrics(part)) => drop(MetricsAnswer::default().on_part(part)),
-        Ok(ToProxy::Probe(_) | ToProxy::TrafficRequest | ToProxy::AccessLog(_)) | Err(_) => {}
+        Ok(_) | Err(_) => {}
     }
     if let Ok(message) = ToAgent::decode(message) {
         // What was taken is sound: it can be said again, and is the same.

@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use selvedge_feed::{
-    AccessLog, Decoder, MAX_TO_AGENT_BYTES, MetricsPart, Publication, Report, Settings, SocketKind,
-    SocketList, ToAgent, ToProxy, TrafficReading, VERSION,
+    AccessLog, Decoder, JournalPart, MAX_TO_AGENT_BYTES, MetricsPart, Publication, Report,
+    Settings, SocketKind, SocketList, ToAgent, ToProxy, TrafficReading, VERSION,
 };
-use selvedge_model::{CgroupId, Snapshot, Traffic};
+use selvedge_model::{CgroupId, Holds, Snapshot, Traffic};
 use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
 
@@ -276,6 +276,36 @@ impl Feed {
             }
             assert!(Instant::now() < end, "no such traffic: {traffic:#?}");
         }
+    }
+
+    /// Begins to read the journal of the controllers; what has come of it so far.
+    pub(crate) fn begin_journal(&mut self) -> Vec<JournalPart> {
+        let request = ToProxy::JournalRequest.encode();
+        self.stream.write_all(&request).unwrap();
+        self.journal()
+    }
+
+    /// What has come of it since.
+    pub(crate) fn journal(&mut self) -> Vec<JournalPart> {
+        let nonce = 77;
+        let probe = ToProxy::Probe(nonce).encode();
+        self.stream.write_all(&probe).unwrap();
+        let mut parts = Vec::new();
+        loop {
+            match self.next() {
+                ToAgent::Journal(part) => parts.push(part),
+                ToAgent::ProbeReply(answered) if answered == nonce => return parts,
+                _ => {}
+            }
+        }
+    }
+
+    /// Has this held, and nothing else. Returns when it is so.
+    pub(crate) fn hold(&mut self, holds: Holds) {
+        let version = 5;
+        let frame = ToProxy::Hold { version, holds }.encode();
+        self.stream.write_all(&frame).unwrap();
+        while self.next() != ToAgent::Held(version) {}
     }
 
     /// Has requests logged to a file from here on, one of so many. Returns when it is so.

@@ -19,6 +19,7 @@ mod metrics;
 mod origin;
 mod outside;
 mod path;
+mod pilot;
 mod requests;
 mod resolver;
 mod skip;

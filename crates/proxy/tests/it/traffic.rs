@@ -4,15 +4,15 @@
 use std::time::Duration;
 
 use selvedge_model::{
-    Backoff, EndpointTraffic, Objective, PilotMode, Reason, RequestPolicy, RetryBudget,
-    RetryPolicy, Timeouts, Traffic, TrafficEnd, TrafficRoute, TrafficUnit, Withheld,
+    Backoff, EndpointTraffic, Reason, RequestPolicy, RetryBudget, RetryPolicy, Timeouts, Traffic,
+    TrafficEnd, TrafficRoute, TrafficUnit, Withheld,
 };
 
 use crate::cart::Cart;
 use crate::origin::{Origin, ok};
 use crate::path::Path;
 
-const GET: &str = "GET / HTTP/1.1\r\nHost: cart\r\n\r\n";
+pub(crate) const GET: &str = "GET / HTTP/1.1\r\nHost: cart\r\n\r\n";
 
 /// How many ended so, over all paths of a unit.
 fn count(traffic: &Traffic, unit: TrafficUnit, status: u16, reason: Option<Reason>) -> u64 {
@@ -21,11 +21,11 @@ fn count(traffic: &Traffic, unit: TrafficUnit, status: u16, reason: Option<Reaso
     counts.sum()
 }
 
-fn total(traffic: &Traffic) -> u64 {
+pub(crate) fn total(traffic: &Traffic) -> u64 {
     traffic.paths.values().flat_map(|ends| ends.values()).sum()
 }
 
-fn start(endpoints: &[&Origin], policy: RequestPolicy) -> Path {
+pub(crate) fn start(endpoints: &[&Origin], policy: RequestPolicy) -> Path {
     Path::start(Cart {
         endpoints: endpoints.iter().map(|origin| origin.address).collect(),
         policy,
@@ -205,56 +205,6 @@ fn a_retry_that_the_budget_withholds_says_so() {
     let (_, backend) = traffic.backends.first_key_value().unwrap();
     assert_eq!(backend.withheld, [(Withheld::BudgetSpent, 3)].into());
     assert_eq!(backend.retries, 0);
-}
-
-/// The limit that an endpoint begins with.
-const START: u32 = 8;
-
-fn objective(mode: PilotMode) -> RequestPolicy {
-    RequestPolicy {
-        objective: Some(Objective {
-            latency: Duration::from_secs(5),
-            mode,
-        }),
-        ..RequestPolicy::default()
-    }
-}
-
-fn limit(traffic: &Traffic) -> Option<u32> {
-    traffic.backends.values().next()?.limit
-}
-
-/// What a controller decides from what the workers saw is in force without anybody's doing.
-#[test]
-fn a_limit_rises_where_there_is_room() {
-    let origin = Origin::answering(|_| ok("hello"));
-    let mut path = start(&[&origin], objective(PilotMode::Drive));
-    let mut clients: Vec<_> = (0..START).map(|_| path.connect()).collect();
-    let mut rounds = 0;
-    loop {
-        for client in &mut clients {
-            client.send(GET);
-        }
-        for client in &mut clients {
-            client.response();
-        }
-        rounds += u64::from(START);
-        let traffic = path.mesh.feed.traffic(|traffic| total(traffic) >= rounds);
-        if limit(&traffic).unwrap() > START {
-            return;
-        }
-        // Which is after a few windows; none is as long as this.
-        assert!(rounds < 1_000_000, "{traffic:#?}");
-    }
-}
-
-#[test]
-fn who_only_observes_has_no_limit() {
-    let origin = Origin::answering(|_| ok("hello"));
-    let mut path = start(&[&origin], objective(PilotMode::Observe));
-    assert_eq!(path.get(GET).status, 200);
-    let traffic = path.mesh.feed.traffic(|traffic| total(traffic) >= 1);
-    assert_eq!(limit(&traffic), None);
 }
 
 #[test]

@@ -1,0 +1,420 @@
+//! The agent's side of the controllers: what is known of their limits, the journal of what they did, and what
+//! nothing is to move.
+//!
+//! Controllers run in the proxy, and go on without all this. What it tells is numbered and known here at once, and
+//! written by a task that nobody waits for; what finds that behind is lost, and counted. Read next: `journal.rs`.
+
+pub(crate) mod lines;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use selvedge_feed::{Decoder, JournalPart, ToProxy};
+use selvedge_model::{
+    ControllerState, Decision, Holds, Instant, JournalEntry, JournalEvent, Limited, WindowSummary,
+};
+use selvedge_telemetry::{log, warn};
+use tokio::sync::{Notify, mpsc, watch};
+
+use crate::journal::{Journal, JournalError, Left, remove_segments};
+
+pub use lines::{JournalQuery, read_segment};
+
+/// Parts that wait to be written: a second's worth of a busy node is one.
+const QUEUE: usize = 64;
+/// Limits that are known. There are as many as endpoints and routes of services with objectives.
+const MOST_LIMITS: usize = 100_000;
+const HOLDS: &str = "holds";
+/// Longest file of what is held.
+const MAX_HOLDS: usize = 4 << 20;
+
+/// What is known of a limit.
+#[derive(Clone, Debug)]
+pub(crate) struct Known {
+    /// As it was when it was last told, without what the law remembers.
+    pub(crate) state: ControllerState,
+    /// The last decision and its number.
+    pub(crate) last: Option<(u64, WindowSummary, Decision)>,
+    /// The last that changed the limit.
+    pub(crate) changed: Option<u64>,
+    /// Where it is held, and whether to rest; `None` is no limit.
+    pub(crate) held: Option<(Option<u32>, bool)>,
+    /// When it was last heard of.
+    pub(crate) heard: SystemTime,
+}
+
+impl Known {
+    /// The limit in force; `None` is none.
+    pub(crate) fn limit(&self) -> Option<u32> {
+        if !self.state.is_applied {
+            return self.state.fixed;
+        }
+        match (self.held, &self.last) {
+            (Some((limit, _)), _) => limit,
+            (None, Some((_, _, decision))) => {
+                let fixed = self.state.fixed.unwrap_or(u32::MAX);
+                Some(decision.limit.min(fixed))
+            }
+            (None, None) => Some(self.state.limit),
+        }
+    }
+}
+
+/// What is held, by its version.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Held {
+    pub(crate) version: u64,
+    pub(crate) holds: Arc<Holds>,
+}
+
+/// The agent's side of the controllers.
+#[derive(Clone, Debug)]
+pub struct Pilot(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    folder: PathBuf,
+    state: Mutex<State>,
+    queue: mpsc::Sender<JournalPart>,
+    /// Wakes whoever asks the proxy for the states that a segment begins with.
+    full: Notify,
+    wanted: watch::Sender<Held>,
+    /// The version that the proxy holds.
+    held: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Number of the entry to come.
+    next: u64,
+    /// Of the proxy that told last, and what it tells next.
+    follows: Option<(u64, u64)>,
+    /// Entries that were told and are not in the journal, or never came.
+    lost: u64,
+    limits: BTreeMap<Limited, Known>,
+    /// Why the journal is not written.
+    trouble: Option<String>,
+}
+
+/// How the journal is.
+#[derive(Clone, Debug)]
+pub(crate) struct JournalHealth {
+    pub(crate) next: u64,
+    pub(crate) lost: u64,
+    pub(crate) trouble: Option<String>,
+}
+
+impl Pilot {
+    /// Goes on where an earlier agent has left its journal in this folder. The future writes it; a journal that
+    /// cannot be written is told of, and changes nothing else.
+    pub fn open(folder: &Path) -> (Self, impl Future<Output = ()> + use<>) {
+        let (queue, parts) = mpsc::channel(QUEUE);
+        let opened = Journal::open(folder);
+        let (journal, left) = match opened {
+            Ok((journal, left)) => (Some(journal), left),
+            Err(error) => {
+                warn!(
+                    "there is no journal of the controllers: {}",
+                    log::chain(&error)
+                );
+                let damage = Some(error);
+                (
+                    None,
+                    Left {
+                        next: 1,
+                        damage,
+                        ..Left::default()
+                    },
+                )
+            }
+        };
+        let mut state = State {
+            next: left.next,
+            trouble: left.damage.as_ref().map(|it| log::chain(it).to_string()),
+            ..State::default()
+        };
+        for part in &left.parts {
+            state.take_in(part);
+            state.follows = Some(follows(part));
+        }
+        let holds = read_holds(folder).unwrap_or_else(|error| {
+            warn!("what was frozen or put back is not known any more: {error}");
+            Holds::default()
+        });
+        let version = 1;
+        let holds = Arc::new(holds);
+        let pilot = Self(Arc::new(Inner {
+            folder: folder.to_owned(),
+            state: Mutex::new(state),
+            queue,
+            full: Notify::new(),
+            wanted: watch::Sender::new(Held { version, holds }),
+            held: watch::Sender::new(0),
+        }));
+        (pilot.clone(), pilot.write(journal, parts))
+    }
+
+    /// Removes what [`Self::open`] made, for a node that is to leave nothing behind.
+    ///
+    /// # Errors
+    /// Where a file cannot be removed.
+    pub fn remove(folder: &Path) -> Result<(), JournalError> {
+        remove_segments(folder)?;
+        for name in [HOLDS.to_owned(), unfinished()] {
+            let _absent = fs::remove_file(folder.join(name));
+        }
+        let _not_empty = fs::remove_dir(folder);
+        Ok(())
+    }
+
+    /// Where the journal is.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.0.folder
+    }
+
+    /// Takes what the proxy tells.
+    pub(crate) fn on_part(&self, mut part: JournalPart) {
+        let mut state = self.lock();
+        let (epoch, next) = follows(&part);
+        if let Some((known, expected)) = state.follows
+            && known == epoch
+        {
+            let missing = part.sequence.saturating_sub(expected);
+            state.lost = state.lost.saturating_add(missing);
+            state.next = state.next.saturating_add(missing);
+        }
+        state.follows = Some((epoch, next));
+        part.number = state.next;
+        state.next = state.next.saturating_add(part.entries.len() as u64);
+        state.take_in(&part);
+        let count = part.entries.len() as u64;
+        if self.0.queue.try_send(part).is_err() {
+            state.lost += count;
+        }
+    }
+
+    /// The proxy holds what is wanted in this version.
+    pub(crate) fn on_held(&self, version: u64) {
+        self.0.held.send_replace(version);
+    }
+
+    /// The proxy is another one, which holds nothing yet.
+    pub(crate) fn on_connect(&self) {
+        self.0.held.send_replace(0);
+    }
+
+    /// Waits until the journal wants to begin anew.
+    pub(crate) async fn is_full(&self) {
+        self.0.full.notified().await;
+    }
+
+    /// What is to be held, as it changes.
+    pub(crate) fn wanted(&self) -> watch::Receiver<Held> {
+        self.0.wanted.subscribe()
+    }
+
+    /// The version that the proxy holds, as it changes.
+    pub(crate) fn held(&self) -> watch::Receiver<u64> {
+        self.0.held.subscribe()
+    }
+
+    /// Has this held from now on, also by a later agent; the version by which that is known.
+    ///
+    /// # Errors
+    /// Where it cannot be stored; nothing changes then.
+    pub(crate) fn hold(&self, holds: Holds) -> std::io::Result<u64> {
+        let mut version = 0;
+        write_holds(&self.0.folder, &holds)?;
+        self.0.wanted.send_modify(|held| {
+            held.version += 1;
+            held.holds = Arc::new(holds);
+            version = held.version;
+        });
+        Ok(version)
+    }
+
+    /// What is known of each limit.
+    pub(crate) fn limits(&self) -> BTreeMap<Limited, Known> {
+        self.lock().limits.clone()
+    }
+
+    /// How the journal is.
+    pub(crate) fn journal(&self) -> JournalHealth {
+        let state = self.lock();
+        JournalHealth {
+            next: state.next,
+            lost: state.lost,
+            trouble: state.trouble.clone(),
+        }
+    }
+
+    async fn write(self, journal: Option<Journal>, mut parts: mpsc::Receiver<JournalPart>) {
+        let mut journal = journal;
+        let mut is_asked = false;
+        while let Some(part) = parts.recv().await {
+            let count = part.entries.len() as u64;
+            let begins = part.is_beginning;
+            let folder = self.0.folder.clone();
+            let taken = journal.take();
+            let appending = tokio::task::spawn_blocking(move || {
+                let opened = taken.map_or_else(|| Ok(Journal::open(&folder)?.0), Ok);
+                let mut journal = match opened {
+                    Ok(journal) => journal,
+                    Err(error) => return (None, Err(error)),
+                };
+                let appended = journal.append(part);
+                (Some(journal), appended)
+            });
+            let Ok((taken, appended)) = appending.await else {
+                continue;
+            };
+            journal = taken;
+            self.note(count, appended);
+            is_asked &= !begins;
+            if journal.as_ref().is_some_and(Journal::is_full) && !is_asked {
+                is_asked = true;
+                self.0.full.notify_one();
+            }
+        }
+    }
+
+    fn note(&self, count: u64, appended: Result<(), JournalError>) {
+        let mut state = self.lock();
+        let trouble = match appended {
+            Ok(()) => None,
+            Err(error) => {
+                state.lost = state.lost.saturating_add(count);
+                Some(log::chain(&error).to_string())
+            }
+        };
+        if trouble != state.trouble
+            && let Some(trouble) = &trouble
+        {
+            warn!("the journal of the controllers cannot be written: {trouble}");
+        }
+        state.trouble = trouble;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Of which process a part is, and the number of what that tells next.
+fn follows(part: &JournalPart) -> (u64, u64) {
+    let next = part.sequence.saturating_add(part.entries.len() as u64);
+    (part.epoch_unix_ns, next)
+}
+
+/// A moment of a part in calendar time.
+pub(crate) fn calendar(epoch_unix_ns: u64, at: Instant) -> SystemTime {
+    let since = epoch_unix_ns.saturating_add(at.as_nanos());
+    UNIX_EPOCH + Duration::from_nanos(since)
+}
+
+/// When an entry was, as far as it says.
+pub(crate) fn moment(event: &JournalEvent) -> Option<Instant> {
+    match event {
+        JournalEvent::State(state) => Some(state.at),
+        JournalEvent::Decided { window, .. } => Some(window.ended),
+        JournalEvent::Held { at, .. } => Some(*at),
+        JournalEvent::Gone => None,
+    }
+}
+
+impl State {
+    /// Takes in what entries say, which have their numbers.
+    fn take_in(&mut self, part: &JournalPart) {
+        if part.is_beginning {
+            self.limits.clear();
+        }
+        for (number, entry) in (part.number..).zip(&part.entries) {
+            self.take_in_entry(number, entry, part.epoch_unix_ns);
+        }
+    }
+
+    fn take_in_entry(&mut self, number: u64, entry: &JournalEntry, epoch: u64) {
+        let heard = calendar(epoch, moment(&entry.event).unwrap_or_default());
+        let has_room = self.limits.len() < MOST_LIMITS;
+        match &entry.event {
+            JournalEvent::State(state) => {
+                let before = self.limits.remove(&entry.about);
+                if !has_room && before.is_none() {
+                    return;
+                }
+                let state = ControllerState {
+                    memory: Vec::new(),
+                    ..state.clone()
+                };
+                let changed = before.and_then(|before| before.changed);
+                let known = Known {
+                    state,
+                    last: None,
+                    changed,
+                    held: None,
+                    heard,
+                };
+                self.limits.insert(entry.about.clone(), known);
+            }
+            JournalEvent::Decided { window, decision } => {
+                if let Some(known) = self.limits.get_mut(&entry.about) {
+                    known.heard = heard;
+                    known.last = Some((number, *window, *decision));
+                    if decision.limit != window.limit {
+                        known.changed = Some(number);
+                    }
+                }
+            }
+            JournalEvent::Held {
+                limit, is_resting, ..
+            } => {
+                if let Some(known) = self.limits.get_mut(&entry.about) {
+                    known.heard = heard;
+                    known.held = Some((*limit, *is_resting));
+                }
+            }
+            JournalEvent::Gone => drop(self.limits.remove(&entry.about)),
+        }
+    }
+}
+
+fn unfinished() -> String {
+    format!("{HOLDS}.unfinished")
+}
+
+/// What an earlier agent held; nothing where there is no such file.
+fn read_holds(folder: &Path) -> Result<Holds, String> {
+    let path = folder.join(HOLDS);
+    let bytes = match fs::read(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Holds::default()),
+        other => other.map_err(|error| format!("{}: {error}", path.display()))?,
+    };
+    let damaged = || format!("{} is not what was written", path.display());
+    let mut decoder = Decoder::new(MAX_HOLDS);
+    decoder.push(&bytes);
+    let message = decoder.next_message().ok().flatten().ok_or_else(damaged)?;
+    match ToProxy::decode(message) {
+        Ok(ToProxy::Hold { holds, .. }) => Ok(holds),
+        _ => Err(damaged()),
+    }
+}
+
+/// Stores what is held, so that after a crash there is that or what was held before.
+fn write_holds(folder: &Path, holds: &Holds) -> std::io::Result<()> {
+    let frame = ToProxy::Hold {
+        version: 0,
+        holds: holds.clone(),
+    };
+    let beside = folder.join(unfinished());
+    fs::write(&beside, frame.encode())?;
+    fs::File::open(&beside)?.sync_all()?;
+    fs::rename(&beside, folder.join(HOLDS))?;
+    fs::File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests;

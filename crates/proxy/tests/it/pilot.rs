@@ -1,0 +1,158 @@
+//! Claim: limits follow from what came without anybody's doing, each decision can be derived again from what is
+//! told of it, and what is held does not move.
+
+use std::sync::Barrier;
+use std::time::Duration;
+
+use selvedge_feed::JournalPart;
+use selvedge_model::{
+    Holds, JournalEvent, Limited, Objective, PilotMode, RequestPolicy, Traffic, Why,
+};
+use selvedge_resilience::{Replay, Replayed};
+
+use crate::origin::{Origin, ok};
+use crate::path::{Client, Path};
+use crate::traffic::{GET, start, total};
+
+/// The limit that an endpoint begins with.
+const START: u32 = 8;
+
+fn objective(mode: PilotMode) -> RequestPolicy {
+    RequestPolicy {
+        objective: Some(Objective {
+            latency: Duration::from_secs(5),
+            mode,
+        }),
+        ..RequestPolicy::default()
+    }
+}
+
+fn limit(traffic: &Traffic) -> Option<u32> {
+    traffic.backends.values().next()?.limit
+}
+
+/// Answers once as many ask at once as there may be at first.
+fn crowded() -> Origin {
+    let together = Barrier::new(START as usize);
+    Origin::answering(move |_| {
+        together.wait();
+        ok("hello")
+    })
+}
+
+fn clients(path: &mut Path) -> Vec<Client> {
+    (0..START).map(|_| path.connect()).collect()
+}
+
+/// As many at once as there may be at first, again and again until that is so after so many.
+fn fill_until(
+    path: &mut Path,
+    clients: &mut [Client],
+    mut is_done: impl FnMut(&mut Path, u64) -> bool,
+) {
+    for round in 1.. {
+        for client in &mut *clients {
+            client.send(GET);
+        }
+        for client in &mut *clients {
+            client.response();
+        }
+        let sent = round * u64::from(START);
+        if is_done(path, sent) {
+            return;
+        }
+        // Which is after a few windows; none is as long as this.
+        assert!(sent < 1_000_000, "it does not come to that");
+    }
+}
+
+/// What a controller decides from what the workers saw is in force without anybody's doing.
+#[test]
+fn a_limit_rises_where_there_is_room() {
+    let origin = crowded();
+    let mut path = start(&[&origin], objective(PilotMode::Drive));
+    let mut clients = clients(&mut path);
+    fill_until(&mut path, &mut clients, |path, sent| {
+        let traffic = path.mesh.feed.traffic(|traffic| total(traffic) >= sent);
+        limit(&traffic).unwrap() > START
+    });
+}
+
+#[test]
+fn who_only_observes_has_no_limit() {
+    let origin = Origin::answering(|_| ok("hello"));
+    let mut path = start(&[&origin], objective(PilotMode::Observe));
+    assert_eq!(path.get(GET).status, 200);
+    let traffic = path.mesh.feed.traffic(|traffic| total(traffic) >= 1);
+    assert_eq!(limit(&traffic), None);
+}
+
+/// From the first message on, an agent that begins to read can derive all that follows.
+#[test]
+fn the_journal_says_what_follows_from_what() {
+    let origin = crowded();
+    let mut path = start(&[&origin], objective(PilotMode::Observe));
+    let mut clients = clients(&mut path);
+    let mut parts = path.mesh.feed.begin_journal();
+    fill_until(&mut path, &mut clients, |path, _| {
+        parts.extend(path.mesh.feed.journal());
+        let rooms = entries(&parts).filter(|(_, event)| match event {
+            JournalEvent::Decided { decision, .. } => decision.why == Why::Room,
+            _ => false,
+        });
+        // At the endpoint and at the entry.
+        let abouts = rooms.map(|(about, _)| about.clone());
+        abouts.collect::<std::collections::BTreeSet<_>>().len() == 2
+    });
+    assert!(parts[0].is_beginning);
+    let mut sequence = parts[0].sequence;
+    let mut replay = Replay::default();
+    let mut equal = 0;
+    for part in &parts {
+        assert_eq!(part.sequence, sequence);
+        sequence += part.entries.len() as u64;
+        for entry in &part.entries {
+            match replay.on_entry(entry) {
+                Replayed::Equal => equal += 1,
+                Replayed::Undecided => {}
+                other => panic!("{other:?}: {entry:?}"),
+            }
+        }
+    }
+    assert!(equal >= 2);
+}
+
+fn entries(parts: &[JournalPart]) -> impl Iterator<Item = (&Limited, &JournalEvent)> {
+    let entries = parts.iter().flat_map(|part| &part.entries);
+    entries.map(|entry| (&entry.about, &entry.event))
+}
+
+/// Frozen before any minute has held there is no limit but a fixed one; pinned it is that, whatever comes.
+#[test]
+fn what_is_held_stays_until_it_is_released() {
+    let origin = Origin::answering(|_| ok("hello"));
+    let mut path = start(&[&origin], objective(PilotMode::Drive));
+    path.get(GET);
+    let parts = path.mesh.feed.begin_journal();
+    let mut abouts = entries(&parts).map(|(about, _)| about.clone());
+    let endpoint = abouts.find(|it| matches!(it, Limited::Endpoint { .. }));
+    let mut limit_under = |holds: Holds| {
+        path.mesh.feed.hold(holds);
+        limit(&path.mesh.feed.traffic(|_| true))
+    };
+    let frozen = Holds {
+        services: ["cart".parse().unwrap()].into(),
+        ..Holds::default()
+    };
+    let pinned = Holds {
+        pins: [(endpoint.unwrap(), Some(3))].into(),
+        ..frozen.clone()
+    };
+    assert_eq!(limit_under(frozen), None);
+    assert_eq!(limit_under(pinned), Some(3));
+    assert_eq!(
+        limit_under(Holds::default()),
+        Some(3),
+        "it goes on from there"
+    );
+}
