@@ -118,6 +118,7 @@ impl Agent {
             plane: plane.clone(),
             host: host.clone(),
             proxy: healthy.clone(),
+            pilot: pilot.clone(),
             started: options.started,
         };
         let publisher = Publisher {

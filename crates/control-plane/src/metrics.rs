@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use crate::api::{Api, PROBLEMS, REFUSED_CONNECTIONS, REQUESTS};
 use crate::graph::Names;
 use crate::host::Host;
+use crate::pilot::Pilot;
 use crate::plane::{ControlPlane, StoreState, View};
 use crate::publish::{HANGS, OFFENCES, ProxyHealth};
 
@@ -34,6 +35,8 @@ pub struct Metrics {
     pub host: Arc<dyn Host>,
     /// The proxy.
     pub proxy: watch::Receiver<ProxyHealth>,
+    /// What the controllers tell.
+    pub pilot: Pilot,
     /// When the agent started.
     pub started: Instant,
 }
@@ -44,6 +47,7 @@ impl From<&Api> for Metrics {
             plane: api.plane.clone(),
             host: api.host.clone(),
             proxy: api.proxy.clone(),
+            pilot: api.pilot.clone(),
             started: api.started,
         }
     }
@@ -57,6 +61,7 @@ impl Metrics {
         configuration(&mut text, &view);
         own(&mut text, self.started);
         proxy(&mut text, &self.proxy.borrow());
+        pilot(&mut text, &self.pilot);
         traffic::write(&mut text, &self.proxy.borrow().traffic, &view.snapshot);
         if let Ok(observation) = self.host.observe() {
             edges(&mut text, &Names::new(&view.snapshot), &observation);
@@ -142,6 +147,49 @@ fn own(text: &mut Exposition, started: Instant) {
     ] {
         text.single(name, Kind::Counter, help, counter.value());
     }
+}
+
+fn pilot(text: &mut Exposition, pilot: &Pilot) {
+    let journal = pilot.journal();
+    let help = "Entries of the journal of controllers, numbered so far.";
+    let entries = journal.next.saturating_sub(1);
+    text.single(
+        "selvedge_journal_entries_total",
+        Kind::Counter,
+        help,
+        entries,
+    );
+    let help = "Entries that were told and are not in the journal, or never came, since this agent started.";
+    text.single(
+        "selvedge_journal_lost_total",
+        Kind::Counter,
+        help,
+        journal.lost,
+    );
+    let help = "Whether the journal of controllers can be written.";
+    let writable = u8::from(journal.trouble.is_none());
+    text.single("selvedge_journal_writable", Kind::Gauge, help, writable);
+    let limits = pilot.limits();
+    let help = "Limits that controllers move.";
+    text.single("selvedge_pilot_limits", Kind::Gauge, help, limits.len());
+    let held = limits.values().filter(|known| known.held.is_some());
+    let help = "Limits that are frozen or put back.";
+    text.single(
+        "selvedge_pilot_limits_held",
+        Kind::Gauge,
+        help,
+        held.count(),
+    );
+    let known = limits
+        .values()
+        .filter(|known| known.out_of_reach().is_some());
+    let help = "Limits whose objective cannot be kept: without load requests take longer.";
+    text.single(
+        "selvedge_pilot_objectives_out_of_reach",
+        Kind::Gauge,
+        help,
+        known.count(),
+    );
 }
 
 fn proxy(text: &mut Exposition, health: &ProxyHealth) {

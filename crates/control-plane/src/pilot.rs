@@ -48,6 +48,13 @@ pub(crate) struct Known {
 }
 
 impl Known {
+    /// The 95th percentile without load in us, where that alone is longer than the objective.
+    pub(crate) fn out_of_reach(&self) -> Option<f64> {
+        let (_, _, decision) = self.last.as_ref()?;
+        let objective = self.state.objective.as_secs_f64() * 1e6;
+        Some(decision.floor).filter(|floor| *floor > objective)
+    }
+
     /// The limit in force; `None` is none.
     pub(crate) fn limit(&self) -> Option<u32> {
         if !self.state.is_applied {

@@ -1,15 +1,19 @@
 //! Reading and changing objects over the API.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use selvedge_model::{Label, Limited, ServiceName};
 use serde_json::{Value, json};
 
 use super::{Api, run};
 use crate::compile::Condition;
-use crate::document::{Kind, ObjectKey, SourceFile, parse};
+use crate::document::{Document, Kind, ObjectKey, SourceFile, Spec, parse};
 use crate::objects::{DeleteError, Object, Owner};
+use crate::pilot::Known;
+use crate::pilot::lines::{about, milliseconds};
 use crate::plane::{ApplyError, Effect, View};
 use crate::problem::{Finding, Problem, ProblemKind};
 use crate::wire::{ApplyMode, ApplyReply, ApplyRequest, Changed, ObjectList};
-use selvedge_model::Label;
 
 /// What a request selects by.
 #[derive(Debug, Default)]
@@ -80,7 +84,10 @@ pub(super) fn list(api: &Api, query: &str) -> Result<ObjectList, Problem> {
         .objects
         .iter()
         .filter(|object| selection.selects(&object.document.key));
-    let items: Vec<_> = objects.map(|object| to_json(object, &view)).collect();
+    let limits = api.pilot.limits();
+    let items: Vec<_> = objects
+        .map(|object| to_json(object, &view, &limits))
+        .collect();
     if items.is_empty() && selection.name.is_some() {
         let key = selection.into_key()?;
         return Err(Problem::new(
@@ -92,8 +99,11 @@ pub(super) fn list(api: &Api, query: &str) -> Result<ObjectList, Problem> {
     Ok(ObjectList { generation, items })
 }
 
+/// What is known of each limit.
+type Limits = BTreeMap<Limited, Known>;
+
 /// An object with what the mesh itself says about it.
-fn to_json(object: &Object, view: &View) -> Value {
+fn to_json(object: &Object, view: &View, limits: &Limits) -> Value {
     let mut json = object.document.to_json();
     json["metadata"]["resourceVersion"] = Value::String(object.version.to_string());
     let key = &object.document.key;
@@ -106,9 +116,38 @@ fn to_json(object: &Object, view: &View) -> Value {
             Owner::Folder => object.document.origin.to_string(),
             Owner::Api => "api".to_owned(),
         },
-        "conditions": conditions.map(condition_to_json).collect::<Vec<_>>(),
+        "conditions": conditions
+            .map(condition_to_json)
+            .chain(out_of_reach(&object.document, view, limits))
+            .collect::<Vec<_>>(),
     });
     json
+}
+
+/// What limits the controllers have found to be beyond what an objective asks for.
+fn out_of_reach(document: &Document, view: &View, limits: &Limits) -> impl Iterator<Item = Value> {
+    let targets = match (&document.spec, &document.key.namespace) {
+        (Spec::ServiceObjective(objective), Some(namespace)) => {
+            let name = |target: &Label| ServiceName::new(namespace.clone(), target.clone());
+            objective.targets.iter().map(name).collect()
+        }
+        _ => BTreeSet::new(),
+    };
+    limits.iter().filter_map(move |(limited, known)| {
+        let floor = known.out_of_reach()?;
+        targets.contains(limited.service()).then(|| {
+            json!({
+                "type": "ObjectiveOutOfReach",
+                "status": "True",
+                "field": "spec.latency.p95",
+                "message": format!(
+                    "{}: without load 95 of 100 requests take {}",
+                    about(limited, Some(&view.snapshot)),
+                    milliseconds(floor)
+                ),
+            })
+        })
+    })
 }
 
 fn condition_to_json(condition: &Condition) -> Value {

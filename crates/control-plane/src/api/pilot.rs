@@ -79,7 +79,7 @@ fn limit(limited: &Limited, known: &Known, snapshot: &Snapshot) -> LimitReport {
         }),
         p95_us: last.map(|(_, window, _)| window.times.q95),
         idle_p95_us: floor,
-        is_beyond_reach: floor.is_some_and(|floor| floor > state.objective.as_secs_f64() * 1e6),
+        is_beyond_reach: known.out_of_reach().is_some(),
         refused_share: last.map_or(0.0, |(_, window, _)| window.refused_share),
         why: last.map(|(_, _, decision)| decision.why.word().to_owned()),
         because: last.map_or_else(String::new, |(_, window, decision)| {

@@ -286,6 +286,38 @@ async fn limits_are_frozen_put_back_and_released() {
         (&json!(6), &json!("drive"))
     );
     assert_eq!(limit["isBeyondReach"], true, "without load it takes longer");
+    let path = "/v1/objects?kind=serviceobjective";
+    let (_, list) = bench.ask(Method::GET, path, Value::Null).await;
+    let conditions = &list["items"][0]["status"]["conditions"];
+    assert!(
+        conditions
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|it| it["type"] == "ObjectiveOutOfReach"
+                && it["message"] == "entry of r: without load 95 of 100 requests take 120 ms"),
+        "{list:#}"
+    );
+    let (_, status) = bench.ask(Method::GET, "/v1/status", Value::Null).await;
+    let warned = |about: &str| {
+        let warnings = status["warnings"].as_array().unwrap();
+        warnings.iter().filter(|it| it["about"] == about).count()
+    };
+    assert_eq!(
+        (warned("objective of cart.default"), warned("pilot")),
+        (1, 1),
+        "{status:#}"
+    );
+    let metrics = Metrics::from(&bench.api).exposition();
+    for line in [
+        "selvedge_journal_entries_total 2",
+        "selvedge_journal_writable 1",
+        "selvedge_pilot_limits 1",
+        "selvedge_pilot_limits_held 0",
+        "selvedge_pilot_objectives_out_of_reach 1",
+    ] {
+        assert!(metrics.lines().any(|it| it == line), "{line}: {metrics}");
+    }
     for (number, due) in [(1, 400), (3, 404), (2, 200)] {
         let (status, reply) = post("/v1/pilot/undo", json!({"number": number})).await;
         assert_eq!(status, due, "{reply}");
