@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use selvedge_model::{RequestPolicy, Rng};
 use selvedge_scenario::{
-    Arrivals, Class, Client, Condition, Fault, Objective, Rate, Scenario, Service, ServiceTime,
+    Arrivals, Class, Client, Condition, Fault, Forwards, Objective, Rate, Scenario, Service,
+    ServiceTime,
 };
 use selvedge_sim::{NamedPolicy, Policy, run};
 
@@ -137,6 +138,7 @@ pub fn plant(number: u64) -> Scenario {
             queue: 4096,
             time,
             calls: Vec::new(),
+            forwards: Forwards::default(),
         }],
         clients: vec![Client {
             calls: 0,

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use selvedge_scenario::{
-    Arrivals, Class, Client, Condition, Crowd, Fault, Objective, Rate, Scenario, ScenarioError,
-    Service, ServiceTime,
+    Arrivals, Class, Client, Condition, Crowd, Fault, Forwards, Objective, Rate, Scenario,
+    ScenarioError, Service, ServiceTime,
 };
 use serde::{Deserialize, Deserializer};
 
@@ -182,6 +182,16 @@ struct WrittenService {
     time: WrittenTime,
     #[serde(default)]
     calls: Vec<Vec<String>>,
+    #[serde(default)]
+    forwards: WrittenForwards,
+}
+
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum WrittenForwards {
+    #[default]
+    Traces,
+    Nothing,
 }
 
 #[derive(Deserialize)]
@@ -305,6 +315,10 @@ impl Written {
                 permits: it.permits,
                 queue: it.queue,
                 time: it.time.into(),
+                forwards: match it.forwards {
+                    WrittenForwards::Traces => Forwards::Traces,
+                    WrittenForwards::Nothing => Forwards::Nothing,
+                },
             })
         });
         let clients = self.clients.into_iter().enumerate().map(|(number, it)| {

@@ -5,15 +5,22 @@
 
 mod adaptive;
 mod gradient;
+mod gradient2;
+mod inversion;
+mod vegas;
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::fmt::Debug;
 use core::time::Duration;
 
 use selvedge_model::{Decision, Instant, Limited, Rng, WindowSummary};
 
 use adaptive::Adaptive;
 use gradient::Gradient;
+use gradient2::Gradient2;
+use inversion::Inversion;
+use vegas::Vegas;
 
 pub use gradient::GradientSettings;
 
@@ -35,6 +42,15 @@ pub enum LimitLaw {
     },
     /// As Envoy's adaptive concurrency filter does; to compare with.
     Gradient(GradientSettings),
+    /// As Netflix's Gradient2 does; to compare with.
+    Gradient2,
+    /// As Netflix's Vegas does; to compare with.
+    Vegas,
+    /// The objective over what each request in flight adds to the tail; to compare with.
+    Inversion {
+        /// Of all of a request's time.
+        objective: Duration,
+    },
 }
 
 impl LimitLaw {
@@ -50,7 +66,7 @@ impl LimitLaw {
     pub(crate) const fn objective(self) -> Duration {
         match self {
             Self::Adaptive { objective } | Self::AdaptiveEntry { objective } => objective,
-            Self::Static | Self::Gradient(_) => Duration::ZERO,
+            _ => Duration::ZERO,
         }
     }
 
@@ -67,83 +83,94 @@ impl LimitLaw {
     }
 }
 
-/// The controller of one limit.
-#[derive(Clone, Debug)]
-pub enum Controller {
-    /// Of [`LimitLaw::Adaptive`] and [`LimitLaw::AdaptiveEntry`].
-    Adaptive(Box<Adaptive>),
-    /// Of [`LimitLaw::Gradient`].
-    Gradient(Gradient),
+/// What a law knows of its limit, and does with windows.
+trait Law: Debug + Send {
+    /// The limit now; at the beginning, the one before any window.
+    fn limit(&self) -> u32;
+
+    /// Whether a window of this length with so many samples may be closed.
+    fn is_due(&self, length: Duration, samples: u64) -> bool;
+
+    fn on_window(&mut self, window: &WindowSummary, rng: &mut Rng) -> Decision;
+
+    /// The 95th percentile that was seen last, in us; what is given up before that says nothing.
+    fn tail_us(&self) -> f64 {
+        f64::from(u32::MAX)
+    }
+
+    /// All that its decisions follow from; nothing of one that leaves things to chance.
+    fn memory(&self) -> Vec<u8> {
+        Vec::new()
+    }
+
+    /// Another has had this limit meanwhile.
+    fn resume(&mut self, _limit: u32) {}
 }
+
+/// The controller of one limit.
+#[derive(Debug)]
+pub struct Controller(Box<dyn Law>);
 
 impl Controller {
     /// The controller of a law; none where nothing is controlled.
     pub fn new(law: LimitLaw) -> Option<Self> {
-        match law {
-            LimitLaw::Static => None,
-            LimitLaw::Adaptive { objective } => {
-                Some(Self::Adaptive(Box::new(Adaptive::of_endpoint(objective))))
-            }
-            LimitLaw::AdaptiveEntry { objective } => {
-                Some(Self::Adaptive(Box::new(Adaptive::of_entry(objective))))
-            }
-            LimitLaw::Gradient(settings) => Some(Self::Gradient(Gradient::new(settings))),
-        }
+        Some(Self(match law {
+            LimitLaw::Static => return None,
+            LimitLaw::Adaptive { .. } | LimitLaw::AdaptiveEntry { .. } => Box::new(adaptive(law)?),
+            LimitLaw::Gradient(settings) => Box::new(Gradient::new(settings)),
+            LimitLaw::Gradient2 => Box::new(Gradient2::default()),
+            LimitLaw::Vegas => Box::new(Vegas::default()),
+            LimitLaw::Inversion { objective } => Box::new(Inversion::new(objective)),
+        }))
     }
 
     /// One that goes on where another of this law was when that gave its [`Self::memory`]. `None` where those
-    /// bytes are of no such law, or of one that leaves things to chance.
+    /// bytes are of no such law, or of one that is only there to compare with.
     pub fn restored(law: LimitLaw, memory: &[u8]) -> Option<Self> {
-        let Some(Self::Adaptive(fresh)) = Self::new(law) else {
-            return None;
-        };
-        Some(Self::Adaptive(Box::new(fresh.restored(memory)?)))
+        let restored = adaptive(law)?.restored(memory)?;
+        Some(Self(Box::new(restored)))
     }
 
     /// All that its decisions follow from, beside its law and the windows to come.
     pub fn memory(&self) -> Vec<u8> {
-        match self {
-            Self::Adaptive(law) => law.memory(),
-            Self::Gradient(_) => Vec::new(),
-        }
-    }
-
-    /// Goes on from this limit, since another had it meanwhile. What was seen before says nothing of that.
-    pub(crate) fn resume(&mut self, limit: u32) {
-        if let Self::Adaptive(law) = self {
-            law.resume(limit);
-        }
+        self.0.memory()
     }
 
     /// The limit now; at the beginning, the one before any window.
     pub fn limit(&self) -> u32 {
-        match self {
-            Self::Adaptive(law) => law.limit(),
-            Self::Gradient(law) => law.limit(),
-        }
+        self.0.limit()
     }
 
     /// Whether a window that began then and has so many samples may be closed.
     pub fn is_due(&self, began: Instant, now: Instant, samples: u64) -> bool {
-        match self {
-            Self::Adaptive(law) => law.is_due(now.since(began), samples),
-            Self::Gradient(law) => law.is_due(now.since(began), samples),
-        }
+        self.0.is_due(now.since(began), samples)
     }
 
     /// What follows from a window that was due.
     pub fn on_window(&mut self, window: &WindowSummary, rng: &mut Rng) -> Decision {
-        match self {
-            Self::Adaptive(law) => law.on_window(window),
-            Self::Gradient(law) => law.on_window(window, rng),
-        }
+        self.0.on_window(window, rng)
+    }
+
+    /// Goes on from this limit, since another had it meanwhile. What was seen before says nothing of that.
+    pub(crate) fn resume(&mut self, limit: u32) {
+        self.0.resume(limit);
     }
 
     /// The 95th percentile that was seen last, in us; what is given up before that says nothing.
     pub(crate) fn tail_us(&self) -> f64 {
-        match self {
-            Self::Adaptive(law) => law.tail_us(),
-            Self::Gradient(_) => f64::from(u32::MAX),
-        }
+        self.0.tail_us()
     }
+}
+
+fn adaptive(law: LimitLaw) -> Option<Adaptive> {
+    match law {
+        LimitLaw::Adaptive { objective } => Some(Adaptive::of_endpoint(objective)),
+        LimitLaw::AdaptiveEntry { objective } => Some(Adaptive::of_entry(objective)),
+        _ => None,
+    }
+}
+
+/// A limit without its fraction.
+fn whole(limit: f64) -> u32 {
+    limit as u32
 }

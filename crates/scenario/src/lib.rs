@@ -19,5 +19,5 @@ pub use arrivals::{Arrivals, Crowd, Rate};
 pub use chance::happens;
 pub use fault::{Condition, Fault};
 pub use scenario::{Class, Client, Objective, Scenario, ScenarioError};
-pub use service::{Service, Step};
+pub use service::{Forwards, Service, Step};
 pub use service_time::ServiceTime;

@@ -21,6 +21,18 @@ pub struct Service {
     /// Whom it calls when its own work is done, one step after the other. Meanwhile its permit is
     /// another's. Where a call fails it answers 503 and takes no further step.
     pub calls: Vec<Step>,
+    /// What its program passes on with these.
+    pub forwards: Forwards,
+}
+
+/// What a program passes on of a request with the calls that it makes for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Forwards {
+    /// The trace (W3C Trace Context, `traceparent`).
+    #[default]
+    Traces,
+    /// Nothing: nobody can tell what a call is for.
+    Nothing,
 }
 
 /// Services, by their place, that are called at once.

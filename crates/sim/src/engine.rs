@@ -13,7 +13,7 @@ use selvedge_model::{Instant, Rng};
 use selvedge_resilience::{
     Admission, Attempt, Controllers, Ending, Outcome, OutcomeKind, Record, Verdict,
 };
-use selvedge_scenario::{Arrivals, Scenario, ScenarioError, Service, happens};
+use selvedge_scenario::{Arrivals, Forwards, Scenario, ScenarioError, Service, happens};
 
 use crate::agenda::Agenda;
 use crate::arena::{Arena, Key};
@@ -509,7 +509,10 @@ impl<'s> Engine<'s> {
         visit.step = place + 1;
         visit.waits_for = step.len();
         let source = Some((visit.service, visit.replica));
-        let origin = visit.origin;
+        let mut origin = visit.origin;
+        if self.scenario.services[visit.service].forwards == Forwards::Nothing {
+            origin.trace = 0;
+        }
         for called in step {
             self.call(Asker::Visit(key), source, *called, origin);
         }

@@ -34,6 +34,7 @@ impl Mesh {
     pub(crate) fn new(scenario: &Scenario, policy: &Policy, mut rng: Rng) -> Self {
         let objectives = match policy.limit {
             Steering::Adaptive => objective::of_services(scenario),
+            Steering::Inversion => vec![scenario.objective.latency; scenario.services.len()],
             _ => vec![Duration::MAX; scenario.services.len()],
         };
         let plan = plan(scenario, policy, &objectives, Duration::ZERO);

@@ -96,7 +96,7 @@ fn tail(values: &mut [f64]) -> f64 {
 mod tests {
     use super::*;
     use alloc::string::String;
-    use selvedge_scenario::{Arrivals, Objective, Service, ServiceTime};
+    use selvedge_scenario::{Arrivals, Forwards, Objective, Service, ServiceTime};
 
     /// Each service takes 10 ms and calls the next.
     fn chain(services: usize) -> Scenario {
@@ -110,6 +110,7 @@ mod tests {
                 true => vec![vec![place + 1]],
                 false => vec![],
             },
+            forwards: Forwards::default(),
         };
         Scenario {
             name: String::new(),

@@ -31,6 +31,12 @@ pub enum Steering {
     Adaptive,
     /// Envoy's law.
     Gradient(GradientSettings),
+    /// A law of Netflix, the newer one.
+    Gradient2,
+    /// Their older one.
+    Vegas,
+    /// The scenario's objective over what each request adds to the tail.
+    Inversion,
 }
 
 impl From<RequestPolicy> for Policy {
@@ -55,6 +61,9 @@ impl Steering {
             Self::Static => LimitLaw::Static,
             Self::Adaptive => LimitLaw::Adaptive { objective },
             Self::Gradient(settings) => LimitLaw::Gradient(settings),
+            Self::Gradient2 => LimitLaw::Gradient2,
+            Self::Vegas => LimitLaw::Vegas,
+            Self::Inversion => LimitLaw::Inversion { objective },
         }
     }
 }
@@ -82,7 +91,7 @@ impl NamedPolicy {
 }
 
 /// All of them.
-pub const POLICIES: [NamedPolicy; 9] = [
+pub const POLICIES: [NamedPolicy; 12] = [
     NamedPolicy {
         name: "none",
         about: "nothing is limited, and nothing is sent again",
@@ -119,6 +128,21 @@ pub const POLICIES: [NamedPolicy; 9] = [
         policy: || gradient(ONCE, RequestPolicy::default()),
     },
     NamedPolicy {
+        name: "gradient2",
+        about: "Netflix's Gradient2 as it comes, with retries in a budget",
+        policy: || rival(Steering::Gradient2),
+    },
+    NamedPolicy {
+        name: "vegas",
+        about: "Netflix's Vegas as it comes, with retries in a budget",
+        policy: || rival(Steering::Vegas),
+    },
+    NamedPolicy {
+        name: "inversion",
+        about: "the objective over the tail that a request in flight adds (HAOC 2021), with retries in a budget",
+        policy: || rival(Steering::Inversion),
+    },
+    NamedPolicy {
         name: "adaptive-inner",
         about: "limits that hold the objective, of each endpoint's own time and requests; a budget of retries",
         policy: || adaptive(Steering::Static),
@@ -140,6 +164,14 @@ fn gradient(settings: GradientSettings, request: RequestPolicy) -> Policy {
     Policy {
         request,
         limit: Steering::Gradient(settings),
+        ..Policy::default()
+    }
+}
+
+fn rival(limit: Steering) -> Policy {
+    Policy {
+        request: retry_budget(),
+        limit,
         ..Policy::default()
     }
 }

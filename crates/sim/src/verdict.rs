@@ -138,7 +138,7 @@ mod tests {
     use alloc::string::String;
     use alloc::vec;
     use selvedge_scenario::{
-        Arrivals, Client, Condition, Fault, Objective, Rate, Service, ServiceTime,
+        Arrivals, Client, Condition, Fault, Forwards, Objective, Rate, Service, ServiceTime,
     };
 
     /// A service of 100 requests a second, half of that from second 4 to 8; 80 are asked for.
@@ -165,6 +165,7 @@ mod tests {
                 queue: 0,
                 time: ServiceTime::Fixed(Duration::from_millis(20)),
                 calls: vec![],
+                forwards: Forwards::default(),
             }],
             clients: vec![Client {
                 calls: 0,

@@ -8,10 +8,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use selvedge_feed::JournalPart;
 use selvedge_model::{Decision, Instant, JournalEntry, JournalEvent, Limited, WindowSummary};
-use selvedge_scenario::Scenario;
+use selvedge_scenario::{Forwards, Scenario};
 use selvedge_sim::{NamedPolicy, POLICIES, Report, Verdict, run_and_tell};
 use serde::Serialize;
 
@@ -52,6 +52,9 @@ struct RunArgs {
     /// Decides all that is random.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// What programs pass on with the calls that they make, in place of what the scenario says.
+    #[arg(long, value_name = "WHAT")]
+    forwards: Option<ForwardsArg>,
     /// Show each decision of a controller: when, about what, what it saw, and why.
     #[arg(long)]
     decisions: bool,
@@ -60,6 +63,28 @@ struct RunArgs {
     journal: Option<PathBuf>,
     #[command(flatten)]
     output: OutputArgs,
+}
+
+/// What programs pass on with their calls.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ForwardsArg {
+    /// The trace.
+    Traces,
+    /// Nothing.
+    Nothing,
+}
+
+/// Has the programs of a scenario pass this on.
+fn forward(scenario: &mut Scenario, forwards: Option<ForwardsArg>) {
+    let Some(forwards) = forwards else {
+        return;
+    };
+    for service in &mut scenario.services {
+        service.forwards = match forwards {
+            ForwardsArg::Traces => Forwards::Traces,
+            ForwardsArg::Nothing => Forwards::Nothing,
+        };
+    }
 }
 
 fn policy(name: &str) -> Result<&'static NamedPolicy, String> {
@@ -80,7 +105,8 @@ pub(crate) fn sim(args: &SimArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn run(args: &RunArgs) -> anyhow::Result<()> {
-    let scenario = selvedge_bench::scenario(&args.scenario)?;
+    let mut scenario = selvedge_bench::scenario(&args.scenario)?;
+    forward(&mut scenario, args.forwards);
     let mut decisions = Vec::new();
     let mut entries = Vec::new();
     let mut record = |about: &Limited, event: JournalEvent| {

@@ -11,8 +11,9 @@
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use selvedge_model::{Decision, Fates, Instant, Why, WindowSummary};
+use selvedge_model::{Decision, Fates, Instant, Rng, Why, WindowSummary};
 
+use super::Law;
 use crate::estimate::{Floor, Slope};
 use crate::memory::{Reader, Writer};
 
@@ -59,7 +60,7 @@ const ENTRY: Terms = Terms {
 
 /// What a law knows of its endpoint.
 #[derive(Clone, Debug)]
-pub struct Adaptive {
+pub(super) struct Adaptive {
     terms: Terms,
     objective_us: f64,
     limit: f64,
@@ -107,71 +108,9 @@ impl Adaptive {
         }
     }
 
-    pub(super) fn limit(&self) -> u32 {
-        libm::round(self.limit) as u32
-    }
-
-    pub(super) fn tail_us(&self) -> f64 {
-        self.tail_us
-    }
-
-    /// Sooner with more samples, and never before what began in the window can have ended in it.
-    pub(super) fn is_due(&self, length: Duration, samples: u64) -> bool {
-        let enough = match samples {
-            ..10 => return false,
-            10..20 => Duration::from_secs(1),
-            20..60 => Duration::from_millis(500),
-            60.. => Duration::from_millis(200),
-        };
-        length >= enough && length.as_secs_f64() * 1e6 >= 1.5 * self.tail_us
-    }
-
-    pub(super) fn on_window(&mut self, window: &WindowSummary) -> Decision {
-        self.tail_us = window.times.q95;
-        // What is fixed may be lower: from there the way down begins.
-        if window.limit < self.limit() {
-            self.limit = window.limit.into();
-        }
-        let binds = f64::from(window.peak) >= 0.9 * f64::from(window.limit);
-        self.look(window, binds);
-        let why = self.steer(window, binds);
-        self.limit = self.limit.clamp(LEAST, MOST);
-        self.was_binding = binds;
-        Decision {
-            limit: self.limit(),
-            is_fresh: true,
-            why,
-            floor: self.floor_us(),
-        }
-    }
-
     /// The tail without load; 0 where it is not known.
     fn floor_us(&self) -> f64 {
         self.learnt_floor.or(self.floor.median()).unwrap_or(0.0)
-    }
-
-    pub(super) fn resume(&mut self, limit: u32) {
-        if f64::from(limit) <= MOST {
-            self.limit = limit.into();
-        }
-        self.was_binding = false;
-        self.means.clear();
-        self.tails.clear();
-    }
-
-    pub(super) fn memory(&self) -> Vec<u8> {
-        let mut memory = Writer::default();
-        memory.number(self.limit);
-        memory.flag(self.was_cut);
-        memory.flag(self.was_binding);
-        memory.count(self.peak.into());
-        memory.number(self.tail_us);
-        memory.perhaps(self.refused_at, |memory, at| memory.count(at.as_nanos()));
-        memory.perhaps(self.learnt_floor, Writer::number);
-        self.floor.write(&mut memory);
-        self.means.write(&mut memory);
-        self.tails.write(&mut memory);
-        memory.into_bytes()
     }
 
     /// This law with the memory of another.
@@ -193,7 +132,73 @@ impl Adaptive {
         };
         memory.is_over().then_some(restored)
     }
+}
 
+impl Law for Adaptive {
+    fn limit(&self) -> u32 {
+        libm::round(self.limit) as u32
+    }
+
+    /// Sooner with more samples, and never before what began in the window can have ended in it.
+    fn is_due(&self, length: Duration, samples: u64) -> bool {
+        let enough = match samples {
+            ..10 => return false,
+            10..20 => Duration::from_secs(1),
+            20..60 => Duration::from_millis(500),
+            60.. => Duration::from_millis(200),
+        };
+        length >= enough && length.as_secs_f64() * 1e6 >= 1.5 * self.tail_us
+    }
+
+    fn on_window(&mut self, window: &WindowSummary, _: &mut Rng) -> Decision {
+        self.tail_us = window.times.q95;
+        // What is fixed may be lower: from there the way down begins.
+        if window.limit < self.limit() {
+            self.limit = window.limit.into();
+        }
+        let binds = f64::from(window.peak) >= 0.9 * f64::from(window.limit);
+        self.look(window, binds);
+        let why = self.steer(window, binds);
+        self.limit = self.limit.clamp(LEAST, MOST);
+        self.was_binding = binds;
+        Decision {
+            limit: self.limit(),
+            is_fresh: true,
+            why,
+            floor: self.floor_us(),
+        }
+    }
+
+    fn tail_us(&self) -> f64 {
+        self.tail_us
+    }
+
+    fn memory(&self) -> Vec<u8> {
+        let mut memory = Writer::default();
+        memory.number(self.limit);
+        memory.flag(self.was_cut);
+        memory.flag(self.was_binding);
+        memory.count(self.peak.into());
+        memory.number(self.tail_us);
+        memory.perhaps(self.refused_at, |memory, at| memory.count(at.as_nanos()));
+        memory.perhaps(self.learnt_floor, Writer::number);
+        self.floor.write(&mut memory);
+        self.means.write(&mut memory);
+        self.tails.write(&mut memory);
+        memory.into_bytes()
+    }
+
+    fn resume(&mut self, limit: u32) {
+        if f64::from(limit) <= MOST {
+            self.limit = limit.into();
+        }
+        self.was_binding = false;
+        self.means.clear();
+        self.tails.clear();
+    }
+}
+
+impl Adaptive {
     /// Takes in what the window says about the endpoint.
     fn look(&mut self, window: &WindowSummary, binds: bool) {
         if window.refused > 0 {

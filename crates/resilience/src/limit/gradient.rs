@@ -6,6 +6,8 @@ use core::time::Duration;
 
 use selvedge_model::{Decision, Instant, Rng, Why, WindowSummary};
 
+use super::Law;
+
 /// The fields of Envoy's filter that matter here, and what its documentation sets them to.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct GradientSettings {
@@ -39,7 +41,7 @@ const ROW_AT_LEAST: u32 = 5;
 
 /// What the controller knows.
 #[derive(Clone, Debug)]
-pub struct Gradient {
+pub(super) struct Gradient {
     settings: GradientSettings,
     limit: u32,
     stage: Stage,
@@ -65,19 +67,21 @@ impl Gradient {
             row_at_least: 0,
         }
     }
+}
 
-    pub(super) fn limit(&self) -> u32 {
+impl Law for Gradient {
+    fn limit(&self) -> u32 {
         self.limit
     }
 
-    pub(super) fn is_due(&self, length: Duration, samples: u64) -> bool {
+    fn is_due(&self, length: Duration, samples: u64) -> bool {
         match self.stage {
             Stage::Measuring { .. } => samples >= self.settings.requests.into(),
             Stage::Following { .. } => length >= WINDOW && samples > 0,
         }
     }
 
-    pub(super) fn on_window(&mut self, window: &WindowSummary, rng: &mut Rng) -> Decision {
+    fn on_window(&mut self, window: &WindowSummary, rng: &mut Rng) -> Decision {
         match self.stage {
             Stage::Measuring { limit } => {
                 self.limit = limit;
@@ -106,7 +110,9 @@ impl Gradient {
             floor: 0.0,
         }
     }
+}
 
+impl Gradient {
     fn measure(&mut self) -> Decision {
         self.stage = Stage::Measuring { limit: self.limit };
         self.limit = self.settings.least;

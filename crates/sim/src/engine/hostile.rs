@@ -11,7 +11,7 @@ use core::time::Duration;
 use selvedge_model::{Backoff, Ejection, RequestPolicy, RetryPolicy, Rng, Timeouts};
 use selvedge_resilience::{GradientSettings, RetryLaw};
 use selvedge_scenario::{
-    Arrivals, Class, Client, Condition, Crowd, Fault, Objective, Rate, Scenario, Service,
+    Arrivals, Class, Client, Condition, Crowd, Fault, Forwards, Objective, Rate, Scenario, Service,
     ServiceTime,
 };
 
@@ -50,6 +50,10 @@ fn world(rng: &mut Rng, is_tree: bool) -> Scenario {
                 sigma: 1.0,
             },
             calls: steps,
+            forwards: match rng.below(4) {
+                0 => Forwards::Nothing,
+                _ => Forwards::Traces,
+            },
         }
     };
     let services: Vec<Service> = (0..count).map(|place| service(place, rng)).collect();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use selvedge_model::{Backoff, RequestPolicy, RetryPolicy};
 use selvedge_scenario::{
-    Arrivals, Client, Condition, Crowd, Fault, Objective, Scenario, ServiceTime,
+    Arrivals, Client, Condition, Crowd, Fault, Forwards, Objective, Scenario, ServiceTime,
 };
 use selvedge_sim::{Policy, run};
 
@@ -270,4 +270,42 @@ fn replicas_come_and_go() {
         verdict.goodput > 0.95 && verdict.recovery.is_some(),
         "{verdict:?}"
     );
+}
+
+/// Two tries are for all that a request of a client leads to where the trace is passed on, and for each hop where
+/// it is not.
+#[test]
+fn tries_are_shared_by_what_a_trace_joins() {
+    let time = ServiceTime::Fixed(Duration::from_millis(5));
+    let mut front = service("front", 50, time);
+    front.calls = vec![vec![1]];
+    let mut scenario = scene(front, open(50.0), 20);
+    let mut middle = service("middle", 50, time);
+    middle.calls = vec![vec![2]];
+    scenario
+        .services
+        .extend([middle, service("leaf", 50, time)]);
+    scenario.faults.push(Fault {
+        from: Duration::from_secs(2),
+        until: Duration::from_secs(20),
+        service: 2,
+        replica: None,
+        condition: Condition {
+            errors: 1.0,
+            ..Condition::default()
+        },
+    });
+    let adaptive = selvedge_sim::NamedPolicy::find("adaptive")
+        .unwrap()
+        .policy();
+    let attempts = |scenario: &Scenario| {
+        let report = run(scenario, &adaptive, 1).unwrap();
+        report.verdict(scenario).attempts
+    };
+    let joined = attempts(&scenario);
+    for service in &mut scenario.services {
+        service.forwards = Forwards::Nothing;
+    }
+    let alone = attempts(&scenario);
+    assert!(joined > 3.5 && alone > 1.5 * joined, "{joined} {alone}");
 }

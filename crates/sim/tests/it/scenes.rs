@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use selvedge_scenario::{Arrivals, Client, Objective, Rate, Scenario, Service, ServiceTime};
+use selvedge_scenario::{
+    Arrivals, Client, Forwards, Objective, Rate, Scenario, Service, ServiceTime,
+};
 
 /// One replica that works on `permits` requests at once.
 pub(crate) fn service(name: &str, permits: u32, time: ServiceTime) -> Service {
@@ -13,6 +15,7 @@ pub(crate) fn service(name: &str, permits: u32, time: ServiceTime) -> Service {
         queue: Scenario::MOST_QUEUE,
         time,
         calls: Vec::new(),
+        forwards: Forwards::default(),
     }
 }
 

@@ -9,7 +9,7 @@ use selvedge_bench::{SweepOptions, SweptRun, scenario, scenarios};
 use selvedge_sim::{NamedPolicy, POLICIES};
 use serde::Serialize;
 
-use super::{Figures, policy};
+use super::{Figures, ForwardsArg, forward, policy};
 use crate::output::{Table, print};
 
 /// Arguments of `selvedge sim sweep`.
@@ -23,6 +23,9 @@ pub(crate) struct SweepArgs {
     /// Seeds, the last one not among them.
     #[arg(long, default_value = "1..6", value_parser = range)]
     seeds: Range<u64>,
+    /// What programs pass on with the calls that they make, in place of what the scenarios say.
+    #[arg(long, value_name = "WHAT")]
+    forwards: Option<ForwardsArg>,
     /// How to print it: a row for each scenario and policy, or each run for programs.
     #[arg(short, long, value_enum, default_value_t)]
     output: Format,
@@ -49,11 +52,15 @@ pub(super) fn range(text: &str) -> Result<Range<u64>, String> {
 
 pub(crate) fn sweep(args: &SweepArgs) -> anyhow::Result<ExitCode> {
     let named = args.scenarios.iter().map(|name| scenario(name));
+    let mut wanted: Vec<_> = match args.scenarios.is_empty() {
+        true => scenarios().collect(),
+        false => named.collect::<Result<_, _>>()?,
+    };
+    wanted
+        .iter_mut()
+        .for_each(|scenario| forward(scenario, args.forwards));
     let options = SweepOptions {
-        scenarios: match args.scenarios.is_empty() {
-            true => scenarios().collect(),
-            false => named.collect::<Result<_, _>>()?,
-        },
+        scenarios: wanted,
         policies: match args.policies.is_empty() {
             true => POLICIES.iter().collect(),
             false => args.policies.clone(),
