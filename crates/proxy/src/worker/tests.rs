@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use selvedge_feed::{Settings, View};
 use selvedge_model::{
-    AppProtocol, CgroupId, Ejection, Endpoint, Place, Protocol, RequestPolicy, RetryBudget,
-    Service, ServiceName, ServicePort, Snapshot, Timeouts, Way,
+    AppProtocol, CgroupId, Ejection, Endpoint, Objective, PilotMode, Place, Protocol,
+    RequestPolicy, RetryBudget, Service, ServiceName, ServicePort, Snapshot, Timeouts, Way,
 };
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 
@@ -20,7 +20,7 @@ use crate::origin::Origin;
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 96, 1, 1);
 
 /// A service with everything that requests can meet.
-fn view(endpoint: SocketAddr) -> View {
+fn view(endpoint: SocketAddr, objective: Option<Objective>) -> View {
     let name: ServiceName = "cart".parse().unwrap();
     let policy = RequestPolicy {
         timeouts: Timeouts {
@@ -37,6 +37,7 @@ fn view(endpoint: SocketAddr) -> View {
             duration: Duration::from_secs(30),
             most_percent: 50,
         }),
+        objective,
         ..RequestPolicy::default()
     };
     let port = ServicePort {
@@ -71,7 +72,11 @@ fn view(endpoint: SocketAddr) -> View {
 }
 
 fn setting(endpoint: SocketAddr) -> Setting {
-    let view = Arc::new(view(endpoint));
+    setting_with(endpoint, None)
+}
+
+fn setting_with(endpoint: SocketAddr, objective: Option<Objective>) -> Setting {
+    let view = Arc::new(view(endpoint, objective));
     let routing = Routing::of(&view, None, 1);
     Setting {
         clock: Clock::start(),
@@ -225,6 +230,18 @@ fn whoever_does_not_go_on_is_given_up() {
 
 #[test]
 fn a_warm_worker_allocates_nothing() {
+    counts_no_allocation(None);
+}
+
+#[test]
+fn limits_that_move_cost_no_allocation() {
+    counts_no_allocation(Some(Objective {
+        latency: Duration::from_secs(5),
+        mode: PilotMode::Drive,
+    }));
+}
+
+fn counts_no_allocation(objective: Option<Objective>) {
     let origin = TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = origin.local_addr().unwrap();
     thread::spawn(move || serve(&origin));
@@ -251,7 +268,7 @@ fn a_warm_worker_allocates_nothing() {
         }
         done.send(()).unwrap();
     });
-    let worker = Worker::new(setting(endpoint), 0, 1);
+    let worker = Worker::new(setting_with(endpoint, objective), 0, 1);
     runtime.block_on(async {
         commands
             .send(Command::Serve(vec![(

@@ -391,3 +391,40 @@ fn what_controllers_tell_can_be_replayed() {
     assert!(equal > 500 && undecided > 2, "{counts:?}");
     assert_eq!((differing, unfounded), (0, 0));
 }
+
+/// What an endpoint takes with a limit that moves, its controller included, on two workers: without a request and
+/// after many. Neither looking nor deciding takes more.
+#[test]
+fn a_limit_that_moves_takes_little_memory() {
+    const ENDPOINTS: u64 = 100;
+    let mut rig = Rig::new(&[1; ENDPOINTS as usize], RequestPolicy::default());
+    rig.plan.upstreams[0].law = ADAPTIVE;
+    rig.plan.routes.clear();
+    let mut built = None;
+    let idle = allocation_counter::measure(|| {
+        let node = selvedge_resilience::Node::new(&rig.plan, None, 2);
+        let mut controllers = Controllers::new(Rng::seeded(1));
+        controllers.tick(rig.now, &node, &mut |_, _| {});
+        built = Some((node, controllers));
+    });
+    // The tables of traces and trees are the node's, and there once.
+    rig.plan.upstreams.clear();
+    let mut empty = None;
+    let tables = allocation_counter::measure(|| {
+        let node = selvedge_resilience::Node::new(&rig.plan, None, 2);
+        empty = Some(node);
+    });
+    let each = (idle.bytes_current - tables.bytes_current) as u64 / ENDPOINTS;
+    assert!(each <= 16 << 10, "{each} bytes for each endpoint");
+    let (mut rig, mut controllers) = adaptive(&[1]);
+    fill(&mut rig, &mut controllers, Duration::from_millis(20));
+    for _ in 0..200 {
+        let count = limit(&rig).unwrap() as usize;
+        burst(&mut rig, count, Duration::from_millis(20));
+        let mut decided = 0;
+        let counted = allocation_counter::measure(|| {
+            controllers.tick(rig.now, &rig.node, &mut |_, _| decided += 1);
+        });
+        assert_eq!(counted.count_total, 0, "{decided} decided");
+    }
+}
