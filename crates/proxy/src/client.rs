@@ -18,6 +18,8 @@ pub(crate) struct Client {
     pub(crate) source: Option<CgroupId>,
     /// What it asked for.
     pub(crate) asked: Asked,
+    /// Whether nobody has said what is spoken there, and no response has told.
+    pub(crate) is_unclear: bool,
 }
 
 impl Client {
@@ -35,7 +37,7 @@ impl Client {
 }
 
 /// What a connection was made to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Asked {
     /// A service, by its virtual address and port.
     Service(Ipv4Addr, Port),

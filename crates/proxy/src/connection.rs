@@ -88,6 +88,7 @@ fn client(worker: &Worker, kind: SocketKind, stream: TcpStream) -> Option<Client
         deadline: Deadline::new(worker.clock),
         source,
         asked,
+        is_unclear: false,
     })
 }
 

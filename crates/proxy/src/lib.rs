@@ -32,6 +32,7 @@ mod exchange;
 mod flow;
 mod handover;
 mod head;
+mod heard;
 mod journal;
 mod log_line;
 mod metrics;

@@ -138,6 +138,10 @@ async fn phases(
         let exchanged = exchanging.await;
         let again = match exchanged {
             Exchanged::Delivered { next, ending, at } => {
+                if let (true, Asked::Service(address, port)) = (client.is_unclear, client.asked) {
+                    client.is_unclear = false;
+                    routing.heard.answered((address, port));
+                }
                 scratch.record.delivered(at, ending, admission.deadline());
                 attempt.finish(at, ending);
                 admission.finish(at, ending);

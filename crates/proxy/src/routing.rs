@@ -8,12 +8,13 @@ use arc_swap::ArcSwapOption;
 use selvedge_feed::View;
 use selvedge_model::{
     Backend, BackendIndex, CgroupId, Objective, PilotMode, Port, Protocol, RouteTable, ServiceName,
-    Snapshot, Way, Workload,
+    Snapshot, Spoken, Way, Workload,
 };
 use selvedge_resilience::{
     EndpointPlan, LimitLaw, Node, NodePlan, RetryLaw, RoutePlan, UpstreamPlan, WorkloadPlan,
 };
 
+use crate::heard::Heard;
 use crate::pool::Destination;
 
 /// The routing in force; none until the first view has come.
@@ -33,6 +34,8 @@ pub(crate) struct Service {
 pub(crate) struct Routing {
     pub(crate) table: RouteTable,
     pub(crate) node: Node,
+    /// What is spoken where nobody has said so.
+    pub(crate) heard: Arc<Heard>,
     services: Vec<Service>,
     /// Endpoints of services that have one.
     limited_endpoints: BTreeSet<Destination>,
@@ -46,8 +49,14 @@ impl Routing {
         let table = RouteTable::of(&view.snapshot);
         let plan = plan(&view.snapshot, &table);
         let node = Node::new(&plan, before.map(|before| &before.node), workers);
+        let heard = before.map_or_else(Arc::default, |before| before.heard.clone());
+        heard.retain(|(address, port)| {
+            let listener = table.listener(address, port);
+            listener.is_some_and(|listener| listener.spoken == Spoken::Detect)
+        });
         let backends = table.backends().iter();
         Self {
+            heard,
             services: backends.map(|it| service(&view.snapshot, it)).collect(),
             limited_endpoints: limited_endpoints(&view.snapshot).collect(),
             table,

@@ -1,6 +1,6 @@
 //! Connections of which no request is seen: led to an endpoint as a whole.
 
-use std::future::poll_fn;
+use std::future::{Future as _, poll_fn};
 use std::net::Ipv4Addr;
 use std::pin::pin;
 use std::rc::Rc;
@@ -13,6 +13,7 @@ use selvedge_resilience::{Admission, Attempt, Call, Ending, Outcome, Verdict};
 use crate::client::{Asked, Client};
 use crate::connect::{ConnectFault, connect};
 use crate::detect::{self, Spoken};
+use crate::heard::{Heard, Listener};
 use crate::pool::Upstream;
 use crate::record::{self, Record};
 use crate::relay::{End, relay, reset_at_close};
@@ -47,35 +48,73 @@ fn refuse(worker: &Worker, client: &Client, record: &mut Record, reason: Reason)
 }
 
 /// Finds out what is spoken, with a connection to an endpoint made at once, so that a server that
-/// speaks first is heard without delay. True where requests of HTTP/1 are to be served; everything
-/// else has been served when this ends.
+/// speaks first is heard without delay. Where one has answered a request there is none made: no server speaks
+/// first, and a connection that idles holds no place of those that a limit allows. True where requests of HTTP/1 are to be
+/// served; everything else has been served when this ends.
 pub(crate) async fn detect(worker: &Rc<Worker>, client: &mut Client) -> bool {
+    let (Asked::Service(address, port), Some((routing, _))) =
+        (client.asked, worker.routing(client.asked))
+    else {
+        return false;
+    };
+    let (heard, listener) = (routing.heard.clone(), (address, port));
+    drop(routing);
+    if !heard.is_http(listener)
+        && let Some(is_http) = detect_at_once(worker, client, &heard, listener).await
+    {
+        return is_http;
+    }
+    match said(worker, client, worker.patience.keep_alive).await {
+        Spoken::Http => true,
+        Spoken::Other => {
+            serve(worker, client).await;
+            false
+        }
+        Spoken::Unclear => false,
+    }
+}
+
+/// What [`detect`] gives; `None` where it was heard meanwhile that no server speaks first.
+async fn detect_at_once(
+    worker: &Rc<Worker>,
+    client: &mut Client,
+    heard: &Heard,
+    listener: Listener,
+) -> Option<bool> {
+    const MOST_WAIT: Duration = Duration::from_secs(1);
+    client.is_unclear = true;
     let mut record = Record::default();
     let mut led = match lead(worker, client, &mut record).await {
         Ok(led) => led,
-        // A request is told why; nothing else can be.
-        Err(_) if speaks_http(worker, client).await => return true,
-        Err(reason) => {
-            refuse(worker, client, &mut record, reason);
-            return false;
-        }
+        // A request is told why; nothing else can be. One that says nothing is waited for a moment: it may wait
+        // for the server to speak, and there is none.
+        Err(reason) => match said(worker, client, MOST_WAIT).await {
+            Spoken::Http => return Some(true),
+            Spoken::Unclear if heard.is_http(listener) => return None,
+            Spoken::Unclear | Spoken::Other => {
+                refuse(worker, client, &mut record, reason);
+                return Some(false);
+            }
+        },
     };
-    if first_bytes(client, &mut led.upstream).await == Spoken::Http {
-        led.put_by(worker, &mut record);
-        return true;
+    match first_bytes(client, &mut led.upstream, heard, listener).await {
+        Spoken::Other => {
+            let ending = carry(worker, client, &mut led.upstream).await;
+            record.ended = led.finish(worker, ending);
+            record::connection(worker, client, &record);
+            Some(false)
+        }
+        spoken => {
+            led.put_by(worker, &mut record);
+            (spoken == Spoken::Http).then_some(true)
+        }
     }
-    let ending = carry(worker, client, &mut led.upstream).await;
-    record.ended = led.finish(worker, ending);
-    record::connection(worker, client, &record);
-    false
 }
 
-/// Whether the client's first bytes are a request. One that says nothing is waited for a moment: it may
-/// wait for the server to speak, and there is none.
-async fn speaks_http(worker: &Worker, client: &mut Client) -> bool {
-    const MOST_WAIT: Duration = Duration::from_secs(1);
+/// What the client's first bytes are; unclear where they do not come in time.
+async fn said(worker: &Worker, client: &mut Client, patience: Duration) -> Spoken {
     let now = worker.clock.now();
-    client.deadline.set(now, Some(now + MOST_WAIT), None);
+    client.deadline.set(now, Some(now + patience), None);
     let Client {
         stream,
         inbox,
@@ -84,12 +123,16 @@ async fn speaks_http(worker: &Worker, client: &mut Client) -> bool {
     } = client;
     loop {
         match detect::spoken(inbox.bytes()) {
-            Spoken::Http => return true,
-            Spoken::Other => return false,
             Spoken::Unclear => {}
+            spoken => return spoken,
         }
-        if !matches!(deadline.within(pin!(inbox.fill(stream))).await, Ok(Ok(1..))) {
-            return false;
+        let filled = deadline.within(pin!(inbox.fill(stream))).await;
+        match filled {
+            Ok(Ok(1..)) => {}
+            Err(_) => return Spoken::Unclear,
+            // It says no more than it has.
+            Ok(_) if inbox.bytes().is_empty() => return Spoken::Unclear,
+            Ok(_) => return Spoken::Other,
         }
     }
 }
@@ -156,12 +199,24 @@ async fn lead(worker: &Rc<Worker>, client: &Client, record: &mut Record) -> Resu
     }
 }
 
-/// Waits until either side has said enough to tell what is spoken. Whoever only listens says that too,
-/// by its end.
-async fn first_bytes(client: &mut Client, upstream: &mut Upstream) -> Spoken {
+/// Waits until either side has said enough to tell what is spoken; unclear where it was heard elsewhere that no server
+/// speaks first. Whoever only listens says that too, by its end.
+async fn first_bytes(
+    client: &mut Client,
+    upstream: &mut Upstream,
+    heard: &Heard,
+    listener: Listener,
+) -> Spoken {
     client.deadline.set(Instant::default(), None, None);
     let Client { stream, inbox, .. } = client;
+    let mut news = pin!(heard.news());
     poll_fn(|cx| {
+        while news.as_mut().poll(cx).is_ready() {
+            news.set(heard.news());
+        }
+        if heard.is_http(listener) {
+            return Poll::Ready(Spoken::Unclear);
+        }
         loop {
             if let Poll::Ready(_said) = upstream.inbox.poll_fill(cx, &mut upstream.stream) {
                 return Poll::Ready(Spoken::Other);

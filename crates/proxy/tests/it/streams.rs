@@ -1,10 +1,12 @@
 //! Claim: connections that are no HTTP go through as they are: every byte, every end, every reset, and
 //! no waiting for a client where the server speaks first.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use selvedge_model::RequestPolicy;
 use socket2::SockRef;
 
 use crate::cart::Cart;
@@ -146,6 +148,46 @@ fn finding_out_keeps_no_connections() {
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
     let made = carrying.load(Ordering::Relaxed);
     assert!(made <= workers, "{made} for {workers} workers");
+}
+
+/// Connections that idle hold no places once it is known that requests are what comes: neither those that were there
+/// before, nor those that come after. What is none is found out all the same.
+#[test]
+fn idle_connections_hold_no_places_where_requests_are_answered() {
+    let origin = Origin::start(|connection| {
+        while let Some(request) = connection.request() {
+            match request.contains("HTTP/1.1") {
+                true => connection.send(&ok("http")),
+                false => connection.send("no http\r\n\r\n"),
+            }
+        }
+    });
+    let path = Path::start(Cart {
+        endpoints: vec![origin.address],
+        policy: RequestPolicy {
+            requests_per_endpoint: NonZeroU32::new(2),
+            ..RequestPolicy::default()
+        },
+        ..Cart::default()
+    });
+    const GET: &str = "GET / HTTP/1.1\r\nHost: cart\r\n\r\n";
+    // Both places are taken before anything is said.
+    let mut early: Vec<_> = (0..2).map(|_| path.connect()).collect();
+    let speaker = &mut early[0];
+    speaker.send(GET);
+    assert_eq!(speaker.response().body, "http");
+    let _late: Vec<_> = (0..10).map(|_| path.connect()).collect();
+    // On each worker, of which a connection finds one.
+    for client in &mut early {
+        client.send(GET);
+        assert_eq!(client.response().status, 200);
+    }
+    for _ in 0..20 {
+        assert_eq!(path.get(GET).status, 200);
+    }
+    let mut other = path.connect();
+    other.send("hello\r\n\r\n");
+    assert_eq!(other.until("\r\n\r\n"), "no http\r\n\r\n");
 }
 
 /// A server may go by a connection's first bytes; what it says behind a response is that request's.

@@ -1,0 +1,48 @@
+//! Ports of which nobody has said what they speak, and at which an endpoint has answered a request: no server
+//! speaks first there. All workers share it, and it goes on over configurations.
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+use std::sync::{PoisonError, RwLock};
+
+use selvedge_model::Port;
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
+
+/// A service's virtual address, and its port.
+pub(crate) type Listener = (Ipv4Addr, Port);
+
+/// Where requests were answered: at listeners of the routing, and no others.
+#[derive(Debug, Default)]
+pub(crate) struct Heard {
+    http: RwLock<BTreeSet<Listener>>,
+    /// Wakes who waits for such an answer.
+    news: Notify,
+}
+
+impl Heard {
+    /// An endpoint has answered a request there.
+    pub(crate) fn answered(&self, listener: Listener) {
+        let mut http = self.http.write().unwrap_or_else(PoisonError::into_inner);
+        if http.insert(listener) {
+            self.news.notify_waiters();
+        }
+    }
+
+    /// Whether one has.
+    pub(crate) fn is_http(&self, listener: Listener) -> bool {
+        let http = self.http.read().unwrap_or_else(PoisonError::into_inner);
+        http.contains(&listener)
+    }
+
+    /// Forgets listeners that are no more, or of which it is said by now.
+    pub(crate) fn retain(&self, is_unsaid: impl Fn(Listener) -> bool) {
+        let mut http = self.http.write().unwrap_or_else(PoisonError::into_inner);
+        http.retain(|listener| is_unsaid(*listener));
+    }
+
+    /// Waits until that is heard of some listener.
+    pub(crate) fn news(&self) -> Notified<'_> {
+        self.news.notified()
+    }
+}
