@@ -13,7 +13,7 @@ sooner = target/release/selvedge
 to = $(DESTDIR)$(PREFIX)
 completions = target/completions
 
-.PHONY: help demo test test-kernels bench build install uninstall deb fmt lint codegen clean
+.PHONY: help demo demo-pilot test test-kernels bench build install uninstall deb fmt lint codegen clean
 .DEFAULT_GOAL := help
 
 help: ## list these commands
@@ -23,6 +23,11 @@ demo: ## show a mesh carrying real traffic (as root; ARGS=--keep leaves it up)
 	@scripts/setup build demo
 	$(CARGO) build $(CARGO_FLAGS) --release --package selvedge-cli
 	$(sooner) demo $(ARGS)
+
+demo-pilot: ## show limits that follow from an objective while half of the capacity goes away (as root)
+	@scripts/setup build demo
+	$(CARGO) build $(CARGO_FLAGS) --release --package selvedge-cli
+	$(sooner) demo pilot $(ARGS)
 
 test: ## run every test; skipped ones are listed and counted
 	@scripts/setup build demo test

@@ -45,6 +45,8 @@ pub struct LoadOptions {
     pub requests: u64,
     /// How long an answer may take.
     pub timeout: Duration,
+    /// What an answer is to keep; those that do are counted.
+    pub objective: Option<Duration>,
     /// Of 100 requests, how many are a POST; the others are a GET.
     pub posts: u8,
     /// Bytes of a POST's body.
@@ -100,6 +102,7 @@ impl LoadOptions {
             warm_up: Duration::from_secs(1),
             requests: Self::MOST_REQUESTS,
             timeout: Duration::from_secs(10),
+            objective: None,
             posts: 0,
             body_bytes: Self::BODY_BYTES,
             fields: Vec::new(),

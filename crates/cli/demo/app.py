@@ -35,3 +35,12 @@ def slow(name):
     except FileExistsError:
         pass
     return "done\n"
+
+
+@app.get("/work")
+def work():
+    """Computes for some milliseconds of processor time, however long that takes."""
+    end = time.thread_time() + float(os.environ.get("WORK_MS", "8")) / 1000
+    while time.thread_time() < end:
+        pass
+    return f"worked, visitor {store.incr('visitors')}\n"

@@ -37,6 +37,8 @@ pub struct LoadReport {
     pub completed: u64,
     /// Answers each second of that time.
     pub per_second: f64,
+    /// Answers of 200 to 299 within the objective, where one was given.
+    pub good: Option<u64>,
     /// From the instant at which a request was due (in a closed loop: sent) to its answer.
     pub latency: Latency,
     /// From the instant at which a request was sent to its answer.
@@ -158,6 +160,7 @@ impl LoadReport {
             warm_up: Outcomes::of(&client.warm_up),
             completed,
             per_second: completed as f64 * 1e9 / wall_ns as f64,
+            good: options.objective.map(|_| client.measured.good),
             latency: Latency::of(&client.measured.latencies),
             service_time: Latency::of(&client.measured.services),
             lag: Latency::of(lags),
@@ -183,6 +186,13 @@ impl fmt::Display for LoadReport {
             self.completed, self.window_s, self.per_second, self.cpu_us_per_request
         )?;
         writeln!(f, "measured    {}", self.measured)?;
+        if let Some(good) = self.good {
+            let share = 100.0 * good as f64 / self.measured.requests.max(1) as f64;
+            writeln!(
+                f,
+                "good        {good} within the objective, {share:.1} % of the measured"
+            )?;
+        }
         writeln!(f, "warm-up     {}", self.warm_up)?;
         writeln!(f, "latency     {}", self.latency)?;
         if self.rate.is_some() {

@@ -1,6 +1,7 @@
 //! What became of the requests of one part of a run.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::connection::Answer;
 use super::latency::Latencies;
@@ -20,6 +21,10 @@ pub(super) struct Tally {
     pub(super) refusals: Kinds,
     /// Requests that were due and never sent: no connection was free, and the queue was full.
     pub(super) unsent: u64,
+    /// What an answer is to keep.
+    objective_ns: Option<u64>,
+    /// Answers of 200 to 299 that kept it.
+    pub(super) good: u64,
     /// From the instant at which each was due to its answer.
     pub(super) latencies: Latencies,
     /// From the instant at which each was sent to its answer.
@@ -29,8 +34,11 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(objective: Option<Duration>) -> Self {
+        let nanoseconds = |it: Duration| u64::try_from(it.as_nanos()).unwrap_or(u64::MAX);
         Self {
+            objective_ns: objective.map(nanoseconds),
+            good: 0,
             requests: 0,
             classes: [0; 6],
             errors: Kinds::default(),
@@ -48,6 +56,8 @@ impl Tally {
         if !answer.reason.is_empty() {
             self.refusals.count(&answer.reason);
         }
+        let is_quick = self.objective_ns.is_some_and(|most| latency_ns <= most);
+        self.good += u64::from(is_quick && answer.status / 100 == 2);
         self.latencies.record(latency_ns);
         self.services.record(service_ns);
     }

@@ -68,6 +68,31 @@ fn end_of_one(script: &'static str, then: Then) -> LoadReport {
     })
 }
 
+/// Good is an answer of 200 to 299 in time, and nothing else.
+#[test]
+fn answers_within_the_objective_are_counted() {
+    let good = |script: &'static str, objective| {
+        let address = server(move |mut stream| {
+            while read_head(&mut stream) {
+                if stream.write_all(script.as_bytes()).is_err() {
+                    return;
+                }
+            }
+        });
+        let report = run(address, |options| {
+            options.requests = 5;
+            options.objective = objective;
+        });
+        report.good
+    };
+    let well = "HTTP/1.1 204 Well\r\n\r\n";
+    let refused = "HTTP/1.1 503 No\r\ncontent-length: 0\r\n\r\n";
+    assert_eq!(good(well, None), None);
+    assert_eq!(good(well, Some(Duration::from_secs(20))), Some(5));
+    assert_eq!(good(well, Some(Duration::from_nanos(1))), Some(0));
+    assert_eq!(good(refused, Some(Duration::from_secs(20))), Some(0));
+}
+
 /// Each way in which one answer can end is told by its own word, and never as another.
 #[test]
 fn answers_end_as_they_end() {

@@ -9,6 +9,7 @@ mod acts;
 mod footprint;
 mod interrupt;
 mod load;
+mod pilot;
 mod plain;
 mod program;
 mod requests;
@@ -52,6 +53,9 @@ const MODULES: [(&str, &str); 2] = [("flask", "python3-flask"), ("redis", "pytho
 /// Show a mesh carrying real traffic between unmodified programs.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct DemoArgs {
+    /// What to play: `pilot` shows limits that follow from an objective; all the rest without it.
+    #[arg(value_enum)]
+    play: Option<Play>,
     /// Stay up at the end, until Ctrl-C, and say what to try.
     #[arg(long)]
     keep: bool,
@@ -60,19 +64,26 @@ pub(crate) struct DemoArgs {
     brief: bool,
 }
 
+/// A play beside the usual one.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Play {
+    /// A service loses half of its capacity while more is asked of it.
+    Pilot,
+}
+
 /// Plays the demo and removes everything it has made.
 pub(crate) fn demo(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     if !geteuid().is_root() {
         bail!("the demo loads programs into the kernel, which needs root; try: sudo selvedge demo");
     }
     find_programs()?;
-    let pace = if args.brief {
-        &Pace::BRIEF
-    } else {
-        &Pace::FULL
-    };
     let mut stage = Stage::build()?;
-    let played = acts::play(&mut stage, pace, args.keep);
+    let played = match (args.play, args.brief) {
+        (None, true) => acts::play(&mut stage, &Pace::BRIEF, args.keep),
+        (None, false) => acts::play(&mut stage, &Pace::FULL, args.keep),
+        (Some(Play::Pilot), true) => pilot::play(&mut stage, &pilot::Pace::BRIEF, false),
+        (Some(Play::Pilot), false) => pilot::play(&mut stage, &pilot::Pace::FULL, true),
+    };
     let cleared = stage.clear();
     match played {
         Err(error) if error.is::<Interrupted>() => {

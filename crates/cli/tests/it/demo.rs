@@ -20,9 +20,10 @@ const PROGRAMS: [&str; 6] = [
 ];
 
 /// A demo whose temporary folder is in `folder`.
-fn start(folder: &Path) -> Process {
+fn start(folder: &Path, play: &[&str]) -> Process {
     let mut demo = Command::new(SELVEDGE);
     demo.args(["demo", "--brief"])
+        .args(play)
         .env("TMPDIR", folder)
         .current_dir("/");
     Process::start(folder, demo)
@@ -67,18 +68,42 @@ fn the_demo_leaves_nothing_behind() {
         return;
     }
     let folder = folder();
-    let mut demo = start(folder.path());
+    let mut demo = start(folder.path(), &[]);
     demo.line("answered by process");
     demo.signal(Signal::INT);
     let (status, printed) = demo.finish();
     assert_eq!(status, 130, "{printed}");
     check_nothing_is_left(folder.path(), &demo);
 
-    let mut demo = start(folder.path());
+    let mut demo = start(folder.path(), &[]);
     for act in ["3  ", "5  ", "6  ", "7  ", "8  ", "Summary"] {
         demo.line(act);
     }
     let (status, printed) = demo.finish();
     assert_eq!(status, 0, "{printed}");
+    check_nothing_is_left(folder.path(), &demo);
+}
+
+/// The play of limits too, broken off while a program computes beside, and to its end.
+#[test]
+fn the_demo_of_the_pilot_leaves_nothing_behind() {
+    if !skip_unless("the_demo_of_the_pilot_leaves_nothing_behind", &PROGRAMS) {
+        return;
+    }
+    let folder = folder();
+    let mut demo = start(folder.path(), &["pilot"]);
+    demo.line("as it was");
+    demo.signal(Signal::INT);
+    let (status, printed) = demo.finish();
+    assert_eq!(status, 130, "{printed}");
+    check_nothing_is_left(folder.path(), &demo);
+
+    let mut demo = start(folder.path(), &["pilot"]);
+    for act in ["2  ", "3  ", "4  ", "Answers within", "5  "] {
+        demo.line(act);
+    }
+    let (status, printed) = demo.finish();
+    assert_eq!(status, 0, "{printed}");
+    assert!(printed.contains("; 0 do not"), "{printed}");
     check_nothing_is_left(folder.path(), &demo);
 }

@@ -39,6 +39,9 @@ pub(crate) struct LoadArgs {
     /// How long an answer may take.
     #[arg(long, default_value = "10s", value_parser = duration)]
     timeout: Duration,
+    /// Count the good answers that took no longer: `250ms`.
+    #[arg(long, value_parser = duration)]
+    objective: Option<Duration>,
     /// Of 100 requests, how many are a POST; the others are a GET.
     #[arg(long, value_name = "PER CENT", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=100))]
     posts: u8,
@@ -77,6 +80,7 @@ pub(crate) fn load(args: &LoadArgs) -> anyhow::Result<ExitCode> {
         warm_up: args.warm_up,
         requests: args.requests,
         timeout: args.timeout,
+        objective: args.objective,
         posts: args.posts,
         body_bytes: args.body as usize,
         fields: args.fields.clone(),
