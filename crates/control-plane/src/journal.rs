@@ -119,10 +119,11 @@ impl Journal {
         }
         let path = self.folder.join(format!("{number:020}{SUFFIX}"));
         let mut options = OpenOptions::new();
-        // One of this number is there if nothing was written since it began.
-        options.write(true).create(true).truncate(true).mode(0o600);
+        // One of this number is there if nothing was written since it began: it begins again.
+        options.append(true).create(true).mode(0o600);
         let file = options.open(&path).map_err(failed("create", &path))?;
-        (self.file, self.bytes) = (Some(file), 0);
+        let length = file.metadata().map_err(failed("look at", &path))?.len();
+        (self.file, self.bytes) = (Some(file), length);
         self.make_room()
     }
 

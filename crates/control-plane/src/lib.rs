@@ -40,7 +40,7 @@ pub use journal::{JournalError, Reader, Segment, Unread, segments};
 pub use metrics::Metrics;
 pub use objects::{Action, Change, DeleteError, Object, Objects, Owner, PlaceError, PlaceRequest};
 pub use permission::{Identity, Leave};
-pub use pilot::{JournalQuery, Pilot, read_segment};
+pub use pilot::{JournalQuery, Pilot, milliseconds, read_segment};
 pub use plane::{
     Applied, ApplyError, ControlPlane, Effect, FolderState, Gone, Options, Placed, StoreState,
     View, start,

@@ -169,26 +169,26 @@ fn pilot(text: &mut Exposition, pilot: &Pilot) {
     let help = "Whether the journal of controllers can be written.";
     let writable = u8::from(journal.trouble.is_none());
     text.single("selvedge_journal_writable", Kind::Gauge, help, writable);
-    let limits = pilot.limits();
     let help = "Limits that controllers move.";
-    text.single("selvedge_pilot_limits", Kind::Gauge, help, limits.len());
-    let held = limits.values().filter(|known| known.held.is_some());
+    let all = pilot.count(|_| true);
+    text.single("selvedge_pilot_limits", Kind::Gauge, help, all);
     let help = "Limits that are frozen or put back.";
-    text.single(
-        "selvedge_pilot_limits_held",
-        Kind::Gauge,
-        help,
-        held.count(),
-    );
-    let known = limits
-        .values()
-        .filter(|known| known.out_of_reach().is_some());
+    let held = pilot.count(|known| known.held.is_some());
+    text.single("selvedge_pilot_limits_held", Kind::Gauge, help, held);
     let help = "Limits whose objective cannot be kept: without load requests take longer.";
+    let beyond = pilot.count(|known| known.out_of_reach().is_some());
     text.single(
         "selvedge_pilot_objectives_out_of_reach",
         Kind::Gauge,
         help,
-        known.count(),
+        beyond,
+    );
+    let help = "Limits of which nothing is known because there are more than 100,000.";
+    text.single(
+        "selvedge_pilot_limits_unlisted_total",
+        Kind::Counter,
+        help,
+        journal.unlisted,
     );
 }
 

@@ -22,12 +22,16 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use crate::journal::{Journal, JournalError, Left, remove_segments};
 
-pub use lines::{JournalQuery, read_segment};
+pub use lines::{JournalQuery, milliseconds, read_segment};
 
 /// Parts that wait to be written: a second's worth of a busy node is one.
-const QUEUE: usize = 64;
+const QUEUE: usize = 16;
 /// Limits that are known. There are as many as endpoints and routes of services with objectives.
 const MOST_LIMITS: usize = 100_000;
+/// How long after a request for states another may come, where entries were lost again.
+const ASKING_PAUSE: Duration = Duration::from_secs(10);
+/// More entries than this are not lost between two parts: a proxy keeps fewer by far.
+const MOST_LOST: u64 = 1 << 32;
 const HOLDS: &str = "holds";
 /// Longest file of what is held.
 const MAX_HOLDS: usize = 4 << 20;
@@ -60,13 +64,9 @@ impl Known {
         if !self.state.is_applied {
             return self.state.fixed;
         }
-        match (self.held, &self.last) {
-            (Some((limit, _)), _) => limit,
-            (None, Some((_, _, decision))) => {
-                let fixed = self.state.fixed.unwrap_or(u32::MAX);
-                Some(decision.limit.min(fixed))
-            }
-            (None, None) => Some(self.state.limit),
+        match self.held {
+            Some((limit, _)) => limit,
+            None => Some(self.state.limit),
         }
     }
 }
@@ -103,8 +103,16 @@ struct State {
     /// Entries that were told and are not in the journal, or never came.
     lost: u64,
     limits: BTreeMap<Limited, Known>,
+    /// What was known before states came that are still to be told again.
+    before: BTreeMap<Limited, Known>,
+    /// Limits that found no room.
+    unlisted: u64,
+    /// When states were asked for since entries were lost.
+    asked: Option<std::time::Instant>,
     /// Why the journal is not written.
     trouble: Option<String>,
+    /// Why it is not known what an earlier agent held.
+    forgotten: Option<String>,
 }
 
 /// How the journal is.
@@ -113,7 +121,15 @@ pub(crate) struct JournalHealth {
     pub(crate) next: u64,
     pub(crate) lost: u64,
     pub(crate) trouble: Option<String>,
+    /// Why it is not known what an earlier agent held.
+    pub(crate) forgotten: Option<String>,
+    /// Limits of which nothing is known because there were too many.
+    pub(crate) unlisted: u64,
 }
+
+/// The proxy told what cannot be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Implausible;
 
 impl Pilot {
     /// Goes on where an earlier agent has left its journal in this folder. The future writes it; a journal that
@@ -150,6 +166,7 @@ impl Pilot {
         }
         let holds = read_holds(folder).unwrap_or_else(|error| {
             warn!("what was frozen or put back is not known any more: {error}");
+            state.forgotten = Some(error);
             Holds::default()
         });
         let version = 1;
@@ -184,23 +201,74 @@ impl Pilot {
     }
 
     /// Takes what the proxy tells.
-    pub(crate) fn on_part(&self, mut part: JournalPart) {
+    pub(crate) fn on_part(&self, mut part: JournalPart) -> Result<(), Implausible> {
         let mut state = self.lock();
         let (epoch, next) = follows(&part);
+        let mut missing = 0;
         if let Some((known, expected)) = state.follows
             && known == epoch
         {
-            let missing = part.sequence.saturating_sub(expected);
-            state.lost = state.lost.saturating_add(missing);
-            state.next = state.next.saturating_add(missing);
+            missing = part.sequence.saturating_sub(expected);
+            if missing > MOST_LOST {
+                return Err(Implausible);
+            }
         }
-        state.follows = Some((epoch, next));
-        part.number = state.next;
-        state.next = state.next.saturating_add(part.entries.len() as u64);
-        state.take_in(&part);
         let count = part.entries.len() as u64;
+        state.follows = Some((epoch, next));
+        part.number = state.next.saturating_add(missing);
+        state.next = part.number.checked_add(count).ok_or(Implausible)?;
+        state.take_in(&part);
+        let rests = rests(&part);
+        let is_beginning = part.is_beginning;
         if self.0.queue.try_send(part).is_err() {
-            state.lost += count;
+            missing += count;
+        }
+        if missing > 0 {
+            state.lost = state.lost.saturating_add(missing);
+            // Where states have just come, what follows is founded.
+            if !is_beginning {
+                self.ask_anew(&mut state);
+            }
+        }
+        drop(state);
+        self.keep_rests(rests);
+        Ok(())
+    }
+
+    /// Has the proxy asked for states, since what comes follows from nothing else.
+    fn ask_anew(&self, state: &mut State) {
+        let asked = state.asked;
+        if asked.is_none_or(|asked| asked.elapsed() >= ASKING_PAUSE) {
+            state.asked = Some(std::time::Instant::now());
+            self.0.full.notify_one();
+        }
+    }
+
+    /// Keeps where limits have come to rest, since a later proxy does not know the minutes before.
+    fn keep_rests(&self, rests: Vec<(Limited, Option<u32>)>) {
+        if rests.is_empty() {
+            return;
+        }
+        let mut next = None;
+        // The proxy knows these: it has told them.
+        self.0.wanted.send_if_modified(|held| {
+            let mut holds = Holds::clone(&held.holds);
+            for (limited, limit) in rests {
+                let has_room = holds.rests.len() < Holds::MOST;
+                if has_room && holds.rests(limited.service()) {
+                    holds.rests.insert(limited, limit);
+                }
+            }
+            if holds != *held.holds {
+                held.holds = Arc::new(holds);
+                next = Some(held.holds.clone());
+            }
+            false
+        });
+        if let Some(holds) = next
+            && let Err(error) = write_holds(&self.0.folder, &holds)
+        {
+            warn!("where limits rest is not stored: {error}");
         }
     }
 
@@ -236,6 +304,7 @@ impl Pilot {
     pub(crate) fn hold(&self, holds: Holds) -> std::io::Result<u64> {
         let mut version = 0;
         write_holds(&self.0.folder, &holds)?;
+        self.lock().forgotten = None;
         self.0.wanted.send_modify(|held| {
             held.version += 1;
             held.holds = Arc::new(holds);
@@ -249,6 +318,12 @@ impl Pilot {
         self.lock().limits.clone()
     }
 
+    /// How many limits there are of which this holds.
+    pub(crate) fn count(&self, holds: impl Fn(&Known) -> bool) -> usize {
+        let state = self.lock();
+        state.limits.values().filter(|known| holds(known)).count()
+    }
+
     /// How the journal is.
     pub(crate) fn journal(&self) -> JournalHealth {
         let state = self.lock();
@@ -256,25 +331,45 @@ impl Pilot {
             next: state.next,
             lost: state.lost,
             trouble: state.trouble.clone(),
+            forgotten: state.forgotten.clone(),
+            unlisted: state.unlisted,
         }
     }
 
     async fn write(self, journal: Option<Journal>, mut parts: mpsc::Receiver<JournalPart>) {
         let mut journal = journal;
         let mut is_asked = false;
-        while let Some(part) = parts.recv().await {
+        // By how much numbers are higher than they were given: a journal was found only later.
+        let mut shift = 0;
+        while let Some(mut part) = parts.recv().await {
             let count = part.entries.len() as u64;
             let begins = part.is_beginning;
-            let folder = self.0.folder.clone();
-            let taken = journal.take();
+            if journal.is_none() {
+                let folder = self.0.folder.clone();
+                let opening = tokio::task::spawn_blocking(move || Journal::open(&folder));
+                match opening.await {
+                    Ok(Ok((opened, left))) => {
+                        journal = Some(opened);
+                        let wanted = u64::max(left.next, part.number + shift);
+                        let more = wanted - (part.number + shift);
+                        shift += more;
+                        let mut state = self.lock();
+                        state.next = state.next.saturating_add(more);
+                    }
+                    Ok(Err(error)) => {
+                        self.note(count, Err(error));
+                        continue;
+                    }
+                    Err(_) => continue,
+                }
+            }
+            let Some(mut taken) = journal.take() else {
+                continue;
+            };
+            part.number += shift;
             let appending = tokio::task::spawn_blocking(move || {
-                let opened = taken.map_or_else(|| Ok(Journal::open(&folder)?.0), Ok);
-                let mut journal = match opened {
-                    Ok(journal) => journal,
-                    Err(error) => return (None, Err(error)),
-                };
-                let appended = journal.append(part);
-                (Some(journal), appended)
+                let appended = taken.append(part);
+                (Some(taken), appended)
             });
             let Ok((taken, appended)) = appending.await else {
                 continue;
@@ -295,6 +390,7 @@ impl Pilot {
             Ok(()) => None,
             Err(error) => {
                 state.lost = state.lost.saturating_add(count);
+                self.ask_anew(&mut state);
                 Some(log::chain(&error).to_string())
             }
         };
@@ -317,6 +413,20 @@ fn follows(part: &JournalPart) -> (u64, u64) {
     (part.epoch_unix_ns, next)
 }
 
+/// Where the limits of a part have come to rest.
+fn rests(part: &JournalPart) -> Vec<(Limited, Option<u32>)> {
+    let entries = part.entries.iter();
+    let rests = entries.filter_map(|entry| match entry.event {
+        JournalEvent::Held {
+            limit,
+            is_resting: true,
+            ..
+        } => Some((entry.about.clone(), limit)),
+        _ => None,
+    });
+    rests.collect()
+}
+
 /// A moment of a part in calendar time.
 pub(crate) fn calendar(epoch_unix_ns: u64, at: Instant) -> SystemTime {
     let since = epoch_unix_ns.saturating_add(at.as_nanos());
@@ -337,7 +447,7 @@ impl State {
     /// Takes in what entries say, which have their numbers.
     fn take_in(&mut self, part: &JournalPart) {
         if part.is_beginning {
-            self.limits.clear();
+            self.before = std::mem::take(&mut self.limits);
         }
         for (number, entry) in (part.number..).zip(&part.entries) {
             self.take_in_entry(number, entry, part.epoch_unix_ns);
@@ -350,17 +460,20 @@ impl State {
         match &entry.event {
             JournalEvent::State(state) => {
                 let before = self.limits.remove(&entry.about);
-                if !has_room && before.is_none() {
+                let before = before.or_else(|| self.before.remove(&entry.about));
+                if !has_room {
+                    self.unlisted = self.unlisted.saturating_add(1);
                     return;
                 }
+                let before = before.filter(|it| it.state.objective == state.objective);
                 let state = ControllerState {
                     memory: Vec::new(),
                     ..state.clone()
                 };
-                let changed = before.and_then(|before| before.changed);
+                let (last, changed) = before.map_or((None, None), |it| (it.last, it.changed));
                 let known = Known {
                     state,
-                    last: None,
+                    last,
                     changed,
                     held: None,
                     heard,
@@ -371,7 +484,9 @@ impl State {
                 if let Some(known) = self.limits.get_mut(&entry.about) {
                     known.heard = heard;
                     known.last = Some((number, *window, *decision));
-                    if decision.limit != window.limit {
+                    let fixed = known.state.fixed.unwrap_or(u32::MAX);
+                    known.state.limit = decision.limit.min(fixed);
+                    if known.state.limit != window.limit {
                         known.changed = Some(number);
                     }
                 }

@@ -418,7 +418,10 @@ impl Session<'_> {
                 return Err(FeedEnd::OutOfTurn("another request for metrics"));
             }
             ToAgent::MetricsRequest => self.wants_metrics = true,
-            ToAgent::Journal(part) => self.pilot.on_part(part),
+            ToAgent::Journal(part) => {
+                let taken = self.pilot.on_part(part);
+                taken.map_err(|_| FeedEnd::OutOfTurn("more of a journal than there can be"))?;
+            }
             ToAgent::Held(version) if version > self.pilot.wanted().borrow().version => {
                 return Err(FeedEnd::OutOfTurn("that it holds what it was not told"));
             }

@@ -319,37 +319,6 @@ fn bypassed(observation: &Observation) -> u64 {
 }
 
 /// What the parts above say between the lines.
-fn pilot_warnings(pilot: &Pilot, view: &View) -> Vec<Warning> {
-    let mut warnings = Vec::new();
-    let mut warn = |about: String, what: String, next: &str| {
-        let next = next.to_owned();
-        warnings.push(Warning { about, what, next });
-    };
-    for (limited, known) in pilot.limits() {
-        if let Some(floor) = known.out_of_reach() {
-            let objective = milliseconds(known.state.objective.as_secs_f64() * 1e6);
-            let what = format!(
-                "{}: without load 95 of 100 requests take {}, and the objective is {objective}",
-                lines::about(&limited, Some(&view.snapshot)),
-                milliseconds(floor),
-            );
-            let next = "an objective above that, or a faster service; meanwhile the limit keeps requests from taking much longer than they have to";
-            warn(format!("objective of {}", limited.service()), what, next);
-        }
-    }
-    let holds = pilot.wanted().borrow().holds.clone();
-    if !holds.is_empty() {
-        let what = "limits are frozen or put back, and do not move".to_owned();
-        warn("pilot".to_owned(), what, "selvedge pilot release");
-    }
-    if let Some(trouble) = pilot.journal().trouble {
-        let what = format!("the journal of the controllers is not written: {trouble}");
-        let next = "make room on the disk of the state folder; the limits move all the same";
-        warn("pilot".to_owned(), what, next);
-    }
-    warnings
-}
-
 fn warnings(view: &View, health: &ProxyHealth, kernel: Option<&KernelStatus>) -> Vec<Warning> {
     let mut warnings = Vec::new();
     let mut warn = |about: String, what: String, next: &str| {
@@ -421,6 +390,47 @@ fn warnings(view: &View, health: &ProxyHealth, kernel: Option<&KernelStatus>) ->
             map.full
         );
         warn(format!("map {}", map.name), what, "");
+    }
+    warnings
+}
+
+fn pilot_warnings(pilot: &Pilot, view: &View) -> Vec<Warning> {
+    let mut warnings = Vec::new();
+    let mut warn = |about: String, what: String, next: &str| {
+        let next = next.to_owned();
+        warnings.push(Warning { about, what, next });
+    };
+    for (limited, known) in pilot.limits() {
+        if let Some(floor) = known.out_of_reach() {
+            let objective = milliseconds(known.state.objective.as_secs_f64() * 1e6);
+            let what = format!(
+                "{}: without load 95 of 100 requests take {}, and the objective is {objective}",
+                lines::about(&limited, Some(&view.snapshot)),
+                milliseconds(floor),
+            );
+            let next = "an objective above that, or a faster service; meanwhile the limit keeps requests from taking much longer than they have to";
+            warn(format!("objective of {}", limited.service()), what, next);
+        }
+    }
+    let holds = pilot.wanted().borrow().holds.clone();
+    if !holds.is_empty() {
+        let what = "limits are frozen or put back, and do not move".to_owned();
+        warn("pilot".to_owned(), what, "selvedge pilot release");
+    }
+    let journal = pilot.journal();
+    if let Some(trouble) = journal.trouble {
+        let what = format!("the journal of the controllers is not written: {trouble}");
+        let next = "make room in the state folder; the limits move all the same";
+        warn("pilot".to_owned(), what, next);
+    }
+    if let Some(error) = journal.forgotten {
+        let what =
+            format!("what was frozen or put back before is not known, and moves again: {error}");
+        warn(
+            "pilot".to_owned(),
+            what,
+            "selvedge pilot freeze, or release",
+        );
     }
     warnings
 }

@@ -97,6 +97,10 @@ impl TryFrom<wire::JournalPart> for JournalPart {
     type Error = DecodeError;
 
     fn try_from(wire: wire::JournalPart) -> Result<Self, DecodeError> {
+        let count = wire.entries.len() as u64;
+        for first in [wire.sequence, wire.number] {
+            first.checked_add(count).ok_or(DecodeError::Journal)?;
+        }
         let entries = wire.entries.into_iter();
         let entries: Result<_, _> = entries.map(JournalEntry::try_from).collect();
         Ok(Self {
@@ -286,6 +290,7 @@ mod tests {
             everything: true,
             services: (0..Holds::MOST).map(name).collect(),
             pins: [(endpoint(1), Some(4)), (entry("r"), None)].into(),
+            rests: [(endpoint(2), Some(6))].into(),
         };
         let read = |holds: &Holds| {
             let frame = ToProxy::Hold {

@@ -47,6 +47,8 @@ pub struct WindowSummary {
     pub ended: Instant,
     /// The limit that was decided last.
     pub limit: u32,
+    /// Whether it was in force.
+    pub is_applied: bool,
     /// Most requests at once of those that the limit counts.
     pub peak: u32,
     /// How long those took that ended in the window and began under this limit.
@@ -225,25 +227,33 @@ pub struct Holds {
     pub services: BTreeSet<ServiceName>,
     /// Limits that are at a value; `None` is no limit.
     pub pins: BTreeMap<Limited, Option<u32>>,
+    /// Where limits that rest have come to rest: whoever goes on with them knows nothing of the minutes before.
+    pub rests: BTreeMap<Limited, Option<u32>>,
 }
 
 /// How one limit is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hold {
     /// At the value of the last minute in which the objective held.
-    AtRest,
+    ToRest,
+    /// At this one, where it came to rest; `None` is no limit.
+    AtRest(Option<u32>),
     /// At this one; `None` is no limit.
     At(Option<u32>),
 }
 
 impl Holds {
-    /// Most services, and most limits, that are held.
+    /// Most services, most limits at a value, and most that are known to rest.
     pub const MOST: usize = 1024;
 
     /// How a limit is held. One that was put to a value stays there when all is frozen.
     pub fn of(&self, limited: &Limited) -> Option<Hold> {
-        let pin = self.pins.get(limited).map(|limit| Hold::At(*limit));
-        pin.or_else(|| self.rests(limited.service()).then_some(Hold::AtRest))
+        if let Some(limit) = self.pins.get(limited) {
+            return Some(Hold::At(*limit));
+        }
+        let rest = self.rests.get(limited);
+        let rest = rest.map_or(Hold::ToRest, |limit| Hold::AtRest(*limit));
+        self.rests(limited.service()).then_some(rest)
     }
 
     /// Whether what controllers set for a service rests.

@@ -53,7 +53,7 @@ pub(crate) async fn serve<F>(
         // In places of their own, so that connections with requests need not have one.
         Some(Spoken::Tcp) => return Box::pin(stream::serve(&worker, &mut client)).await,
         Some(Spoken::Detect) => {
-            if !Box::pin(stream::detect(&worker, &mut client)).await {
+            if !Box::pin(stream::find_out(&worker, &mut client)).await {
                 return;
             }
         }

@@ -1,5 +1,5 @@
 //! Ports of which nobody has said what they speak, and at which an endpoint has answered a request: no server
-//! speaks first there. All workers share it, and it goes on over configurations.
+//! speaks first there. All workers share it.
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -35,10 +35,15 @@ impl Heard {
         http.contains(&listener)
     }
 
-    /// Forgets listeners that are no more, or of which it is said by now.
-    pub(crate) fn retain(&self, is_unsaid: impl Fn(Listener) -> bool) {
-        let mut http = self.http.write().unwrap_or_else(PoisonError::into_inner);
-        http.retain(|listener| is_unsaid(*listener));
+    /// For another routing: of listeners that are as they were, since others may serve elsewhere by now. What is
+    /// heard of this one later says nothing there.
+    pub(crate) fn carried_over(&self, is_same: impl Fn(Listener) -> bool) -> Self {
+        let http = self.http.read().unwrap_or_else(PoisonError::into_inner);
+        let same = http.iter().filter(|listener| is_same(**listener));
+        Self {
+            http: RwLock::new(same.copied().collect()),
+            news: Notify::new(),
+        }
     }
 
     /// Waits until that is heard of some listener.

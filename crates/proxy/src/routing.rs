@@ -8,7 +8,7 @@ use arc_swap::ArcSwapOption;
 use selvedge_feed::View;
 use selvedge_model::{
     Backend, BackendIndex, CgroupId, Objective, PilotMode, Port, Protocol, RouteTable, ServiceName,
-    Snapshot, Spoken, Way, Workload,
+    ServicePort, Snapshot, Spoken, Way, Workload,
 };
 use selvedge_resilience::{
     EndpointPlan, LimitLaw, Node, NodePlan, RetryLaw, RoutePlan, UpstreamPlan, WorkloadPlan,
@@ -49,14 +49,17 @@ impl Routing {
         let table = RouteTable::of(&view.snapshot);
         let plan = plan(&view.snapshot, &table);
         let node = Node::new(&plan, before.map(|before| &before.node), workers);
-        let heard = before.map_or_else(Arc::default, |before| before.heard.clone());
-        heard.retain(|(address, port)| {
-            let listener = table.listener(address, port);
-            listener.is_some_and(|listener| listener.spoken == Spoken::Detect)
+        let heard = before.map(|before| {
+            before.heard.carried_over(|(address, port)| {
+                let listener = table.listener(address, port);
+                let is_unsaid = listener.is_some_and(|listener| listener.spoken == Spoken::Detect);
+                let was = served(&before.view.snapshot, address, port);
+                is_unsaid && served(&view.snapshot, address, port) == was
+            })
         });
         let backends = table.backends().iter();
         Self {
-            heard,
+            heard: Arc::new(heard.unwrap_or_default()),
             services: backends.map(|it| service(&view.snapshot, it)).collect(),
             limited_endpoints: limited_endpoints(&view.snapshot).collect(),
             table,
@@ -100,6 +103,14 @@ impl Routing {
             self.workers,
         ))
     }
+}
+
+/// The port of a service, with who serves there.
+fn served(snapshot: &Snapshot, address: Ipv4Addr, port: Port) -> Option<&ServicePort> {
+    let ports = &snapshot.service_at(address)?.ports;
+    ports
+        .iter()
+        .find(|it| it.port == port && it.protocol == Protocol::Tcp)
 }
 
 fn service(snapshot: &Snapshot, backend: &Backend) -> Service {

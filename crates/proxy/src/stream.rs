@@ -47,11 +47,14 @@ fn refuse(worker: &Worker, client: &Client, record: &mut Record, reason: Reason)
     record::connection(worker, client, record);
 }
 
+/// How long it is waited for either side to say something, before a connection gives back what others may need.
+const SILENCE: Duration = Duration::from_secs(1);
+
 /// Finds out what is spoken, with a connection to an endpoint made at once, so that a server that
-/// speaks first is heard without delay. Where one has answered a request there is none made: no server speaks
-/// first, and a connection that idles holds no place of those that a limit allows. True where requests of HTTP/1 are to be
-/// served; everything else has been served when this ends.
-pub(crate) async fn detect(worker: &Rc<Worker>, client: &mut Client) -> bool {
+/// speaks first is heard without delay. While both sides are silent it soon holds no place of those that a limit
+/// allows, and where an endpoint has answered a request none is made: no server speaks first there. True where requests of
+/// HTTP/1 are to be served; everything else has been served when this ends.
+pub(crate) async fn find_out(worker: &Rc<Worker>, client: &mut Client) -> bool {
     let (Asked::Service(address, port), Some((routing, _))) =
         (client.asked, worker.routing(client.asked))
     else {
@@ -59,55 +62,100 @@ pub(crate) async fn detect(worker: &Rc<Worker>, client: &mut Client) -> bool {
     };
     let (heard, listener) = (routing.heard.clone(), (address, port));
     drop(routing);
-    if !heard.is_http(listener)
-        && let Some(is_http) = detect_at_once(worker, client, &heard, listener).await
-    {
-        return is_http;
+    let found = match heard.is_http(listener) {
+        true => Found::Silence,
+        false => find_out_at_once(worker, client, &heard, listener).await,
+    };
+    match found {
+        Found::Http => return true,
+        Found::Served => return false,
+        Found::Other => serve(worker, client).await,
+        Found::Silence => match said(worker, client, worker.patience.keep_alive).await {
+            Spoken::Http => return true,
+            Spoken::Other => serve(worker, client).await,
+            Spoken::Unclear => {}
+        },
     }
-    match said(worker, client, worker.patience.keep_alive).await {
-        Spoken::Http => true,
-        Spoken::Other => {
-            serve(worker, client).await;
-            false
-        }
-        Spoken::Unclear => false,
-    }
+    false
 }
 
-/// What [`detect`] gives; `None` where it was heard meanwhile that no server speaks first.
-async fn detect_at_once(
+/// What was found out.
+enum Found {
+    /// A request comes.
+    Http,
+    /// The client says something else.
+    Other,
+    /// The client has said nothing, and no server speaks first.
+    Silence,
+    /// There is nothing left to do.
+    Served,
+}
+
+async fn find_out_at_once(
     worker: &Rc<Worker>,
     client: &mut Client,
     heard: &Heard,
     listener: Listener,
-) -> Option<bool> {
-    const MOST_WAIT: Duration = Duration::from_secs(1);
+) -> Found {
     client.is_unclear = true;
     let mut record = Record::default();
     let mut led = match lead(worker, client, &mut record).await {
         Ok(led) => led,
         // A request is told why; nothing else can be. One that says nothing is waited for a moment: it may wait
         // for the server to speak, and there is none.
-        Err(reason) => match said(worker, client, MOST_WAIT).await {
-            Spoken::Http => return Some(true),
-            Spoken::Unclear if heard.is_http(listener) => return None,
+        Err(reason) => match said(worker, client, SILENCE).await {
+            Spoken::Http => return Found::Http,
+            Spoken::Unclear if heard.is_http(listener) => return Found::Silence,
             Spoken::Unclear | Spoken::Other => {
                 refuse(worker, client, &mut record, reason);
-                return Some(false);
+                return Found::Served;
             }
         },
     };
+    let now = worker.clock.now();
+    client.deadline.set(now, Some(now + SILENCE), None);
     match first_bytes(client, &mut led.upstream, heard, listener).await {
-        Spoken::Other => {
+        Ok(First::Request) => {
+            led.put_by(worker, &mut record);
+            Found::Http
+        }
+        Ok(First::Heard) => {
+            led.put_by(worker, &mut record);
+            Found::Silence
+        }
+        Ok(First::Other | First::Server) => {
             let ending = carry(worker, client, &mut led.upstream).await;
             record.ended = led.finish(worker, ending);
             record::connection(worker, client, &record);
-            Some(false)
+            Found::Served
         }
-        spoken => {
-            led.put_by(worker, &mut record);
-            (spoken == Spoken::Http).then_some(true)
-        }
+        Err(Silent) => listen(worker, client, led.into_upstream(), record, heard, listener).await,
+    }
+}
+
+/// Goes on to listen to both sides, in nobody's place.
+async fn listen(
+    worker: &Rc<Worker>,
+    client: &mut Client,
+    mut upstream: Upstream,
+    mut record: Record,
+    heard: &Heard,
+    listener: Listener,
+) -> Found {
+    client.deadline.set(worker.clock.now(), None, None);
+    let first = first_bytes(client, &mut upstream, heard, listener).await;
+    if let Ok(First::Server) = first {
+        // Its place is another's by now, and what it has said cannot be said again by another.
+        carry(worker, client, &mut upstream).await;
+        record.ended = worker.clock.now();
+        record::connection(worker, client, &record);
+        return Found::Served;
+    }
+    reset_at_close(&upstream.stream);
+    match first {
+        Ok(First::Request) => Found::Http,
+        Ok(First::Other | First::Server) => Found::Other,
+        Ok(First::Heard) | Err(Silent) => Found::Silence,
     }
 }
 
@@ -199,39 +247,59 @@ async fn lead(worker: &Rc<Worker>, client: &Client, record: &mut Record) -> Resu
     }
 }
 
-/// Waits until either side has said enough to tell what is spoken; unclear where it was heard elsewhere that no server
-/// speaks first. Whoever only listens says that too, by its end.
+/// Who has said something first.
+enum First {
+    /// The client, and it is a request.
+    Request,
+    /// The client, and it is something else; whoever only listens says that too, by its end.
+    Other,
+    /// The server.
+    Server,
+    /// Another server has answered a request meanwhile.
+    Heard,
+}
+
+/// Nobody has said anything in time.
+struct Silent;
+
+/// Waits until either side has said enough to tell what is spoken, until the client's deadline.
 async fn first_bytes(
     client: &mut Client,
     upstream: &mut Upstream,
     heard: &Heard,
     listener: Listener,
-) -> Spoken {
-    client.deadline.set(Instant::default(), None, None);
-    let Client { stream, inbox, .. } = client;
+) -> Result<First, Silent> {
+    let Client {
+        stream,
+        inbox,
+        deadline,
+        ..
+    } = client;
     let mut news = pin!(heard.news());
-    poll_fn(|cx| {
+    let first = poll_fn(|cx| {
+        loop {
+            if let Poll::Ready(_said) = upstream.inbox.poll_fill(cx, &mut upstream.stream) {
+                return Poll::Ready(First::Server);
+            }
+            match inbox.poll_fill(cx, stream) {
+                Poll::Pending => break,
+                Poll::Ready(Ok(1..)) => match detect::spoken(inbox.bytes()) {
+                    Spoken::Unclear => {}
+                    Spoken::Http => return Poll::Ready(First::Request),
+                    Spoken::Other => return Poll::Ready(First::Other),
+                },
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(First::Other),
+            }
+        }
         while news.as_mut().poll(cx).is_ready() {
             news.set(heard.news());
         }
-        if heard.is_http(listener) {
-            return Poll::Ready(Spoken::Unclear);
+        match heard.is_http(listener) {
+            true => Poll::Ready(First::Heard),
+            false => Poll::Pending,
         }
-        loop {
-            if let Poll::Ready(_said) = upstream.inbox.poll_fill(cx, &mut upstream.stream) {
-                return Poll::Ready(Spoken::Other);
-            }
-            match inbox.poll_fill(cx, stream) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Ok(1..)) => match detect::spoken(inbox.bytes()) {
-                    Spoken::Unclear => {}
-                    spoken => return Poll::Ready(spoken),
-                },
-                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Spoken::Other),
-            }
-        }
-    })
-    .await
+    });
+    deadline.within(pin!(first)).await.map_err(|_| Silent)
 }
 
 async fn carry(worker: &Worker, client: &mut Client, upstream: &mut Upstream) -> Ending {
@@ -256,6 +324,12 @@ impl Led {
             (None, Some(routing)) => worker.keep_spare(&routing, destination, self.upstream),
             _ => reset_at_close(&self.upstream.stream),
         }
+    }
+
+    /// Gives its place back. One that holds another place, of few connections, gives that back as soon as the
+    /// connection is closed.
+    fn into_upstream(self) -> Upstream {
+        self.upstream
     }
 
     fn finish(self, worker: &Worker, ending: Ending) -> Instant {

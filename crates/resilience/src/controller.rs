@@ -338,6 +338,7 @@ impl Steered {
             began: self.began,
             ended: now,
             limit: self.limiter.decided(),
+            is_applied: self.limiter.is_applied(),
             peak: self.limiter.take_peak(in_flight),
             times: self.baseline.close(self.limiter.samples()),
             refused: pressure.refused.saturating_sub(self.refused),
@@ -350,7 +351,14 @@ impl Steered {
 
     /// Is held as is wanted, or goes on from where it was held.
     fn obey(&mut self, turn: &mut Turn<'_, '_>, wanted: Option<Hold>) {
+        let before = self.held;
         self.held = wanted;
+        // It has come to rest there itself.
+        if let (Some(Hold::ToRest), Some(Hold::AtRest(limit))) = (before, wanted)
+            && limit == said(self.limiter.decided())
+        {
+            return;
+        }
         let event = match wanted {
             Some(hold) => {
                 self.limiter.set(self.held_at(hold));
@@ -369,8 +377,8 @@ impl Steered {
     fn held_at(&self, hold: Hold) -> u32 {
         let fixed = self.limiter.fixed();
         let limit = match hold {
-            Hold::AtRest => self.rest.value(),
-            Hold::At(limit) => limit,
+            Hold::ToRest => self.rest.value(),
+            Hold::AtRest(limit) | Hold::At(limit) => limit,
         };
         limit.map_or(fixed, |limit| limit.min(fixed))
     }
@@ -379,7 +387,7 @@ impl Steered {
         JournalEvent::Held {
             at,
             limit: said(self.held_at(hold)),
-            is_resting: hold == Hold::AtRest,
+            is_resting: !matches!(hold, Hold::At(_)),
         }
     }
 

@@ -101,6 +101,7 @@ mod tests {
             began,
             ended: began + Duration::from_millis(200 + u64::from(rng.below(2000))),
             limit,
+            is_applied: rng.below(4) > 0,
             peak,
             times: Tail {
                 samples,

@@ -6,12 +6,13 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::bail;
+use anyhow::anyhow;
 use clap::{Args, Subcommand};
 use selvedge_control_plane::wire::{
     HoldRequest, JournalLine, JournalReply, LimitReport, PilotReport, UndoRequest,
 };
-use selvedge_control_plane::{JournalQuery, read_segment};
+use selvedge_control_plane::{JournalQuery, milliseconds, read_segment};
+use selvedge_model::ServiceName;
 
 use crate::client;
 use crate::output::{OutputArgs, Table, Tone, age, toned};
@@ -88,6 +89,9 @@ pub(crate) fn pilot(run_dir: &Path, args: &PilotArgs) -> anyhow::Result<ExitCode
         PilotCommand::Journal(args) => {
             let reply = journal(run_dir, args)?;
             args.output.print(&reply, journal_text)?;
+            if !reply.damage.is_empty() {
+                return Ok(ExitCode::FAILURE);
+            }
         }
         PilotCommand::Freeze(args) => hold(run_dir, "/v1/pilot/freeze", args)?,
         PilotCommand::Release(args) => hold(run_dir, "/v1/pilot/release", args)?,
@@ -108,9 +112,14 @@ fn hold(run_dir: &Path, path: &str, args: &HoldArgs) -> anyhow::Result<()> {
     args.output.print(&report, text)
 }
 
+fn service_name(text: &str) -> anyhow::Result<ServiceName> {
+    text.parse()
+        .map_err(|error| anyhow!("service {text:?}: {error}"))
+}
+
 fn journal(run_dir: &Path, args: &JournalArgs) -> anyhow::Result<JournalReply> {
     if let Some(file) = &args.file {
-        let service = args.service.as_deref().map(str::parse).transpose()?;
+        let service = args.service.as_deref().map(service_name).transpose()?;
         let query = JournalQuery {
             service,
             is_full: args.all,
@@ -123,11 +132,7 @@ fn journal(run_dir: &Path, args: &JournalArgs) -> anyhow::Result<JournalReply> {
         path.push_str("&all");
     }
     if let Some(service) = &args.service {
-        let service: selvedge_model::ServiceName = match service.parse() {
-            Ok(service) => service,
-            Err(error) => bail!("service {service:?}: {error}"),
-        };
-        let _ = write!(path, "&service={service}");
+        let _ = write!(path, "&service={}", service_name(service)?);
     }
     client::get(run_dir, &path)
 }
@@ -143,12 +148,12 @@ fn text(report: &PilotReport) -> String {
         text.push_str(&table(&report.limits));
     }
     for limit in report.limits.iter().filter(|it| it.is_beyond_reach) {
-        let floor = limit.idle_p95_us.map(time).unwrap_or_default();
+        let floor = limit.idle_p95_us.map(milliseconds).unwrap_or_default();
         let line = format!(
             "{} of {}: the objective of {} cannot be kept: without load 95 of 100 requests take {floor}",
             limit.about,
             limit.service,
-            time(limit.objective_us as f64),
+            milliseconds(limit.objective_us as f64),
         );
         let _ = writeln!(text, "{}", toned(&line, Tone::Bad));
     }
@@ -224,8 +229,8 @@ fn table(limits: &[LimitReport]) -> String {
             limit.service.clone(),
             limit.about.clone(),
             limit.mode.clone(),
-            time(limit.objective_us as f64),
-            limit.p95_us.map_or_else(|| "-".to_owned(), time),
+            milliseconds(limit.objective_us as f64),
+            limit.p95_us.map_or_else(|| "-".to_owned(), milliseconds),
             shown,
             format!("{:.1} %", 100.0 * limit.refused_share),
             match limit.changed {
@@ -256,9 +261,10 @@ fn journal_text(reply: &JournalReply) -> String {
                 .map_or_else(|| "-".to_owned(), |window| window.refused.to_string()),
         ]);
     }
-    match table.is_empty() {
-        true => text.push_str("nothing is written down that was asked for\n"),
-        false => text.push_str(&table.into_text()),
+    match (table.is_empty(), reply.damage.is_empty()) {
+        (true, true) => text.push_str("nothing is written down that was asked for\n"),
+        (true, false) => {}
+        (false, _) => text.push_str(&table.into_text()),
     }
     for damage in &reply.damage {
         let line = format!("the rest of a segment is not shown: {damage}");
@@ -286,14 +292,5 @@ fn because(line: &JournalLine) -> String {
         "pinned" => "put back".to_owned(),
         "gone" => "the limit is no more".to_owned(),
         other => other.to_owned(),
-    }
-}
-
-/// Microseconds in a unit that is easy to read.
-fn time(us: f64) -> String {
-    match us {
-        ..1e4 => format!("{:.2} ms", us / 1e3),
-        1e4..1e6 => format!("{:.0} ms", us / 1e3),
-        _ => format!("{:.2} s", us / 1e6),
     }
 }

@@ -1,6 +1,7 @@
 //! Claims: what controllers decide of real requests is written down with its reason, follows from what is
 //! written, and can be undone; that outlives the agent, and `down` leaves nothing of it.
 
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::mesh::Mesh;
@@ -41,12 +42,16 @@ fn decision(mesh: &Mesh) -> Option<u64> {
     decided["number"].as_u64()
 }
 
-fn limit_of<'a>(report: &'a Value, about: &str) -> &'a Value {
-    let limits = report["limits"].as_array().expect("a list");
-    let found = limits.iter().find(|limit| {
+fn limit_of_any<'a>(report: &'a Value, about: &str) -> Option<&'a Value> {
+    let limits = report["limits"].as_array()?;
+    limits.iter().find(|limit| {
         let name = limit["about"].as_str().unwrap_or_default();
         name.starts_with(about)
-    });
+    })
+}
+
+fn limit_of<'a>(report: &'a Value, about: &str) -> &'a Value {
+    let found = limit_of_any(report, about);
     found.unwrap_or_else(|| panic!("{about} is not in {report:#}"))
 }
 
@@ -90,7 +95,17 @@ fn decisions_are_written_down_and_can_be_undone() {
         (&8.into(), &"pinned".into())
     );
 
-    // All that outlives the agent, and its journal goes on.
+    // All that outlives the proxy,
+    mesh.signal_proxy(Signal::KILL);
+    let mut report = Value::Null;
+    assert!(eventually(|| {
+        report = read(&mesh, &["status"]);
+        let held = |about| limit_of_any(&report, about).map(|limit| limit["held"].clone());
+        report["isInForce"] == true && held("web-0") == Some("pinned".into())
+    }));
+    assert_eq!(limit_of(&report, "web-0")["limit"], 8);
+
+    // and the agent, whose journal goes on.
     let next = report["journal"]["next"].as_u64();
     mesh.kill_agent();
     mesh.start_agent();

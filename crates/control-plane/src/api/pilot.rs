@@ -1,5 +1,6 @@
 //! What the controllers do, and having them stop it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -35,10 +36,14 @@ pub(super) fn report(api: &Api) -> PilotReport {
             .iter()
             .map(ToString::to_string)
             .collect(),
-        pinned: wanted.holds.pins.len(),
+        pinned: wanted
+            .holds
+            .pins
+            .keys()
+            .filter(|it| limits.contains_key(it))
+            .count(),
         is_in_force: *api.pilot.held().borrow() == wanted.version,
-        limits: limits
-            .iter()
+        limits: by_service(&limits)
             .map(|(limited, known)| limit(limited, known, &snapshot))
             .collect(),
         journal: JournalReport {
@@ -48,6 +53,13 @@ pub(super) fn report(api: &Api) -> PilotReport {
             trouble: journal.trouble,
         },
     }
+}
+
+/// Endpoints before entries, of each service.
+fn by_service(limits: &BTreeMap<Limited, Known>) -> impl Iterator<Item = (&Limited, &Known)> {
+    let mut sorted: Vec<_> = limits.iter().collect();
+    sorted.sort_by_key(|(limited, _)| limited.service());
+    sorted.into_iter()
 }
 
 fn limit(limited: &Limited, known: &Known, snapshot: &Snapshot) -> LimitReport {
@@ -72,7 +84,7 @@ fn limit(limited: &Limited, known: &Known, snapshot: &Snapshot) -> LimitReport {
         objective_us: u64::try_from(state.objective.as_micros()).unwrap_or(u64::MAX),
         limit: known.limit(),
         fixed: state.fixed,
-        decided: last.map_or(state.limit, |(_, _, decision)| decision.limit),
+        decided: state.limit,
         held: known.held.map(|(_, is_resting)| match is_resting {
             true => "frozen".to_owned(),
             false => "pinned".to_owned(),
@@ -157,9 +169,9 @@ pub(super) async fn release(api: &Api, request: HoldRequest) -> Result<PilotRepo
     }
     change(api, |holds| {
         holds.services.remove(&service);
-        holds
-            .pins
-            .retain(|limited, _| *limited.service() != service);
+        for limits in [&mut holds.pins, &mut holds.rests] {
+            limits.retain(|limited, _| *limited.service() != service);
+        }
     })
     .await
 }
@@ -180,7 +192,13 @@ pub(super) async fn undo(api: &Api, request: UndoRequest) -> Result<PilotReport,
         return Err(Problem::new(ProblemKind::Invalid, what).try_next("selvedge pilot journal"));
     };
     let limits = api.pilot.limits();
-    if !limits.contains_key(&entry.about) {
+    let known = limits.get(&entry.about);
+    if known.is_some_and(|known| !known.state.is_applied) {
+        let what = format!("decision {number} was not done: its service is only observed");
+        return Err(Problem::new(ProblemKind::Conflict, what)
+            .try_next("a ServiceObjective with the mode Guard or Drive has limits set"));
+    }
+    if known.is_none() {
         let snapshot = api.plane.view().snapshot.clone();
         let name = about(&entry.about, Some(&snapshot));
         let what = format!("decision {number} is of a limit that is no more: {name}");
@@ -189,8 +207,10 @@ pub(super) async fn undo(api: &Api, request: UndoRequest) -> Result<PilotReport,
             .try_next("selvedge pilot status shows the limits there are"));
     }
     change(api, |holds| {
-        // Of limits that are no more nothing is to be held.
-        holds.pins.retain(|limited, _| limits.contains_key(limited));
+        if holds.pins.len() >= Holds::MOST {
+            // Of limits that are no more nothing needs to be held.
+            holds.pins.retain(|limited, _| limits.contains_key(limited));
+        }
         holds.pins.insert(entry.about, Some(window.limit));
     })
     .await
@@ -206,10 +226,11 @@ async fn change(api: &Api, change: impl FnOnce(&mut Holds)) -> Result<PilotRepor
             .try_next("selvedge pilot release some, or selvedge pilot freeze everything"));
     }
     let version = api.pilot.hold(holds).map_err(|error| {
-        let what = format!("what is held cannot be stored: {error}");
+        let folder = api.pilot.folder().display();
+        let what = format!("what is held cannot be stored in {folder}: {error}");
         Problem::new(ProblemKind::Unavailable, what)
-            .because("the disk of the state folder is full or broken; nothing has changed")
-            .try_next("make room, then try again")
+            .because("the disk of the state folder is full or broken, or something else is in the way; nothing has changed")
+            .try_next("make room there, then try again")
     })?;
     if api.proxy.borrow().is_connected {
         let mut held = api.pilot.held();
@@ -229,14 +250,14 @@ fn steered(api: &Api, name: &str) -> Result<ServiceName, Problem> {
     let snapshot = Arc::clone(&api.plane.view().snapshot);
     let Some(service) = snapshot.services.get(&name) else {
         let what = format!("there is no service {name}");
-        return Err(Problem::new(ProblemKind::NotFound, what).try_next("selvedge get services -A"));
+        return Err(Problem::new(ProblemKind::NotFound, what).try_next("selvedge get services"));
     };
     let policy = service.requests.as_ref();
     let objective = policy.and_then(|policy| policy.objective);
     if objective.is_none_or(|it| it.mode == PilotMode::Off) {
         let what = format!("{name} has no limits that move: there is no objective for it");
         return Err(
-            Problem::new(ProblemKind::Conflict, what).try_next("selvedge get serviceobjectives -A")
+            Problem::new(ProblemKind::Conflict, what).try_next("selvedge get serviceobjectives")
         );
     }
     Ok(name)

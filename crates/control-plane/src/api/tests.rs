@@ -264,11 +264,12 @@ async fn limits_are_frozen_put_back_and_released() {
         about: about.clone(),
         event,
     };
-    bench.api.pilot.on_part(selvedge_feed::JournalPart {
+    let told = bench.api.pilot.on_part(selvedge_feed::JournalPart {
         is_beginning: true,
         entries: vec![entry(state), entry(decided)],
         ..Default::default()
     });
+    assert_eq!(told, Ok(()));
     // Told is not written yet.
     let journal = loop {
         let path = "/v1/pilot/journal?service=cart&last=5&all";

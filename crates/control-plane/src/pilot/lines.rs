@@ -1,6 +1,6 @@
 //! The journal as people and programs read it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 
 use selvedge_feed::JournalPart;
@@ -25,14 +25,17 @@ pub struct JournalQuery {
 }
 
 impl JournalQuery {
-    fn wants(&self, entry: &JournalEntry) -> bool {
+    /// `fixed` is what the limit does not cross.
+    fn wants(&self, entry: &JournalEntry, fixed: u32) -> bool {
         let is_of_it = self.service.as_ref();
         if is_of_it.is_some_and(|service| service != entry.about.service()) {
             return false;
         }
         self.is_full
             || match &entry.event {
-                JournalEvent::Decided { window, decision } => decision.limit != window.limit,
+                JournalEvent::Decided { window, decision } => {
+                    decision.limit.min(fixed) != window.limit
+                }
                 JournalEvent::State(_) => false,
                 JournalEvent::Held { .. } | JournalEvent::Gone => true,
             }
@@ -67,9 +70,10 @@ pub fn read_segment(
 ) -> Result<JournalReply, JournalError> {
     let mut reader = Reader::open(path)?;
     let mut lines = VecDeque::new();
+    let mut fixed = BTreeMap::new();
     let damage = loop {
         match reader.next_part() {
-            Ok(Some(part)) => add(&mut lines, &part, query, snapshot),
+            Ok(Some(part)) => add(&mut lines, &mut fixed, &part, query, snapshot),
             Ok(None) => break None,
             Err(error) => break Some(log::chain(&error).to_string()),
         }
@@ -135,16 +139,24 @@ pub(crate) fn find(folder: &Path, number: u64) -> Result<Option<JournalEntry>, J
 
 fn add(
     lines: &mut VecDeque<JournalLine>,
+    fixed: &mut BTreeMap<Limited, u32>,
     part: &JournalPart,
     query: &JournalQuery,
     snapshot: Option<&Snapshot>,
 ) {
     for (number, entry) in (part.number..).zip(&part.entries) {
-        if query.wants(entry) {
+        if let JournalEvent::State(state) = &entry.event {
+            let most = state.fixed.unwrap_or(u32::MAX);
+            fixed.insert(entry.about.clone(), most);
+        }
+        let fixed = fixed.get(&entry.about).copied().unwrap_or(u32::MAX);
+        if query.wants(entry, fixed) {
             if lines.len() == query.last {
                 lines.pop_front();
             }
-            lines.push_back(line(number, entry, part.epoch_unix_ns, snapshot));
+            let mut line = line(number, entry, part.epoch_unix_ns, snapshot);
+            line.limit = line.limit.map(|limit| limit.min(fixed));
+            lines.push_back(line);
         }
     }
 }
@@ -208,7 +220,7 @@ pub(crate) fn because(window: &WindowSummary, decision: &Decision) -> String {
 }
 
 /// Microseconds in a unit that is easy to read.
-pub(crate) fn milliseconds(us: f64) -> String {
+pub fn milliseconds(us: f64) -> String {
     match us {
         ..1e4 => format!("{:.2} ms", us / 1e3),
         1e4..1e6 => format!("{:.0} ms", us / 1e3),

@@ -74,13 +74,14 @@ impl Bench {
         };
         let entries: Vec<_> = events.iter().map(entry).collect();
         let count = entries.len() as u64;
-        self.pilot.on_part(JournalPart {
+        let told = self.pilot.on_part(JournalPart {
             epoch_unix_ns: 1_000_000_000,
             sequence: self.sequence,
             number: 0,
             is_beginning,
             entries,
         });
+        assert_eq!(told, Ok(()));
         self.sequence += count;
     }
 
@@ -202,13 +203,21 @@ async fn a_later_agent_goes_on_where_an_earlier_one_was() {
     let journal = bench.pilot.journal();
     assert_eq!((journal.next, journal.lost), (9, 5));
     // Another process of the proxy begins to count anew.
-    bench.pilot.on_part(JournalPart {
+    let other = JournalPart {
         epoch_unix_ns: 77,
         is_beginning: true,
         ..JournalPart::default()
-    });
+    };
+    assert_eq!(bench.pilot.on_part(other.clone()), Ok(()));
     assert_eq!(bench.pilot.journal().lost, 5);
     assert!(bench.pilot.limits().is_empty());
+    // So many it cannot have told.
+    let absurd = JournalPart {
+        sequence: u64::MAX,
+        ..other
+    };
+    assert_eq!(bench.pilot.on_part(absurd), Err(Implausible));
+    assert_eq!(bench.pilot.journal().next, 9);
     bench.pilot.hold(Holds::default()).unwrap();
     let bench = bench.replace();
     assert!(bench.pilot.wanted().borrow().holds.is_empty());
@@ -258,4 +267,83 @@ async fn a_journal_that_is_none_keeps_nobody_from_working() {
     assert!(find(bench.folder.path(), 8).unwrap().is_some());
     Pilot::remove(bench.folder.path()).unwrap();
     assert!(!bench.folder.path().exists());
+}
+
+/// States alone say nothing against what was known of the same limit; a limit that is not told again is gone.
+#[tokio::test]
+async fn what_is_known_outlives_a_beginning() {
+    let mut bench = begin();
+    bench.tell(true, &[(1, state(8)), (2, state(8)), (1, decided(8, 12))]);
+    bench.tell(true, &[(1, state(12))]);
+    let limits = bench.pilot.limits();
+    assert_eq!(limits.len(), 1);
+    let known = &limits[&endpoint(1)];
+    assert_eq!((known.limit(), known.changed), (Some(12), Some(3)));
+    assert_eq!(known.out_of_reach(), Some(120_000.0));
+}
+
+/// Where limits have come to rest is kept for a proxy that knows nothing of it, until they are released.
+#[tokio::test]
+async fn a_later_proxy_is_told_where_limits_rest() {
+    let mut bench = begin();
+    bench.tell(true, &[(1, state(8)), (2, state(8))]);
+    let held = |limit, is_resting| JournalEvent::Held {
+        at: Instant::default(),
+        limit,
+        is_resting,
+    };
+    // Nobody has frozen anything.
+    bench.tell(false, &[(1, held(Some(9), true))]);
+    assert!(bench.pilot.wanted().borrow().holds.rests.is_empty());
+    let everything = Holds {
+        everything: true,
+        ..Holds::default()
+    };
+    let version = bench.pilot.hold(everything).unwrap();
+    bench.tell(
+        false,
+        &[(1, held(Some(9), true)), (2, held(Some(3), false))],
+    );
+    let bench = bench.replace();
+    let holds = bench.pilot.wanted().borrow().holds.clone();
+    assert_eq!(holds.rests, [(endpoint(1), Some(9))].into());
+    assert_eq!(
+        holds.of(&endpoint(1)),
+        Some(selvedge_model::Hold::AtRest(Some(9)))
+    );
+    assert_eq!(holds.of(&endpoint(2)), Some(selvedge_model::Hold::ToRest));
+    assert!(version > 1);
+}
+
+/// A journal that is found only later is not begun anew.
+#[tokio::test]
+async fn numbers_go_on_where_the_journal_is_found_later() {
+    let mut bench = begin();
+    bench.tell(true, &[(1, state(8)), (1, decided(8, 12))]);
+    bench.written().await;
+    let folder = bench.folder.path().to_owned();
+    let aside = folder.with_extension("aside");
+    bench.writing.abort();
+    fs::rename(&folder, &aside).unwrap();
+    fs::write(&folder, "in the way").unwrap();
+    let mut bench = bench.replace();
+    bench.tell(true, &[(1, state(9))]);
+    while bench.pilot.journal().trouble.is_none() {
+        tokio::task::yield_now().await;
+    }
+    fs::remove_file(&folder).unwrap();
+    fs::rename(&aside, &folder).unwrap();
+    bench.tell(true, &[(1, state(10)), (1, decided(10, 11))]);
+    while find(&folder, 4).unwrap().is_none() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(find(&folder, 2).unwrap().unwrap().event, decided(8, 12));
+    let limits: Vec<_> = (3..6)
+        .filter_map(|number| find(&folder, number).unwrap())
+        .map(|entry| entry.event)
+        .collect();
+    assert!(
+        limits.ends_with(&[state(10), decided(10, 11)]),
+        "{limits:?}"
+    );
 }

@@ -1,5 +1,7 @@
 //! The journal of controllers and what is held, to their wire twins and back.
 
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use selvedge_model::{
@@ -103,6 +105,7 @@ fn decided_out(window: &WindowSummary, decision: &Decision) -> twin::Decided {
         fresh: decision.is_fresh,
         why: decision.why as u32,
         floor: decision.floor,
+        applied: window.is_applied,
     }
 }
 
@@ -122,6 +125,7 @@ fn decided_in(wire: &twin::Decided) -> Result<JournalEvent, Defect> {
         began: Instant::from_nanos(wire.began_ns),
         ended: Instant::from_nanos(wire.ended_ns),
         limit: wire.limit_before,
+        is_applied: wire.applied,
         peak: wire.peak,
         times: Tail {
             samples: wire.samples,
@@ -184,7 +188,6 @@ impl TryFrom<twin::JournalEntry> for JournalEntry {
 }
 
 pub(crate) fn holds_out(version: u64, holds: &Holds) -> twin::Holds {
-    let pins = holds.pins.iter().take(Holds::MOST);
     twin::Holds {
         version,
         everything: holds.everything,
@@ -194,25 +197,34 @@ pub(crate) fn holds_out(version: u64, holds: &Holds) -> twin::Holds {
             .take(Holds::MOST)
             .map(Into::into)
             .collect(),
-        pins: pins
-            .map(|(about, limit)| twin::Pin {
-                about: about.into(),
-                limit: *limit,
-            })
-            .collect(),
+        pins: pins_out(&holds.pins),
+        rests: pins_out(&holds.rests),
     }
+}
+
+fn pins_out(pins: &BTreeMap<Limited, Option<u32>>) -> Vec<twin::Pin> {
+    let pin = |(about, limit): (&Limited, &Option<u32>)| twin::Pin {
+        about: about.into(),
+        limit: *limit,
+    };
+    pins.iter().take(Holds::MOST).map(pin).collect()
+}
+
+fn pins_in(pins: Vec<twin::Pin>) -> Result<BTreeMap<Limited, Option<u32>>, Defect> {
+    at_most("limits", pins.len(), Holds::MOST)?;
+    let pin = |pin: twin::Pin| Ok((pin.about.try_into()?, pin.limit));
+    Ok(collect(pins, pin)?.into_iter().collect())
 }
 
 pub(crate) fn holds_in(wire: twin::Holds) -> Result<(u64, Holds), Defect> {
     at_most("services", wire.services.len(), Holds::MOST)?;
-    at_most("limits", wire.pins.len(), Holds::MOST)?;
-    let pin = |pin: twin::Pin| Ok((pin.about.try_into()?, pin.limit));
     let holds = Holds {
         everything: wire.everything,
         services: collect(wire.services, TryInto::try_into)?
             .into_iter()
             .collect(),
-        pins: collect(wire.pins, pin)?.into_iter().collect(),
+        pins: pins_in(wire.pins)?,
+        rests: pins_in(wire.rests)?,
     };
     Ok((wire.version, holds))
 }

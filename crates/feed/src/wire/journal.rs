@@ -131,6 +131,8 @@ pub(crate) struct Decided {
     pub(crate) why: u32,
     #[prost(double, tag = "18")]
     pub(crate) floor: f64,
+    #[prost(bool, tag = "19")]
+    pub(crate) applied: bool,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -160,6 +162,8 @@ pub(crate) struct Holds {
     pub(crate) services: Vec<Name>,
     #[prost(message, repeated, tag = "4")]
     pub(crate) pins: Vec<Pin>,
+    #[prost(message, repeated, tag = "5")]
+    pub(crate) rests: Vec<Pin>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

@@ -147,6 +147,21 @@ impl Client {
         }
     }
 
+    /// The same; `None` where the connection ends before.
+    pub(crate) fn until_or_reset(&mut self, end: &str) -> Option<String> {
+        let mut chunk = [0; 4096];
+        loop {
+            let text = self.text();
+            if text.contains(end) {
+                return Some(text);
+            }
+            match self.stream.read(&mut chunk) {
+                Ok(0) | Err(_) => return None,
+                Ok(count) => self.rest.extend_from_slice(&chunk[..count]),
+            }
+        }
+    }
+
     pub(crate) fn exactly(&mut self, length: usize) -> String {
         while self.rest.len() < length {
             assert!(self.more(), "the connection ended: {:?}", self.text());

@@ -9,7 +9,8 @@ use std::time::Duration;
 use selvedge_model::RequestPolicy;
 use socket2::SockRef;
 
-use crate::cart::Cart;
+use crate::agent::until;
+use crate::cart::{Cart, snapshot};
 use crate::origin::{Origin, ok};
 use crate::path::Path;
 
@@ -188,6 +189,60 @@ fn idle_connections_hold_no_places_where_requests_are_answered() {
     let mut other = path.connect();
     other.send("hello\r\n\r\n");
     assert_eq!(other.until("\r\n\r\n"), "no http\r\n\r\n");
+}
+
+/// Also where nothing was ever answered, connections that say nothing give their places back: to requests, and to what
+/// is none.
+#[test]
+fn silent_connections_give_their_places_back() {
+    for first in ["GET / HTTP/1.1\r\nHost: cart\r\n\r\n", "hello\r\n\r\n"] {
+        let origin = Origin::start(|connection| {
+            while let Some(request) = connection.request() {
+                match request.contains("HTTP/1.1") {
+                    true => connection.send(&ok("http")),
+                    false => connection.send("no http\r\n\r\n"),
+                }
+            }
+        });
+        let path = Path::start(Cart {
+            endpoints: vec![origin.address],
+            policy: RequestPolicy {
+                requests_per_endpoint: NonZeroU32::new(2),
+                ..RequestPolicy::default()
+            },
+            ..Cart::default()
+        });
+        let mut silent: Vec<_> = (0..2).map(|_| path.connect()).collect();
+        until("a place", || {
+            let mut client = path.connect();
+            client.send(first);
+            let answer = client.until_or_reset("\r\n\r\n")?;
+            (!answer.contains(" 503 ")).then_some(())
+        });
+        // They are not forgotten.
+        for client in &mut silent {
+            client.send("hello\r\n\r\n");
+            assert_eq!(client.until("\r\n\r\n"), "no http\r\n\r\n");
+        }
+    }
+}
+
+/// Where other servers have come, one of them may speak first.
+#[test]
+fn a_server_that_speaks_first_is_heard_where_another_answered_requests() {
+    let web = Origin::answering(|_| ok("http"));
+    let mail = Origin::start(|connection| {
+        connection.send("220 ready\r\n");
+        connection.everything();
+    });
+    let mut path = spoken(&web, None);
+    assert_eq!(path.get("GET / HTTP/1.1\r\nHost: cart\r\n\r\n").status, 200);
+    let other = Cart {
+        endpoints: vec![mail.address],
+        ..Cart::default()
+    };
+    path.mesh.feed.publish(snapshot(2, other));
+    assert_eq!(path.connect().until("\r\n"), "220 ready\r\n");
 }
 
 /// A server may go by a connection's first bytes; what it says behind a response is that request's.

@@ -156,6 +156,10 @@ impl Law for Adaptive {
         if window.limit < self.limit() {
             self.limit = window.limit.into();
         }
+        // What is not in force holds nothing back: it is from what was in flight that there would be a way.
+        if !window.is_applied {
+            self.limit = f64::max(self.limit, window.peak.into());
+        }
         let binds = f64::from(window.peak) >= 0.9 * f64::from(window.limit);
         self.look(window, binds);
         let why = self.steer(window, binds);
@@ -218,7 +222,12 @@ impl Adaptive {
         }
         // The first window that binds holds much of the time before.
         if binds && self.was_binding {
-            let load = libm::log(f64::from(window.peak.min(window.limit)));
+            let most = if window.is_applied {
+                window.limit
+            } else {
+                u32::MAX
+            };
+            let load = libm::log(f64::from(window.peak.min(most)));
             let noise = 1.0 / f64::from(window.times.samples);
             self.means
                 .add(load, libm::log(f64::max(window.times.mean, 1.0)), noise);

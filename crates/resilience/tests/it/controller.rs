@@ -5,7 +5,9 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use selvedge_model::{CgroupId, Holds, JournalEntry, JournalEvent, Limited, RequestPolicy, Rng};
+use selvedge_model::{
+    CgroupId, Holds, JournalEntry, JournalEvent, Limited, RequestPolicy, Rng, Why,
+};
 use selvedge_resilience::{
     Admission, Attempt, Call, Controllers, Ending, LimitLaw, Replay, Replayed,
 };
@@ -346,6 +348,16 @@ fn what_is_held_does_not_move_until_it_is_released() {
     let (at, _) = hold(&mut rig, &mut controllers, &frozen);
     assert!((20..=100).contains(&at.unwrap()), "{at:?}");
     assert_eq!(at, hold(&mut rig, &mut controllers, &frozen).0);
+    // Who comes later knows nothing of that minute, but where the limit came to rest.
+    let rested = Arc::new(Holds {
+        rests: [(about.clone(), at)].into(),
+        ..Holds::clone(&frozen)
+    });
+    let (same, entries) = hold(&mut rig, &mut controllers, &rested);
+    assert_eq!((same, entries.len()), (at, 0), "it is there already");
+    rig.node = selvedge_resilience::Node::new(&rig.plan, None, 1);
+    let mut later = Controllers::new(Rng::seeded(2));
+    assert_eq!(hold(&mut rig, &mut later, &rested).0, at);
 }
 
 /// What controllers told of themselves leads, replayed, to what they decided: also where the journal begins
@@ -427,4 +439,29 @@ fn a_limit_that_moves_takes_little_memory() {
         });
         assert_eq!(counted.count_total, 0, "{decided} decided");
     }
+}
+
+/// A limit that is only told of holds nothing back: it says nothing about what less in flight would do, and the way
+/// down that is told begins at what is in flight.
+#[test]
+fn what_is_not_in_force_is_no_evidence() {
+    let (mut rig, mut controllers) = adaptive(&[1]);
+    rig.plan.upstreams[0].is_applied = false;
+    rig.reconfigure();
+    let mut whys = Vec::new();
+    let mut told = 0;
+    for round in 0..300 {
+        // 40 at once, whatever is decided, of which each takes twice as long as it may.
+        burst(&mut rig, 40, Duration::from_millis(200 + round % 7));
+        controllers.tick(rig.now, &rig.node, &mut |_, event| {
+            if let JournalEvent::Decided { window, decision } = event {
+                assert!(!window.is_applied);
+                whys.push(decision.why);
+                told = decision.limit;
+                assert_eq!(decision.floor, 0.0, "nothing of it was without load");
+            }
+        });
+    }
+    assert!(whys.iter().all(|why| *why == Why::Slow), "{whys:?}");
+    assert!((20..40).contains(&told), "{told}");
 }

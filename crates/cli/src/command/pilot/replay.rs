@@ -1,11 +1,11 @@
 //! `selvedge pilot replay`: derives the decisions of a journal again.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use clap::Args;
 use selvedge_control_plane::{Reader, segments};
 use selvedge_model::{JournalEvent, Limited};
@@ -66,12 +66,15 @@ pub(super) fn replay(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
         }
     }
     if files.is_empty() {
-        bail!("there is no segment of a journal in what was named");
+        bail!(
+            "there is no segment of a journal in what was named; \
+             they are in journal/ of the state folder of `selvedge up`, which root may read"
+        );
     }
     let mut replaying = Replaying::default();
     for file in &files {
         let read = replaying.read(file);
-        read.with_context(|| format!("{} cannot be replayed", file.display()))?;
+        read?;
     }
     let reply = replaying.into_reply();
     args.output.print(&reply, text)?;
@@ -85,7 +88,7 @@ pub(super) fn replay(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
 struct Replaying {
     replay: Replay,
     reply: ReplayReply,
-    limits: BTreeMap<Limited, ()>,
+    limits: BTreeSet<Limited>,
     /// The number of the entry to come.
     next: Option<u64>,
 }
@@ -101,7 +104,7 @@ impl Replaying {
             }
             self.next = Some(part.number + part.entries.len() as u64);
             for (number, entry) in (part.number..).zip(&part.entries) {
-                self.limits.entry(entry.about.clone()).or_default();
+                self.limits.insert(entry.about.clone());
                 let replayed = self.replay.on_entry(entry);
                 self.note(number, &entry.event, replayed);
             }
@@ -154,9 +157,9 @@ fn text(reply: &ReplayReply) -> String {
     };
     poor(
         reply.unfounded,
-        "have a controller whose state is not in these segments",
+        "have a controller whose state is not in these segments, or a law that is only there to compare with",
     );
-    poor(reply.gaps, "times entries are missing");
+    poor(reply.gaps, "places at which entries are missing");
     poor(
         reply.torn,
         "bytes at the end are of a part that was not written whole",
