@@ -136,23 +136,19 @@ impl Pilot {
     /// cannot be written is told of, and changes nothing else.
     pub fn open(folder: &Path) -> (Self, impl Future<Output = ()> + use<>) {
         let (queue, parts) = mpsc::channel(QUEUE);
-        let opened = Journal::open(folder);
-        let (journal, left) = match opened {
+        let (journal, left) = match Journal::open(folder) {
             Ok((journal, left)) => (Some(journal), left),
             Err(error) => {
                 warn!(
                     "there is no journal of the controllers: {}",
                     log::chain(&error)
                 );
-                let damage = Some(error);
-                (
-                    None,
-                    Left {
-                        next: 1,
-                        damage,
-                        ..Left::default()
-                    },
-                )
+                let left = Left {
+                    next: 1,
+                    damage: Some(error),
+                    ..Left::default()
+                };
+                (None, left)
             }
         };
         let mut state = State {
@@ -219,16 +215,13 @@ impl Pilot {
         state.next = part.number.checked_add(count).ok_or(Implausible)?;
         state.take_in(&part);
         let rests = rests(&part);
-        let is_beginning = part.is_beginning;
-        if self.0.queue.try_send(part).is_err() {
-            missing += count;
-        }
-        if missing > 0 {
-            state.lost = state.lost.saturating_add(missing);
-            // Where states have just come, what follows is founded.
-            if !is_beginning {
-                self.ask_anew(&mut state);
-            }
+        // Where states have just come, what follows is founded.
+        let is_founded = part.is_beginning || missing == 0;
+        let is_queued = self.0.queue.try_send(part).is_ok();
+        let lost = missing + if is_queued { 0 } else { count };
+        state.lost = state.lost.saturating_add(lost);
+        if !is_founded || !is_queued {
+            self.ask_anew(&mut state);
         }
         drop(state);
         self.keep_rests(rests);
@@ -336,52 +329,61 @@ impl Pilot {
         }
     }
 
-    async fn write(self, journal: Option<Journal>, mut parts: mpsc::Receiver<JournalPart>) {
-        let mut journal = journal;
+    async fn write(self, mut journal: Option<Journal>, mut parts: mpsc::Receiver<JournalPart>) {
         let mut is_asked = false;
-        // By how much numbers are higher than they were given: a journal was found only later.
-        let mut shift = 0;
+        // The least number that the journal does not have.
+        let mut next = 0;
         while let Some(mut part) = parts.recv().await {
             let count = part.entries.len() as u64;
-            let begins = part.is_beginning;
-            if journal.is_none() {
-                let folder = self.0.folder.clone();
-                let opening = tokio::task::spawn_blocking(move || Journal::open(&folder));
-                match opening.await {
-                    Ok(Ok((opened, left))) => {
-                        journal = Some(opened);
-                        let wanted = u64::max(left.next, part.number + shift);
-                        let more = wanted - (part.number + shift);
-                        shift += more;
-                        let mut state = self.lock();
-                        state.next = state.next.saturating_add(more);
+            let mut opened = match journal.take() {
+                Some(opened) => opened,
+                None => match self.open_anew(part.number).await {
+                    Ok((opened, left)) => {
+                        next = left;
+                        opened
                     }
-                    Ok(Err(error)) => {
+                    Err(error) => {
                         self.note(count, Err(error));
                         continue;
                     }
-                    Err(_) => continue,
-                }
-            }
-            let Some(mut taken) = journal.take() else {
+                },
+            };
+            // Those that waited were numbered before a journal was found that has their numbers.
+            part.number = part.number.max(next);
+            next = part.number + count;
+            is_asked &= !part.is_beginning;
+            let appending = move || {
+                let appended = opened.append(part);
+                (opened, appended)
+            };
+            let Ok((opened, appended)) = tokio::task::spawn_blocking(appending).await else {
                 continue;
             };
-            part.number += shift;
-            let appending = tokio::task::spawn_blocking(move || {
-                let appended = taken.append(part);
-                (Some(taken), appended)
-            });
-            let Ok((taken, appended)) = appending.await else {
-                continue;
-            };
-            journal = taken;
             self.note(count, appended);
-            is_asked &= !begins;
-            if journal.as_ref().is_some_and(Journal::is_full) && !is_asked {
+            if opened.is_full() && !is_asked {
                 is_asked = true;
                 self.0.full.notify_one();
             }
+            journal = Some(opened);
         }
+    }
+
+    /// Opens the journal where that could not be done before; with the number that it goes on with. What is told from
+    /// now on has its number behind that too.
+    async fn open_anew(&self, number: u64) -> Result<(Journal, u64), JournalError> {
+        let folder = self.0.folder.clone();
+        let opening = tokio::task::spawn_blocking(move || Journal::open(&folder)).await;
+        let (journal, left) = opening.unwrap_or_else(|panic| {
+            Err(JournalError::Io {
+                action: "open",
+                path: self.0.folder.clone(),
+                source: std::io::Error::other(panic),
+            })
+        })?;
+        let mut state = self.lock();
+        let more = left.next.saturating_sub(number);
+        state.next = state.next.saturating_add(more);
+        Ok((journal, left.next))
     }
 
     fn note(&self, count: u64, appended: Result<(), JournalError>) {

@@ -174,3 +174,21 @@ fn adaptive(law: LimitLaw) -> Option<Adaptive> {
 fn whole(limit: f64) -> u32 {
     limit as u32
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use selvedge_model::Tail;
+
+    /// A window of which a law to compare with sees no more than this.
+    pub(super) fn window(peak: u32, times: Tail) -> WindowSummary {
+        WindowSummary {
+            peak,
+            times: Tail {
+                samples: 10,
+                ..times
+            },
+            ..WindowSummary::default()
+        }
+    }
+}

@@ -334,16 +334,19 @@ async fn numbers_go_on_where_the_journal_is_found_later() {
     fs::remove_file(&folder).unwrap();
     fs::rename(&aside, &folder).unwrap();
     bench.tell(true, &[(1, state(10)), (1, decided(10, 11))]);
-    while find(&folder, 4).unwrap().is_none() {
+    while bench.pilot.journal().trouble.is_some() {
         tokio::task::yield_now().await;
     }
-    assert_eq!(find(&folder, 2).unwrap().unwrap().event, decided(8, 12));
-    let limits: Vec<_> = (3..6)
-        .filter_map(|number| find(&folder, number).unwrap())
-        .map(|entry| entry.event)
-        .collect();
-    assert!(
-        limits.ends_with(&[state(10), decided(10, 11)]),
-        "{limits:?}"
-    );
+    // What comes once it was found is written under the number that is told, and none is missing between.
+    bench.tell(false, &[(1, decided(11, 13))]);
+    let last = bench.pilot.journal().next - 1;
+    assert_eq!(bench.pilot.limits()[&endpoint(1)].changed, Some(last));
+    while find(&folder, last).unwrap().is_none() {
+        tokio::task::yield_now().await;
+    }
+    let at = |number| find(&folder, number).unwrap().unwrap().event;
+    assert_eq!(at(2), decided(8, 12));
+    assert_eq!(at(last - 2), state(10));
+    assert_eq!(at(last - 1), decided(10, 11));
+    assert_eq!(at(last), decided(11, 13));
 }

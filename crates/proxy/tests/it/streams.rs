@@ -151,10 +151,8 @@ fn finding_out_keeps_no_connections() {
     assert!(made <= workers, "{made} for {workers} workers");
 }
 
-/// Connections that idle hold no places once it is known that requests are what comes: neither those that were there
-/// before, nor those that come after. What is none is found out all the same.
-#[test]
-fn idle_connections_hold_no_places_where_requests_are_answered() {
+/// A server of which two requests at once are wanted, and that knows other words too; nobody has said what it speaks.
+fn two_places() -> (Origin, Path) {
     let origin = Origin::start(|connection| {
         while let Some(request) = connection.request() {
             match request.contains("HTTP/1.1") {
@@ -171,6 +169,14 @@ fn idle_connections_hold_no_places_where_requests_are_answered() {
         },
         ..Cart::default()
     });
+    (origin, path)
+}
+
+/// Connections that idle hold no places once it is known that requests are what comes: neither those that were there
+/// before, nor those that come after. What is none is found out all the same.
+#[test]
+fn idle_connections_hold_no_places_where_requests_are_answered() {
+    let (_origin, path) = two_places();
     const GET: &str = "GET / HTTP/1.1\r\nHost: cart\r\n\r\n";
     // Both places are taken before anything is said.
     let mut early: Vec<_> = (0..2).map(|_| path.connect()).collect();
@@ -196,22 +202,7 @@ fn idle_connections_hold_no_places_where_requests_are_answered() {
 #[test]
 fn silent_connections_give_their_places_back() {
     for first in ["GET / HTTP/1.1\r\nHost: cart\r\n\r\n", "hello\r\n\r\n"] {
-        let origin = Origin::start(|connection| {
-            while let Some(request) = connection.request() {
-                match request.contains("HTTP/1.1") {
-                    true => connection.send(&ok("http")),
-                    false => connection.send("no http\r\n\r\n"),
-                }
-            }
-        });
-        let path = Path::start(Cart {
-            endpoints: vec![origin.address],
-            policy: RequestPolicy {
-                requests_per_endpoint: NonZeroU32::new(2),
-                ..RequestPolicy::default()
-            },
-            ..Cart::default()
-        });
+        let (_origin, path) = two_places();
         let mut silent: Vec<_> = (0..2).map(|_| path.connect()).collect();
         until("a place", || {
             let mut client = path.connect();

@@ -89,6 +89,7 @@ impl Law for Gradient2 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::window;
     use super::*;
     use selvedge_model::Tail;
 
@@ -97,15 +98,14 @@ mod tests {
     fn it_moves_as_the_original_does() {
         let mut law = Gradient2::default();
         let mut close = |mean_ms: f64, peak| {
-            let window = WindowSummary {
+            let mean = mean_ms * 1e3;
+            let window = window(
                 peak,
-                times: Tail {
-                    samples: 10,
-                    mean: mean_ms * 1e3,
+                Tail {
+                    mean,
                     ..Tail::default()
                 },
-                ..WindowSummary::default()
-            };
+            );
             law.on_window(&window, &mut Rng::seeded(1));
             law.limit
         };

@@ -63,6 +63,7 @@ impl Law for Inversion {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::window;
     use super::*;
     use selvedge_model::Tail;
 
@@ -71,13 +72,14 @@ mod tests {
     fn it_moves_as_the_original_does() {
         let mut law = Inversion::new(Duration::from_millis(100));
         let mut close = |q95_ms: f64| {
-            let window = WindowSummary {
-                times: Tail {
-                    q95: q95_ms * 1e3,
+            let q95 = q95_ms * 1e3;
+            let window = window(
+                0,
+                Tail {
+                    q95,
                     ..Tail::default()
                 },
-                ..WindowSummary::default()
-            };
+            );
             law.on_window(&window, &mut Rng::seeded(1)).limit
         };
         // 0.95 + 0.05 * 100 / 1024, of which 100 are 104.7.
