@@ -25,7 +25,7 @@ const CALL_IN: Duration = Duration::from_secs(20);
 /// How long any answer may take.
 const ANSWER: Duration = Duration::from_secs(60);
 /// Longest answer: a report with every failure it may tell.
-const MAX_ANSWER: usize = 4 << 20;
+const MAX_ANSWER: usize = 16 << 20;
 
 /// How a worker's command line begins; the control socket and its name are appended.
 #[derive(Clone, Debug)]

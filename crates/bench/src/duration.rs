@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use selvedge_scenario::ServiceTime;
+
 /// Longest there is: a day.
 pub(crate) const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
@@ -27,6 +29,39 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// Reads how long a service works, as `20ms`, `exponential:20ms` or `lognormal:20ms:0.8`.
+///
+/// # Errors
+/// In words, where it is no such law.
+pub fn service_time(text: &str) -> Result<ServiceTime, String> {
+    let mean = |text: &str| match duration(text)? {
+        Duration::ZERO => Err("work takes more than no time".to_owned()),
+        mean => Ok(mean),
+    };
+    let parts: Vec<&str> = text.split(':').collect();
+    match parts[..] {
+        [fixed] => mean(fixed).map(ServiceTime::Fixed),
+        ["exponential", text] => mean(text).map(ServiceTime::Exponential),
+        ["lognormal", text, sigma] => {
+            let mean = mean(text)?;
+            let sigma = sigma.parse().ok().filter(|it| (0.0..=5.0).contains(it));
+            let sigma = sigma.ok_or("expected a deviation from 0 to 5 behind the mean")?;
+            Ok(ServiceTime::Lognormal { mean, sigma })
+        }
+        _ => Err("write 20ms, exponential:20ms or lognormal:20ms:0.8".to_owned()),
+    }
+}
+
+/// The same in the words that [`service_time`] reads.
+pub(crate) fn written(law: ServiceTime) -> String {
+    let micros = |mean: Duration| format!("{}us", mean.as_micros());
+    match law {
+        ServiceTime::Fixed(mean) => micros(mean),
+        ServiceTime::Exponential(mean) => format!("exponential:{}", micros(mean)),
+        ServiceTime::Lognormal { mean, sigma } => format!("lognormal:{}:{sigma}", micros(mean)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -38,6 +73,32 @@ mod tests {
         assert_eq!(duration("20us"), Ok(Duration::from_micros(20)));
         for text in ["", "10", "s", "-1s", "25h", "1d", "nans"] {
             assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn laws_are_read_as_they_are_written() {
+        let mean = Duration::from_millis(20);
+        for (text, law) in [
+            ("20ms", ServiceTime::Fixed(mean)),
+            ("exponential:0.02s", ServiceTime::Exponential(mean)),
+            (
+                "lognormal:20ms:0.8",
+                ServiceTime::Lognormal { mean, sigma: 0.8 },
+            ),
+        ] {
+            assert_eq!(service_time(text), Ok(law));
+            assert_eq!(service_time(&written(law)), Ok(law));
+        }
+        for text in [
+            "",
+            "0ms",
+            "normal:20ms",
+            "lognormal:20ms",
+            "lognormal:20ms:x",
+            "20",
+        ] {
+            assert!(service_time(text).is_err(), "{text}");
         }
     }
 }

@@ -8,6 +8,7 @@
 //! measured), `crew.rs` (how workers are driven), `report.rs` (how a figure is judged).
 #![forbid(unsafe_code)]
 
+mod alarm;
 mod cgroup;
 mod clock;
 mod crew;
@@ -25,6 +26,7 @@ mod program_time;
 mod protocol;
 mod provenance;
 mod random;
+mod replica;
 mod report;
 mod rivals;
 mod scenarios;
@@ -35,14 +37,15 @@ mod sweep;
 mod worker;
 
 pub use clock::fresh_seed;
-pub use duration::duration;
+pub use duration::{duration, service_time};
 pub use interrupt::Interrupted;
 pub use load::{
     Arrivals, Latency, LoadOptions, LoadReport, MalformedTarget, Outcomes, Pace, Target, load,
 };
-pub use measure::run;
+pub use measure::{LIVE_POLICIES, LiveOptions, LivePolicy, live, run};
 pub use options::{BenchOptions, Measure, Proxy, UnknownMeasure};
 pub use plants::{GRID, PlantFigures, PlantRow, plant, plants};
+pub use replica::{Forwarded, ReplicaOptions, ReplicaReport, perform};
 pub use scenarios::{ScenarioFileError, scenario, scenarios};
 pub use serve::{OriginOptions, OriginReport, serve};
 pub use sweep::{SweepOptions, Swept, SweptRun, sweep};

@@ -6,6 +6,7 @@
 mod direct;
 mod idle;
 mod limit;
+mod live;
 mod losses;
 mod names;
 mod proxy;
@@ -32,6 +33,8 @@ use crate::provenance::Provenance;
 use crate::random::Random;
 use crate::report::{self, Report, Section};
 
+pub use live::{LIVE_POLICIES, LiveOptions, LivePolicy, live};
+
 /// Measures, prints as it goes, and writes JSON where asked to.
 ///
 /// # Errors
@@ -42,11 +45,7 @@ pub fn run(options: &BenchOptions) -> anyhow::Result<()> {
         bail!("the bench needs root: it starts meshes of its own.\nTry: sudo selvedge bench");
     }
     interrupt::watch()?;
-    let folder = tempfile::Builder::new()
-        .prefix("selvedge-bench-")
-        .permissions(fs::Permissions::from_mode(0o755))
-        .tempdir()
-        .context("cannot create a folder for the run")?;
+    let folder = run_folder()?;
     let mut bench = Bench::new(options, folder.path())?;
     let provenance = Provenance::collect(options, &bench.program, bench.seed);
     let mut out = io::stdout();
@@ -68,6 +67,15 @@ pub fn run(options: &BenchOptions) -> anyhow::Result<()> {
         bail!("{incomplete} measures could not be completed");
     }
     Ok(())
+}
+
+/// A folder of its own, which programs of other users can enter.
+fn run_folder() -> anyhow::Result<tempfile::TempDir> {
+    tempfile::Builder::new()
+        .prefix("selvedge-bench-")
+        .permissions(fs::Permissions::from_mode(0o755))
+        .tempdir()
+        .context("cannot create a folder for the run")
 }
 
 fn chosen(options: &BenchOptions) -> Vec<Measure> {

@@ -5,10 +5,11 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::load;
+use crate::load::{self, Target};
 use crate::process::Bill;
 
 /// The first a worker says.
@@ -70,12 +71,53 @@ pub(crate) enum Task {
     Origin { at: SocketAddr, body_bytes: usize },
     /// Put a load on a proxy in front of the origin. Answer: [`Exchanged`].
     Exchange(HttpLoad),
+    /// Be a client of a scenario. Answer: nothing.
+    Ask(Asking),
+    /// Wait until that has its last answer. Answer: [`Asked`].
+    Asked,
     /// Serve the load of others. Answer: [`Attended`].
     Attend {
         warm_up_ms: u64,
         for_ms: u64,
         watched: Vec<u32>,
     },
+}
+
+/// What a client of a scenario asks, where, and from when on.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Asking {
+    /// By name or file.
+    pub(crate) scenario: String,
+    /// How long it takes here.
+    pub(crate) length: Duration,
+    /// The client, by its place.
+    pub(crate) client: usize,
+    pub(crate) target: Target,
+    /// The scenario's beginning, on the clock of [`crate::clock::monotonic_ns`].
+    pub(crate) begins_ns: u64,
+    pub(crate) seed: u64,
+}
+
+/// How a client of a scenario was answered.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Asked {
+    /// By when requests were meant to be sent, since the beginning.
+    pub(crate) seconds: Vec<AskedSecond>,
+    /// Microseconds from when each request was meant to be sent until it was.
+    pub(crate) lags_us: Vec<u32>,
+    /// Requests that were too many to be sent.
+    pub(crate) unsent: u64,
+}
+
+/// Requests that were meant to be sent in one second.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct AskedSecond {
+    pub(crate) offered: u64,
+    /// Microseconds from then to each good answer.
+    pub(crate) latencies_us: Vec<u32>,
+    pub(crate) refused: u64,
+    pub(crate) failed: u64,
+    pub(crate) expired: u64,
 }
 
 /// An HTTP load, and whose CPU time it costs.

@@ -5,6 +5,7 @@
 //! Read next: `protocol.rs` (the tasks), `worker/batch.rs` (what is timed).
 
 mod abuse;
+mod ask;
 mod batch;
 mod crowd;
 mod exchange;
@@ -25,6 +26,7 @@ use serde_json::Value;
 
 use crate::clock::process_cpu_ns;
 use crate::protocol::{Held, Hello, Served, Task};
+use ask::Asker;
 use crowd::Watch;
 use exchange::Exchange;
 use load::Running;
@@ -67,6 +69,7 @@ struct Worker {
     crowd: Option<Watch>,
     held: Vec<TcpStream>,
     exchange: Option<Exchange>,
+    asker: Option<Asker>,
 }
 
 impl Worker {
@@ -108,6 +111,11 @@ impl Worker {
                 answer(address)
             }
             Task::Exchange(load) => answer(self.exchange()?.run(&load)?),
+            Task::Ask(asking) => {
+                self.asker = Some(Asker::begin(asking)?);
+                answer(())
+            }
+            Task::Asked => answer(self.asker.take().context("nobody asks")?.end()?),
             Task::Attend {
                 warm_up_ms,
                 for_ms,

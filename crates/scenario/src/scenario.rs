@@ -118,6 +118,33 @@ impl Scenario {
     /// Most clients, and most faults.
     pub const MOST_PARTS: usize = 100_000;
 
+    /// The same within another time: all that happens at a moment happens at the like one, and lasts in
+    /// proportion. What is judged begins at a whole second, not before its like. How long services work,
+    /// and answers may take, stays.
+    pub fn within(mut self, length: Duration) -> Self {
+        let factor = length.as_secs_f64() / self.length.as_secs_f64();
+        let like = |moment: &mut Duration| {
+            *moment = chance::seconds(moment.as_secs_f64() * factor);
+        };
+        like(&mut self.warm_up);
+        let whole = self.warm_up.as_secs() + u64::from(self.warm_up.subsec_nanos() > 0);
+        self.warm_up = Duration::from_secs(whole);
+        for client in &mut self.clients {
+            match &mut client.arrivals {
+                Arrivals::Open(rates) => rates.iter_mut().for_each(|rate| like(&mut rate.from)),
+                Arrivals::Closed { users, .. } => {
+                    users.iter_mut().for_each(|crowd| like(&mut crowd.from));
+                }
+            }
+        }
+        for fault in &mut self.faults {
+            like(&mut fault.from);
+            like(&mut fault.until);
+        }
+        self.length = length;
+        self
+    }
+
     /// Looks whether it can be run.
     ///
     /// # Errors
@@ -346,4 +373,60 @@ fn require<R: ToString>(
         field: field.to_string(),
         reason: reason().to_string(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Condition, Forwards, Rate};
+    use alloc::vec;
+
+    #[test]
+    fn a_schedule_keeps_its_proportions_in_another_time() {
+        let seconds = Duration::from_secs;
+        let rate = |from, per_second| Rate {
+            from: seconds(from),
+            per_second,
+        };
+        let scenario = Scenario {
+            name: String::new(),
+            about: String::new(),
+            length: seconds(120),
+            warm_up: seconds(10),
+            objective: Objective {
+                latency: Duration::from_millis(100),
+                deadline: seconds(1),
+            },
+            services: vec![Service {
+                name: String::new(),
+                replicas: 1,
+                permits: 8,
+                queue: 9,
+                time: ServiceTime::Fixed(Duration::from_millis(20)),
+                calls: vec![],
+                forwards: Forwards::default(),
+            }],
+            clients: vec![Client {
+                calls: 0,
+                arrivals: Arrivals::Open(vec![rate(0, 20.0), rate(30, 100.0)]),
+                classes: vec![],
+            }],
+            faults: vec![Fault {
+                from: seconds(30),
+                until: seconds(60),
+                service: 0,
+                replica: None,
+                condition: Condition::default(),
+            }],
+        };
+        let third = scenario.clone().within(seconds(40));
+        assert_eq!(third.check(), Ok(()));
+        assert_eq!((third.length, third.warm_up), (seconds(40), seconds(4)));
+        let rates = Arrivals::Open(vec![rate(0, 20.0), rate(10, 100.0)]);
+        assert_eq!(third.clients[0].arrivals, rates);
+        let fault = &third.faults[0];
+        assert_eq!((fault.from, fault.until), (seconds(10), seconds(20)));
+        assert_eq!(third.services, scenario.services);
+        assert_eq!(third.objective, scenario.objective);
+    }
 }

@@ -166,7 +166,8 @@ impl<'s> Engine<'s> {
         let mut seeds = Rng::seeded(seed);
         let mut next = || Rng::seeded(seeds.next_u64());
         let stations = |service: &Service| {
-            let stations = (0..service.replicas).map(|_| Station::new(service));
+            let stations =
+                (0..service.replicas).map(|_| Station::new(service.permits, service.queue));
             stations.collect()
         };
         Self {

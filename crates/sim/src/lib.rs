@@ -20,7 +20,9 @@ mod station;
 mod verdict;
 
 pub use engine::{run, run_and_tell};
+pub use objective::of_services as objectives;
 pub use policy::{NamedPolicy, POLICIES, Policy, Steering};
 pub use report::{Report, Second};
 pub use selvedge_resilience::Record;
+pub use station::Station;
 pub use verdict::Verdict;

@@ -18,7 +18,7 @@ const GUARD: f64 = 1.25;
 /// The objective of each service's own time: as many times its tail without load as the client's objective is
 /// of the tail without load of a whole answer. A service that several clients reach has the nearest.
 /// The longest time there is of one that none reaches.
-pub(crate) fn of_services(scenario: &Scenario) -> Vec<Duration> {
+pub fn of_services(scenario: &Scenario) -> Vec<Duration> {
     let mut objectives = vec![Duration::MAX; scenario.services.len()];
     let mut rng = Rng::seeded(0);
     for client in &scenario.clients {

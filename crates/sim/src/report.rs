@@ -41,7 +41,8 @@ pub struct Second {
 }
 
 impl Report {
-    pub(crate) fn new(scenario: &Scenario) -> Self {
+    /// Of a run of this scenario, in which nothing has happened yet.
+    pub fn new(scenario: &Scenario) -> Self {
         let whole = |time: Duration| usize::try_from(time.as_secs()).unwrap_or(0);
         Self {
             seconds: alloc::vec![Second::default(); whole(scenario.length)],
@@ -50,7 +51,7 @@ impl Report {
     }
 
     /// The second of a moment; the last one of what comes behind the scenario's end.
-    pub(crate) fn second(&mut self, at: Duration) -> &mut Second {
+    pub fn second(&mut self, at: Duration) -> &mut Second {
         let last = self.seconds.len() - 1;
         let place = usize::try_from(at.as_secs()).unwrap_or(last);
         &mut self.seconds[place.min(last)]

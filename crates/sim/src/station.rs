@@ -1,12 +1,13 @@
-//! One replica of a service: so many requests at once, and the rest in the order they came.
+//! One replica of a service: so many requests at once, and the rest in the order they came. Real replicas of
+//! the bench are this same one, with a clock.
 
 use alloc::collections::VecDeque;
 
-use selvedge_scenario::{Condition, Service};
+use selvedge_scenario::Condition;
 
 /// A replica, with its requests as `R`.
 #[derive(Debug)]
-pub(crate) struct Station<R> {
+pub struct Station<R> {
     permits: u32,
     room: usize,
     condition: Condition,
@@ -15,27 +16,29 @@ pub(crate) struct Station<R> {
 }
 
 impl<R> Station<R> {
-    pub(crate) fn new(service: &Service) -> Self {
+    /// An idle one that works on `permits` requests at once while up to `queue` wait.
+    pub fn new(permits: u32, queue: u32) -> Self {
         Self {
-            permits: service.permits,
-            room: service.queue as usize,
+            permits,
+            room: queue as usize,
             condition: Condition::default(),
             busy: 0,
             waiting: VecDeque::new(),
         }
     }
 
-    pub(crate) const fn condition(&self) -> &Condition {
+    /// How it is.
+    pub const fn condition(&self) -> &Condition {
         &self.condition
     }
 
     /// From now on it is like this. What is being worked on goes on.
-    pub(crate) const fn set(&mut self, condition: Condition) {
+    pub const fn set(&mut self, condition: Condition) {
         self.condition = condition;
     }
 
     /// A request joins those that wait; false where there is no room.
-    pub(crate) fn join(&mut self, request: R) -> bool {
+    pub fn join(&mut self, request: R) -> bool {
         // One that begins at once has waited in no queue.
         let has_room = self.waiting.len() < self.room || self.has_permit();
         if has_room {
@@ -45,7 +48,7 @@ impl<R> Station<R> {
     }
 
     /// The next request that work begins on now.
-    pub(crate) fn begin(&mut self) -> Option<R> {
+    pub fn begin(&mut self) -> Option<R> {
         if !self.has_permit() {
             return None;
         }
@@ -55,13 +58,15 @@ impl<R> Station<R> {
     }
 
     /// The work on one is done.
-    pub(crate) fn end(&mut self) {
+    ///
+    /// # Panics
+    /// Where none was begun.
+    pub fn end(&mut self) {
         self.busy = self.busy.checked_sub(1).expect("one was begun");
     }
 
     /// Requests that are worked on, and that wait.
-    #[cfg(test)]
-    pub(crate) fn load(&self) -> (u32, usize) {
+    pub fn load(&self) -> (u32, usize) {
         (self.busy, self.waiting.len())
     }
 

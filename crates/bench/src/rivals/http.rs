@@ -80,27 +80,25 @@ impl Contender {
                 command
             }
             Proxy::Envoy => {
-                let built = bench.parent().map(|folder| folder.join(ENVOY_BUILT));
-                let mut command = program("envoy", built)?;
                 let file = spot.settings("envoy.yaml", ENVOY)?;
-                command.args([
-                    "--concurrency",
-                    "1",
-                    "--disable-hot-restart",
-                    "-l",
-                    "error",
-                    "-c",
-                ]);
-                command.arg(file);
-                command
+                return Self::envoy(&file, &spot.folder, bench);
             }
         };
-        Self::start(name, &mut command, spot)
+        Self::start(name, &mut command, &spot.folder)
     }
 
-    /// Starts whatever listens where it is told to and forwards to the backend.
-    pub(crate) fn start(name: &str, command: &mut Command, spot: &Spot) -> anyhow::Result<Self> {
-        let log = spot.folder.join(format!("{name}.log"));
+    /// Starts Envoy with settings and one worker; `bench` is the binary that measures.
+    pub(crate) fn envoy(settings: &Path, folder: &Path, bench: &Path) -> anyhow::Result<Self> {
+        let built = bench.parent().map(|folder| folder.join(ENVOY_BUILT));
+        let mut command = program("envoy", built)?;
+        command.args(["--concurrency", "1", "--disable-hot-restart"]);
+        command.args(["-l", "error", "-c"]).arg(settings);
+        Self::start("envoy", &mut command, folder)
+    }
+
+    /// Starts whatever listens where it is told to and forwards to the backend; its log is in `folder`.
+    pub(crate) fn start(name: &str, command: &mut Command, folder: &Path) -> anyhow::Result<Self> {
+        let log = folder.join(format!("{name}.log"));
         let process = Process::start(name, command, log)?;
         Ok(Self { process })
     }

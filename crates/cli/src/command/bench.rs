@@ -1,5 +1,6 @@
 //! `selvedge bench`: measures the mesh on this machine. The work is done in the crate `bench`.
 
+mod live;
 mod load;
 mod serve;
 
@@ -43,13 +44,16 @@ pub(crate) struct BenchArgs {
 enum Tool {
     /// Send HTTP/1.1 requests, in a closed loop or at a rate, and say how they were answered.
     Load(load::LoadArgs),
-    /// Answer HTTP/1.1 requests, and record what came.
+    /// Play scenarios with real programs under several policies, Envoy's among them, beside the simulator.
+    Live(live::LiveArgs),
+    /// Answer HTTP/1.1 requests, at once or as a service that takes its time.
     Serve(serve::ServeArgs),
 }
 
 /// Measures, and prints what was found. A missed bar is printed as such and is no failure.
 pub(crate) fn bench(args: &BenchArgs) -> anyhow::Result<ExitCode> {
     match &args.tool {
+        Some(Tool::Live(args)) => return ended(live::live(args)),
         Some(Tool::Load(args)) => return load::load(args),
         Some(Tool::Serve(args)) => return serve::serve(args),
         None => {}
@@ -63,12 +67,17 @@ pub(crate) fn bench(args: &BenchArgs) -> anyhow::Result<ExitCode> {
         seed: args.seed,
         program: None,
     };
-    match selvedge_bench::run(&options) {
+    ended(selvedge_bench::run(&options).map(|()| ExitCode::SUCCESS))
+}
+
+/// An interrupt is no error, but is told.
+fn ended(done: anyhow::Result<ExitCode>) -> anyhow::Result<ExitCode> {
+    match done {
         Err(error) if error.is::<Interrupted>() => {
             eprintln!("selvedge: {error}");
             Ok(ExitCode::from(INTERRUPTED))
         }
-        done => done.map(|()| ExitCode::SUCCESS),
+        done => done,
     }
 }
 

@@ -1,0 +1,141 @@
+//! A mesh of ours between the programs.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use selvedge_scenario::Scenario;
+
+use super::policy::Ours;
+use super::stage::{Start, own_folder};
+use crate::crew::Worker;
+use crate::load::Target;
+use crate::measure::Bench;
+use crate::mesh::Mesh;
+
+/// The port of every service, and of every replica.
+const PORT: u16 = 8080;
+
+pub(super) struct MeshPlane {
+    mesh: Mesh,
+    folder: std::path::PathBuf,
+}
+
+impl MeshPlane {
+    pub(super) fn start(
+        bench: &mut Bench<'_>,
+        scenario: &Scenario,
+        ours: Ours,
+    ) -> anyhow::Result<Self> {
+        let cpu = bench.cpu();
+        let mut mesh = bench.mesh_on(Some(cpu))?;
+        mesh.apply(&documents(scenario, ours))?;
+        let folder = own_folder(bench, &format!("live-{}", bench.meshes))?;
+        Ok(Self { mesh, folder })
+    }
+
+    pub(super) fn replica_command(
+        &self,
+        scenario: &Scenario,
+        place: usize,
+        number: u32,
+    ) -> anyhow::Result<Start> {
+        let mut command = self.mesh.run_own_command(&name(place), &[PORT]);
+        command.args(["bench", "serve", "--listen", &format!("127.0.0.1:{PORT}")]);
+        let steps = scenario.services[place].calls.iter();
+        let url = |called: &usize| format!("http://{}:{PORT}/", name(*called));
+        Ok(Start {
+            command,
+            name: format!("{}-{number}", name(place)),
+            folder: self.folder.clone(),
+            calls: steps.map(|step| step.iter().map(url).collect()).collect(),
+        })
+    }
+
+    /// A client as a workload of the mesh, with where it asks.
+    pub(super) fn client(
+        &self,
+        bench: &mut Bench<'_>,
+        calls: usize,
+    ) -> anyhow::Result<(Worker, Target)> {
+        let worker = self.mesh.run(&mut bench.crew, "client", &[])?;
+        let target = format!("http://{}:{PORT}/", name(calls)).parse()?;
+        Ok((worker, target))
+    }
+
+    pub(super) fn down(self) -> anyhow::Result<()> {
+        self.mesh.down()
+    }
+}
+
+/// A service's name in the mesh: a scenario's own may be none there.
+fn name(place: usize) -> String {
+    format!("s{place}")
+}
+
+fn documents(scenario: &Scenario, ours: Ours) -> String {
+    let mut text = String::new();
+    let objectives = selvedge_sim::objectives(scenario);
+    for (place, objective) in objectives.iter().enumerate() {
+        let name = name(place);
+        let is_entry = scenario.clients.iter().any(|client| client.calls == place);
+        let mut rules = String::new();
+        if is_entry {
+            let deadline = millis(scenario.objective.deadline);
+            rules += &format!("  timeouts: {{request: {deadline}}}\n");
+        }
+        if ours != Ours::Nothing {
+            rules += "  retry: {attempts: 2, statuses: [500, 503]}\n";
+        }
+        if let Ours::Limit(limit) = ours {
+            rules += &format!("  limits: {{requestsPerEndpoint: {limit}}}\n");
+        }
+        // Writing to a string does not fail.
+        let _infallible = write!(
+            text,
+            "---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\n\
+             spec: {{ports: [{{name: web, port: {PORT}, appProtocol: http}}]}}\n"
+        );
+        if !rules.is_empty() {
+            let _infallible = write!(
+                text,
+                "---\napiVersion: selvedge.dev/v1alpha1\nkind: TrafficPolicy\nmetadata: {{name: {name}}}\n\
+                 spec:\n  targetRefs: [{{kind: Service, name: {name}}}]\n{rules}"
+            );
+        }
+        if ours == Ours::Objective && *objective < Duration::MAX {
+            // The entry keeps what clients want, and the others their share of it.
+            let latency = millis(match is_entry {
+                true => scenario.objective.latency,
+                false => *objective,
+            });
+            let _infallible = write!(
+                text,
+                "---\napiVersion: selvedge.dev/v1alpha1\nkind: ServiceObjective\nmetadata: {{name: {name}}}\n\
+                 spec: {{targetRefs: [{{kind: Service, name: {name}}}], latency: {{p95: {latency}}}}}\n"
+            );
+        }
+    }
+    text
+}
+
+fn millis(time: Duration) -> String {
+    format!("{}ms", time.as_millis().max(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_entry_has_the_objective_and_the_others_their_share() {
+        let scenario = crate::scenario("chain-storm").unwrap();
+        let text = documents(&scenario, Ours::Objective);
+        let objectives: Vec<_> = text.lines().filter(|line| line.contains("p95")).collect();
+        assert_eq!(objectives.len(), 4, "{text}");
+        assert!(objectives[0].contains("p95: 250ms"), "{text}");
+        assert!(objectives[1..].iter().all(|line| !line.contains("250ms")));
+        assert_eq!(text.matches("timeouts").count(), 1, "{text}");
+        let text = documents(&scenario, Ours::Nothing);
+        assert!(!text.contains("retry") && !text.contains("ServiceObjective"));
+    }
+}

@@ -1,0 +1,336 @@
+//! Everything of one run: the programs, what stands between them, and who asks.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use selvedge_scenario::{Condition, Forwards, Scenario, Service};
+
+use super::envoy::EnvoyPlane;
+use super::mesh::MeshPlane;
+use super::policy::{DataPlane, LivePolicy};
+use super::{LiveOptions, pass_until};
+use crate::clock::monotonic_ns;
+use crate::crew::Worker;
+use crate::duration::written;
+use crate::load::Target;
+use crate::measure::Bench;
+use crate::process::{Process, start_pinned};
+use crate::protocol::{Asked, Asking, Task};
+use crate::replica::{Controlled, ReplicaReport, Reply};
+
+/// How long a program may take until it listens, and to say how it is.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// From when all is ready until the scenario begins.
+const LEAD: Duration = Duration::from_millis(500);
+
+/// One run.
+pub(super) struct Stage {
+    plane: Plane,
+    /// Of each service.
+    replicas: Vec<Vec<Replica>>,
+    /// Of each client, with where it asks.
+    clients: Vec<(Worker, Target)>,
+    cpu: usize,
+}
+
+/// What stands between the programs.
+enum Plane {
+    Mesh(MeshPlane),
+    Envoy(EnvoyPlane),
+}
+
+/// What came of a run.
+pub(super) struct Played {
+    /// Of each client.
+    pub(super) asked: Vec<Asked>,
+    /// Of each replica of each service.
+    pub(super) replicas: Vec<ReplicaReport>,
+    pub(super) busy: f64,
+    pub(super) envoy_min_rtt_ms: Vec<u64>,
+}
+
+impl Stage {
+    /// Starts everything, and waits until it is ready.
+    pub(super) fn set(
+        bench: &mut Bench<'_>,
+        scenario: &Scenario,
+        policy: &LivePolicy,
+        seed: u64,
+    ) -> anyhow::Result<Self> {
+        let cpu = bench.cpu();
+        let mut stage = match policy.plane {
+            DataPlane::Selvedge(ours) => {
+                let plane = MeshPlane::start(bench, scenario, ours)?;
+                let replicas = each_replica(scenario, seed, cpu, |place, number| {
+                    plane.replica_command(scenario, place, number)
+                })?;
+                let plane = Plane::Mesh(plane);
+                Self {
+                    plane,
+                    replicas,
+                    clients: Vec::new(),
+                    cpu,
+                }
+            }
+            DataPlane::Envoy(settings) => {
+                let mut plane = EnvoyPlane::plan(bench, scenario, settings)?;
+                let replicas = each_replica(scenario, seed, cpu, |place, number| {
+                    plane.replica_command(scenario, place, number)
+                })?;
+                plane.start(bench)?;
+                let plane = Plane::Envoy(plane);
+                Self {
+                    plane,
+                    replicas,
+                    clients: Vec::new(),
+                    cpu,
+                }
+            }
+        };
+        for client in &scenario.clients {
+            let (mut worker, target) = match &stage.plane {
+                Plane::Mesh(plane) => plane.client(bench, client.calls)?,
+                Plane::Envoy(plane) => plane.client(bench, client.calls)?,
+            };
+            worker.order(&Task::Pin(cpu))?;
+            stage.clients.push((worker, target));
+        }
+        Ok(stage)
+    }
+
+    /// Has the scenario happen.
+    pub(super) fn play(
+        &mut self,
+        options: &LiveOptions,
+        source: &str,
+        scenario: &Scenario,
+        seed: u64,
+    ) -> anyhow::Result<Played> {
+        let begins_ns = monotonic_ns() + LEAD.as_nanos() as u64;
+        for (client, (worker, target)) in self.clients.iter_mut().enumerate() {
+            worker.order(&Task::Ask(Asking {
+                scenario: source.to_owned(),
+                length: options.length,
+                client,
+                target: target.clone(),
+                begins_ns,
+                seed: seed ^ client as u64,
+            }))?;
+        }
+        let moment_ns = |at: Duration| begins_ns + at.as_nanos() as u64;
+        pass_until(begins_ns)?;
+        let before = busy_ticks(self.cpu)?;
+        for at in turns(scenario) {
+            pass_until(moment_ns(at))?;
+            self.turn(scenario, at)?;
+        }
+        pass_until(moment_ns(scenario.length))?;
+        let after = busy_ticks(self.cpu)?;
+        let asked = self
+            .clients
+            .iter_mut()
+            .map(|(worker, _)| worker.ask(&Task::Asked));
+        let asked = asked.collect::<anyhow::Result<_>>()?;
+        Ok(Played {
+            asked,
+            replicas: self.turn(scenario, scenario.length)?,
+            busy: share(before, after),
+            envoy_min_rtt_ms: match &self.plane {
+                Plane::Mesh(_) => Vec::new(),
+                Plane::Envoy(plane) => plane.min_rtt_ms(),
+            },
+        })
+    }
+
+    /// Has every replica be as it is to be at a moment; gives what they did until then.
+    fn turn(&mut self, scenario: &Scenario, at: Duration) -> anyhow::Result<Vec<ReplicaReport>> {
+        let mut reports = Vec::new();
+        for (place, replicas) in self.replicas.iter_mut().enumerate() {
+            for (number, replica) in (0..).zip(replicas) {
+                let condition = scenario.condition(place, number, at);
+                reports.push(replica.set(&condition)?);
+            }
+        }
+        Ok(reports)
+    }
+
+    /// Ends everything.
+    pub(super) fn strike(self) -> anyhow::Result<()> {
+        drop(self.clients);
+        match self.plane {
+            // It ends whatever runs in it.
+            Plane::Mesh(plane) => plane.down()?,
+            Plane::Envoy(plane) => drop(plane),
+        }
+        for replica in self.replicas.into_iter().flatten() {
+            replica.end()?;
+        }
+        Ok(())
+    }
+}
+
+/// When something changes at a replica.
+fn turns(scenario: &Scenario) -> Vec<Duration> {
+    let both = scenario
+        .faults
+        .iter()
+        .flat_map(|fault| [fault.from, fault.until]);
+    let mut turns: Vec<_> = both.filter(|at| *at < scenario.length).collect();
+    turns.sort_unstable();
+    turns.dedup();
+    turns
+}
+
+/// A program that serves.
+struct Replica {
+    process: Process,
+    control: PathBuf,
+}
+
+/// Starts every replica of a scenario on one processor, and waits until they listen. They are started by
+/// `command`, to which the options of `bench serve` that do not depend on the plane are added.
+fn each_replica(
+    scenario: &Scenario,
+    seed: u64,
+    cpu: usize,
+    command: impl Fn(usize, u32) -> anyhow::Result<Start>,
+) -> anyhow::Result<Vec<Vec<Replica>>> {
+    let mut all = Vec::new();
+    for (place, service) in scenario.services.iter().enumerate() {
+        let mut replicas = Vec::new();
+        for number in 0..service.replicas {
+            let own_seed = seed ^ ((place as u64) << 32) ^ (u64::from(number) << 16);
+            let start = command(place, number)?;
+            replicas.push(start_pinned(cpu, || {
+                Replica::start(start, service, own_seed)
+            })?);
+        }
+        all.push(replicas);
+    }
+    for replica in all.iter_mut().flatten() {
+        replica.process.await_word("listening at", PATIENCE)?;
+    }
+    Ok(all)
+}
+
+/// How to start a replica.
+pub(super) struct Start {
+    pub(super) command: Command,
+    pub(super) name: String,
+    /// For its log and its socket.
+    pub(super) folder: PathBuf,
+    /// Whom it calls: of each step where each call goes.
+    pub(super) calls: Vec<Vec<String>>,
+}
+
+impl Replica {
+    fn start(mut start: Start, service: &Service, seed: u64) -> anyhow::Result<Self> {
+        let control = start.folder.join(format!("{}.control", start.name));
+        let command = &mut start.command;
+        command.arg("--control").arg(&control);
+        for (option, value) in [
+            ("--permits", service.permits.to_string()),
+            ("--queue", service.queue.to_string()),
+            ("--time", written(service.time)),
+            ("--seed", seed.to_string()),
+            ("--forwards", forwards(service.forwards).to_owned()),
+        ] {
+            command.args([option, &value]);
+        }
+        for step in start.calls.iter().filter(|step| !step.is_empty()) {
+            command.args(["--call", &step.join(",")]);
+        }
+        let log = start.folder.join(format!("{}.log", start.name));
+        let process = Process::start(&start.name, command, log)?;
+        Ok(Self { process, control })
+    }
+
+    /// Has it be like this from now on; gives what it did until then.
+    fn set(&mut self, condition: &Condition) -> anyhow::Result<ReplicaReport> {
+        self.process.check()?;
+        let mut stream = UnixStream::connect(&self.control)
+            .with_context(|| format!("no replica listens at {}", self.control.display()))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let mut line = serde_json::to_vec(&Controlled::from(condition))?;
+        line.push(b'\n');
+        stream.write_all(&line)?;
+        let mut said = String::new();
+        BufReader::new(stream).read_line(&mut said)?;
+        match serde_json::from_str(&said).context("a replica answered nonsense")? {
+            Reply::Done(report) => Ok(report),
+            Reply::Refused(why) => bail!("a replica cannot be {condition:?}: {why}"),
+        }
+    }
+
+    fn end(mut self) -> anyhow::Result<()> {
+        self.process.terminate();
+        self.process.wait()?;
+        Ok(())
+    }
+}
+
+const fn forwards(forwards: Forwards) -> &'static str {
+    match forwards {
+        Forwards::Traces => "trace",
+        Forwards::Nothing => "nothing",
+    }
+}
+
+/// Ticks that a processor was busy for, and all (proc_stat(5)).
+fn busy_ticks(cpu: usize) -> anyhow::Result<(u64, u64)> {
+    let text = fs::read_to_string("/proc/stat").context("cannot read /proc/stat")?;
+    busy_in(&text, cpu).with_context(|| format!("/proc/stat has nothing of cpu{cpu}"))
+}
+
+fn busy_in(text: &str, cpu: usize) -> Option<(u64, u64)> {
+    let name = format!("cpu{cpu}");
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(&name)?.strip_prefix(' '))?;
+    let ticks: Vec<u64> = line
+        .split(' ')
+        .filter_map(|tick| tick.parse().ok())
+        .collect();
+    // User, nice, system, idle, iowait, irq, softirq, steal; guests are in the first.
+    let all = ticks.get(..8)?.iter().sum();
+    Some((all - ticks[3] - ticks[4], all))
+}
+
+fn share((busy, all): (u64, u64), (busy_later, all_later): (u64, u64)) -> f64 {
+    (busy_later - busy) as f64 / all_later.saturating_sub(all).max(1) as f64
+}
+
+/// A free port at an address of this run alone: nobody else binds there until it is taken.
+pub(super) fn free(bench: &Bench<'_>, number: u8) -> anyhow::Result<SocketAddr> {
+    let listener = std::net::TcpListener::bind(bench.own_address(number, 0))
+        .context("cannot find a free port")?;
+    Ok(listener.local_addr()?)
+}
+
+/// A folder of its own for a run.
+pub(super) fn own_folder(bench: &Bench<'_>, name: &str) -> anyhow::Result<PathBuf> {
+    let folder: PathBuf = Path::new(&bench.folder).join(name);
+    fs::create_dir(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    Ok(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_processor_is_as_busy_as_its_line_says() {
+        let text =
+            "cpu  1 2 3 4 5 6 7 8 9 10\ncpu1 10 0 10 70 10 0 0 0 0 0\ncpu10 1 1 1 1 1 1 1 1 0 0\n";
+        assert_eq!(busy_in(text, 1), Some((20, 100)));
+        assert_eq!(busy_in(text, 10), Some((6, 8)));
+        assert_eq!(busy_in(text, 2), None);
+        assert_eq!(share((20, 100), (70, 200)), 0.5);
+    }
+}
