@@ -310,6 +310,6 @@ mod tests {
         };
         let replicas = text("gray-replica", plain);
         assert!(!replicas.contains("gradient") && !replicas.contains("retry_policy"));
-        assert_eq!(replicas.matches("\"name\":\"s0-").count(), 6);
+        assert_eq!(replicas.matches("\"cluster_name\":\"s0-").count(), 3);
     }
 }
