@@ -147,10 +147,7 @@ fn plan(snapshot: &Snapshot, table: &RouteTable) -> NodePlan {
                 law: rule
                     .objective
                     .filter(is_steered)
-                    .map_or(LimitLaw::Static, |it| {
-                        let objective = it.latency;
-                        LimitLaw::AdaptiveEntry { objective }
-                    }),
+                    .map_or(LimitLaw::Static, |it| LimitLaw::of_entry(it.latency)),
                 is_applied: is_applied(rule.objective),
             })
             .collect(),
@@ -196,9 +193,7 @@ fn upstream(snapshot: &Snapshot, backend: &Backend) -> UpstreamPlan {
     let objective = policy.objective.filter(is_steered);
     UpstreamPlan {
         backend: backend.clone(),
-        law: objective.map_or(LimitLaw::Static, |it| LimitLaw::Adaptive {
-            objective: it.latency,
-        }),
+        law: objective.map_or(LimitLaw::Static, |it| LimitLaw::of_endpoint(it.latency)),
         retries: match objective.map(|it| it.mode) {
             Some(PilotMode::Guard) => RetryLaw::BudgetAndHeadroom,
             Some(PilotMode::Drive) => RetryLaw::Headroom,

@@ -86,9 +86,7 @@ fn plan(endpoints: u64) -> NodePlan {
                 port,
             },
             policy: RequestPolicy::default(),
-            law: LimitLaw::Adaptive {
-                objective: Duration::from_millis(100),
-            },
+            law: LimitLaw::of_endpoint(Duration::from_millis(100)),
             retries: RetryLaw::Headroom,
             is_applied: true,
             endpoints: (1..=endpoints)

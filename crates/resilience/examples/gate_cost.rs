@@ -30,7 +30,7 @@ fn main() {
     let objective = Duration::from_millis(100);
     let laws = [
         (LimitLaw::Static, "static"),
-        (LimitLaw::Adaptive { objective }, "adaptive"),
+        (LimitLaw::of_endpoint(objective), "adaptive"),
     ];
     let only = arguments.next();
     let is_wanted = |limits: &str| only.as_deref().is_none_or(|only| only == limits);

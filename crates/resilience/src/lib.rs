@@ -50,7 +50,7 @@ pub use controller::{Controllers, Record};
 pub use counter::Counter;
 pub use eject::Circuit;
 pub use latency::Latency;
-pub use limit::{Controller, GradientSettings, LimitLaw};
+pub use limit::{Controller, GradientSettings, LimitLaw, Terms};
 pub use node::Node;
 pub use outcome::{Ending, Outcome, OutcomeKind, Verdict};
 pub use plan::{EndpointPlan, NodePlan, RoutePlan, UpstreamPlan, WorkloadPlan};

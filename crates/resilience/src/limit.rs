@@ -22,6 +22,7 @@ use gradient2::Gradient2;
 use inversion::Inversion;
 use vegas::Vegas;
 
+pub use adaptive::Terms;
 pub use gradient::GradientSettings;
 
 /// How a limit is set.
@@ -30,15 +31,12 @@ pub enum LimitLaw {
     /// As the policy says, whatever happens; a route's entry has none then.
     #[default]
     Static,
-    /// So that 95 of 100 requests take no longer than the objective: before an endpoint.
+    /// So that 95 of 100 requests take no longer than the objective.
     Adaptive {
-        /// Of the endpoint's own time.
+        /// Of the time that is counted: an endpoint's own, or all of a request's.
         objective: Duration,
-    },
-    /// The same at the entry of a route, where what would be refused behind it is refused too.
-    AdaptiveEntry {
-        /// Of all of a request's time.
-        objective: Duration,
+        /// Whose limit it is, and what it goes by.
+        terms: Terms,
     },
     /// As Envoy's adaptive concurrency filter does; to compare with.
     Gradient(GradientSettings),
@@ -54,18 +52,31 @@ pub enum LimitLaw {
 }
 
 impl LimitLaw {
+    /// The one that holds an objective of an endpoint's own time.
+    pub const fn of_endpoint(objective: Duration) -> Self {
+        let terms = Terms::ENDPOINT;
+        Self::Adaptive { objective, terms }
+    }
+
+    /// The one that holds an objective of all of a request's time, at the entry of a route. What would be
+    /// refused behind it is refused too.
+    pub const fn of_entry(objective: Duration) -> Self {
+        let terms = Terms::ENTRY;
+        Self::Adaptive { objective, terms }
+    }
+
     /// The law that the proxy has for a limit.
     pub const fn of(limited: &Limited, objective: Duration) -> Self {
         match limited {
-            Limited::Endpoint { .. } => Self::Adaptive { objective },
-            Limited::Entry { .. } => Self::AdaptiveEntry { objective },
+            Limited::Endpoint { .. } => Self::of_endpoint(objective),
+            Limited::Entry { .. } => Self::of_entry(objective),
         }
     }
 
     /// What is to be kept; zero where nothing is.
     pub(crate) const fn objective(self) -> Duration {
         match self {
-            Self::Adaptive { objective } | Self::AdaptiveEntry { objective } => objective,
+            Self::Adaptive { objective, .. } => objective,
             _ => Duration::ZERO,
         }
     }
@@ -73,7 +84,7 @@ impl LimitLaw {
     /// Whether the limit counts requests that their workload has to work on itself, and their own time. If
     /// not, it counts all until their last byte.
     pub(crate) const fn is_of_own(self) -> bool {
-        matches!(self, Self::Adaptive { .. })
+        matches!(self, Self::Adaptive { terms, .. } if terms.counts_own)
     }
 
     /// What a request is taken to have needed that had no answer in its time: three times the objective,
@@ -116,7 +127,7 @@ impl Controller {
     pub fn new(law: LimitLaw) -> Option<Self> {
         Some(Self(match law {
             LimitLaw::Static => return None,
-            LimitLaw::Adaptive { .. } | LimitLaw::AdaptiveEntry { .. } => Box::new(adaptive(law)?),
+            LimitLaw::Adaptive { .. } => Box::new(adaptive(law)?),
             LimitLaw::Gradient(settings) => Box::new(Gradient::new(settings)),
             LimitLaw::Gradient2 => Box::new(Gradient2::default()),
             LimitLaw::Vegas => Box::new(Vegas::default()),
@@ -164,8 +175,7 @@ impl Controller {
 
 fn adaptive(law: LimitLaw) -> Option<Adaptive> {
     match law {
-        LimitLaw::Adaptive { objective } => Some(Adaptive::of_endpoint(objective)),
-        LimitLaw::AdaptiveEntry { objective } => Some(Adaptive::of_entry(objective)),
+        LimitLaw::Adaptive { objective, terms } => Some(Adaptive::new(terms, objective)),
         _ => None,
     }
 }

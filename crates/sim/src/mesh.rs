@@ -33,7 +33,7 @@ impl Mesh {
     /// With the same policy for each service.
     pub(crate) fn new(scenario: &Scenario, policy: &Policy, mut rng: Rng) -> Self {
         let objectives = match policy.limit {
-            Steering::Adaptive => objective::of_services(scenario),
+            Steering::Adaptive(_) => objective::of_services(scenario),
             Steering::Inversion => vec![scenario.objective.latency; scenario.services.len()],
             _ => vec![Duration::MAX; scenario.services.len()],
         };
@@ -148,7 +148,7 @@ fn plan(scenario: &Scenario, policy: &Policy, objectives: &[Duration], at: Durat
         name: format!("s{place}"),
         service: Some(name(place)),
         law: match scenario.clients.iter().any(|client| client.calls == place) {
-            true => policy.entry.law_of_entry(scenario.objective.latency),
+            true => policy.entry.law(scenario.objective.latency),
             false => LimitLaw::Static,
         },
         is_applied: true,

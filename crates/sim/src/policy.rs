@@ -6,7 +6,7 @@ use core::time::Duration;
 use alloc::vec;
 
 use selvedge_model::{Backoff, RequestPolicy, RetryBudget, RetryPolicy};
-use selvedge_resilience::{GradientSettings, LimitLaw, RetryLaw};
+use selvedge_resilience::{GradientSettings, LimitLaw, RetryLaw, Terms};
 
 /// What all services of a scenario have.
 #[derive(Clone, Debug, Default)]
@@ -28,7 +28,7 @@ pub enum Steering {
     #[default]
     Static,
     /// The scenario's objective, or what is left of it where others come before and after.
-    Adaptive,
+    Adaptive(Terms),
     /// Envoy's law.
     Gradient(GradientSettings),
     /// A law of Netflix, the newer one.
@@ -49,17 +49,10 @@ impl From<RequestPolicy> for Policy {
 }
 
 impl Steering {
-    pub(crate) const fn law_of_entry(self, objective: Duration) -> LimitLaw {
-        match self {
-            Self::Adaptive => LimitLaw::AdaptiveEntry { objective },
-            other => other.law(objective),
-        }
-    }
-
     pub(crate) const fn law(self, objective: Duration) -> LimitLaw {
         match self {
             Self::Static => LimitLaw::Static,
-            Self::Adaptive => LimitLaw::Adaptive { objective },
+            Self::Adaptive(terms) => LimitLaw::Adaptive { objective, terms },
             Self::Gradient(settings) => LimitLaw::Gradient(settings),
             Self::Gradient2 => LimitLaw::Gradient2,
             Self::Vegas => LimitLaw::Vegas,
@@ -81,7 +74,8 @@ pub struct NamedPolicy {
 impl NamedPolicy {
     /// The one of this name.
     pub fn find(name: &str) -> Option<&'static Self> {
-        POLICIES.iter().find(|policy| policy.name == name)
+        let mut all = POLICIES.iter().chain(&PARTIAL);
+        all.find(|policy| policy.name == name)
     }
 
     /// The policy itself.
@@ -145,12 +139,12 @@ pub const POLICIES: [NamedPolicy; 12] = [
     NamedPolicy {
         name: "adaptive-inner",
         about: "limits that hold the objective, of each endpoint's own time and requests; a budget of retries",
-        policy: || adaptive(Steering::Static),
+        policy: || adaptive(Terms::ENDPOINT, Steering::Static),
     },
     NamedPolicy {
         name: "adaptive",
         about: "the same, and at the entry of each route",
-        policy: || adaptive(Steering::Adaptive),
+        policy: || whole(|_| ()),
     },
 ];
 
@@ -176,14 +170,85 @@ fn rival(limit: Steering) -> Policy {
     }
 }
 
-fn adaptive(entry: Steering) -> Policy {
+fn adaptive(endpoint: Terms, entry: Steering) -> Policy {
     Policy {
         request: retry_budget(),
         retries: RetryLaw::Headroom,
-        limit: Steering::Adaptive,
+        limit: Steering::Adaptive(endpoint),
         entry,
     }
 }
+
+/// All of it, with this done to what endpoints and entries go by.
+fn whole(change: impl Fn(&mut Terms)) -> Policy {
+    let (mut endpoint, mut entry) = (Terms::ENDPOINT, Terms::ENTRY);
+    change(&mut endpoint);
+    change(&mut entry);
+    adaptive(endpoint, Steering::Adaptive(entry))
+}
+
+/// The policy `adaptive`, each time without one of its parts: what a part is worth is what is lost.
+pub const PARTIAL: [NamedPolicy; 11] = [
+    NamedPolicy {
+        name: "without-own-time",
+        about: "endpoints are judged by all of a request's time, and all requests in flight",
+        policy: || whole(|terms| terms.counts_own = false),
+    },
+    NamedPolicy {
+        name: "without-priced-retries",
+        about: "retries have a budget, and a refusal is retried as any other failure",
+        policy: || Policy {
+            retries: RetryLaw::Budget,
+            ..whole(|_| ())
+        },
+    },
+    NamedPolicy {
+        name: "without-waste",
+        about: "entries let in what takes what is scarce and is refused elsewhere",
+        policy: || whole(|terms| terms.waste_gain = 0.0),
+    },
+    NamedPolicy {
+        name: "without-reopening",
+        about: "throttling goes on where it does not help",
+        policy: || whole(|terms| terms.reopening = 1.0),
+    },
+    NamedPolicy {
+        name: "without-learnt-floor",
+        about: "only idle windows show the tail without load",
+        policy: || whole(|terms| terms.learns_floor = false),
+    },
+    NamedPolicy {
+        name: "without-floor",
+        about: "the set-point follows from the objective alone",
+        policy: || whole(|terms| terms.above_floor = 0.0),
+    },
+    NamedPolicy {
+        name: "without-pressure",
+        about: "the set-point is the same whatever is refused",
+        policy: || whole(|terms| terms.set_point.1 = terms.set_point.0),
+    },
+    NamedPolicy {
+        name: "without-leak",
+        about: "limits before the same resource are not drawn together",
+        policy: || whole(|terms| terms.leak = 0.0),
+    },
+    NamedPolicy {
+        name: "without-first-rise",
+        about: "a limit rises no faster before it was lowered for the first time",
+        // The longest step that there is later on.
+        policy: || whole(|terms| terms.first_rise = 1.1),
+    },
+    NamedPolicy {
+        name: "without-unwinding",
+        about: "a limit that is not used stays where it is",
+        policy: || whole(|terms| terms.headroom = f64::INFINITY),
+    },
+    NamedPolicy {
+        name: "without-beginning-anew",
+        about: "windows have the times of requests that began before the last decision, too",
+        policy: || whole(|terms| terms.begins_anew = false),
+    },
+];
 
 /// What a sidecar of Istio does where nothing is said (Istio, "Traffic Management", HTTP retries).
 fn istio_default() -> Policy {

@@ -12,7 +12,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use selvedge_feed::JournalPart;
 use selvedge_model::{Decision, Instant, JournalEntry, JournalEvent, Limited, WindowSummary};
 use selvedge_scenario::{Forwards, Scenario};
-use selvedge_sim::{NamedPolicy, POLICIES, Report, Verdict, run_and_tell};
+use selvedge_sim::{NamedPolicy, PARTIAL, POLICIES, Report, Verdict, run_and_tell};
 use serde::Serialize;
 
 use crate::output::{OutputArgs, Table, print};
@@ -89,8 +89,9 @@ fn forward(scenario: &mut Scenario, forwards: Option<ForwardsArg>) {
 
 fn policy(name: &str) -> Result<&'static NamedPolicy, String> {
     NamedPolicy::find(name).ok_or_else(|| {
-        let names = POLICIES.map(|policy| policy.name).join(", ");
-        format!("expected one of {names}")
+        let all = POLICIES.iter().chain(&PARTIAL);
+        let names: Vec<&str> = all.map(|policy| policy.name).collect();
+        format!("expected one of {}", names.join(", "))
     })
 }
 
@@ -158,7 +159,16 @@ fn list() -> String {
     for policy in POLICIES {
         policies.row([policy.name.to_owned(), policy.about.to_owned()]);
     }
-    format!("{}\n{}", scenarios.into_text(), policies.into_text())
+    let mut partial = Table::new(&["`adaptive`, BUT", "WHAT IS MISSING"]);
+    for policy in PARTIAL {
+        partial.row([policy.name.to_owned(), policy.about.to_owned()]);
+    }
+    format!(
+        "{}\n{}\n{}",
+        scenarios.into_text(),
+        policies.into_text(),
+        partial.into_text()
+    )
 }
 
 /// What a run came to.

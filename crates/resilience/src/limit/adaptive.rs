@@ -19,44 +19,74 @@ use crate::memory::{Reader, Writer};
 
 /// Gain of the loop.
 const GAIN: f64 = 0.3;
-/// Below this multiple of the tail without load no limit helps.
-const ABOVE_FLOOR: f64 = 1.25;
 /// Of requests admitted at the entry so many may take what is scarce and be refused elsewhere.
 const WASTE: f64 = 0.01;
-/// Gain of the loop that sees to that: a request less at the door is one less behind it.
-const WASTE_GAIN: f64 = 0.6;
 const START: f64 = 8.0;
 const LEAST: f64 = 2.0;
 const MOST: f64 = 4096.0;
-/// By how much the limit is raised where throttling does not help.
-const REOPEN: f64 = 1.5;
 /// In flight come as many more, for each that ends, where a queue fills.
 const FILLING: f64 = 0.2;
 /// Nothing was refused for so long: the endpoint is as fast as it can be.
 const QUIET: Duration = Duration::from_secs(2);
 
-/// How the limit of an endpoint and that of an entry differ.
-#[derive(Clone, Copy, Debug)]
-struct Terms {
+/// What a limit that holds an objective goes by: one set for all endpoints of all services, and one for all
+/// entries. Others are there to see what each of these is worth.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Terms {
+    /// Whether the limit counts the requests that a workload has to work on itself, and their own time. If not,
+    /// it counts all until their last byte.
+    pub counts_own: bool,
     /// The set-point as share of the objective, with nothing refused and with a tenth or more: what is
     /// refused bunches what is let in, and the tail of a second is worse than that of a minute.
-    set_point: (f64, f64),
-    /// Of several limits before the same resource each is drawn to the same number.
-    leak: f64,
-    leak_to: f64,
+    pub set_point: (f64, f64),
+    /// The set-point is at least as many times the tail without load: below that no limit helps.
+    pub above_floor: f64,
+    /// Whether the tail is taken for the one without load where it does not follow the limit.
+    pub learns_floor: bool,
+    /// By how much the limit is raised where throttling does not help; by 1 is never.
+    pub reopening: f64,
+    /// Of several limits before the same resource each is drawn to the same number, by this part of the gain.
+    pub leak: f64,
+    /// That number.
+    pub leak_to: f64,
+    /// Until it was lowered for the first time, a limit rises as far as the tail allows, by this at most.
+    pub first_rise: f64,
+    /// A limit is at most as many times what was in flight at once, and 8; what was decided before goes
+    /// gradually.
+    pub headroom: f64,
+    /// Gain of the loop that sees to it that nothing takes what is scarce and is refused elsewhere: a request
+    /// less at the door is one less behind it.
+    pub waste_gain: f64,
+    /// Whether what began before a decision says nothing about it.
+    pub begins_anew: bool,
 }
 
-const ENDPOINT: Terms = Terms {
-    set_point: (0.8, 0.7),
-    leak: 0.1,
-    leak_to: 8.0,
-};
+impl Terms {
+    /// Those of an endpoint.
+    pub const ENDPOINT: Self = Self {
+        counts_own: true,
+        set_point: (0.8, 0.7),
+        above_floor: 1.25,
+        learns_floor: true,
+        reopening: 1.5,
+        leak: 0.1,
+        leak_to: 8.0,
+        first_rise: 2.0,
+        headroom: 2.0,
+        waste_gain: 0.0,
+        begins_anew: true,
+    };
 
-const ENTRY: Terms = Terms {
-    set_point: (0.9, 0.9),
-    leak: 0.05,
-    leak_to: 4.0,
-};
+    /// Those of an entry: its set-point is behind the endpoints', so that theirs act first.
+    pub const ENTRY: Self = Self {
+        counts_own: false,
+        set_point: (0.9, 0.9),
+        leak: 0.05,
+        leak_to: 4.0,
+        waste_gain: 0.6,
+        ..Self::ENDPOINT
+    };
+}
 
 /// What a law knows of its endpoint.
 #[derive(Clone, Debug)]
@@ -83,15 +113,7 @@ pub(super) struct Adaptive {
 }
 
 impl Adaptive {
-    pub(super) fn of_endpoint(objective: Duration) -> Self {
-        Self::new(ENDPOINT, objective)
-    }
-
-    pub(super) fn of_entry(objective: Duration) -> Self {
-        Self::new(ENTRY, objective)
-    }
-
-    fn new(terms: Terms, objective: Duration) -> Self {
+    pub(super) fn new(terms: Terms, objective: Duration) -> Self {
         Self {
             terms,
             objective_us: f64::max(objective.as_secs_f64() * 1e6, 1.0),
@@ -167,7 +189,7 @@ impl Law for Adaptive {
         self.was_binding = binds;
         Decision {
             limit: self.limit(),
-            is_fresh: true,
+            is_fresh: self.terms.begins_anew,
             why,
             floor: self.floor_us(),
         }
@@ -244,14 +266,15 @@ impl Adaptive {
         let (unhurried, hurried) = self.terms.set_point;
         let pressure = f64::min(window.refused_share / 0.1, 1.0);
         let wanted = self.objective_us * (unhurried + (hurried - unhurried) * pressure);
-        let set_point = f64::max(wanted, ABOVE_FLOOR * self.floor_us());
+        let set_point = f64::max(wanted, self.terms.above_floor * self.floor_us());
         let step = libm::log(set_point / f64::max(times.q95, 1.0)).clamp(-0.7, 0.3);
         let (is_slow, is_quick) = (times.q95_low > set_point, times.q95_high < set_point);
         if let Some(why) = self.spare(&window.fates) {
             return why;
         }
-        if binds && times.q95 > wanted && self.is_flat(3.0) {
-            self.limit *= REOPEN;
+        let reopening = self.terms.reopening;
+        if reopening > 1.0 && binds && times.q95 > wanted && self.is_flat(3.0) {
+            self.limit *= reopening;
             if self.is_flat(4.0) {
                 self.learn_floor();
             }
@@ -267,7 +290,9 @@ impl Adaptive {
                 // With as many more in flight times are at most that much longer.
                 let more = match self.was_cut {
                     true => libm::exp(GAIN * f64::max(step, 0.0)),
-                    false => (set_point / f64::max(times.q95, 1.0)).clamp(1.0, 2.0),
+                    false => {
+                        (set_point / f64::max(times.q95, 1.0)).clamp(1.0, self.terms.first_rise)
+                    }
                 };
                 self.limit *= more;
                 Why::Room
@@ -290,7 +315,7 @@ impl Adaptive {
 
     /// A limit far above what is in flight would let a burst in that nobody has seen.
     fn unwind(&mut self, peak: u32, why: Why) -> Why {
-        let most = 2.0 * f64::from(peak) + 8.0;
+        let most = self.terms.headroom * f64::from(peak) + 8.0;
         if self.limit <= most {
             return why;
         }
@@ -302,12 +327,13 @@ impl Adaptive {
     fn spare(&mut self, fates: &Fates) -> Option<Why> {
         let may_be = WASTE * fates.ended as f64;
         let wasted = fates.wasted as f64;
-        if wasted <= may_be + 2.0 * libm::sqrt(may_be) + 2.0 {
+        let gain = self.terms.waste_gain;
+        if gain == 0.0 || wasted <= may_be + 2.0 * libm::sqrt(may_be) + 2.0 {
             return None;
         }
         let excess = wasted / fates.ended as f64 - WASTE;
         self.was_cut = true;
-        self.limit *= libm::exp(-WASTE_GAIN * f64::min(excess, 0.5));
+        self.limit *= libm::exp(-gain * f64::min(excess, 0.5));
         Some(Why::Wasted)
     }
 
@@ -321,6 +347,9 @@ impl Adaptive {
 
     /// Takes the tail at the lower limits for the one without load, where that is far above the objective.
     fn learn_floor(&mut self) {
+        if !self.terms.learns_floor {
+            return;
+        }
         let floor = self.tails.mean_of_lower_half();
         if let Some(floor) = floor.filter(|floor| *floor > 1.5 * self.objective_us) {
             self.learnt_floor = Some(floor);

@@ -14,9 +14,7 @@ use selvedge_resilience::{
 
 use crate::rig::{ERROR, OK, Rig, call, limited};
 
-const ADAPTIVE: LimitLaw = LimitLaw::Adaptive {
-    objective: Duration::from_millis(100),
-};
+const ADAPTIVE: LimitLaw = LimitLaw::of_endpoint(Duration::from_millis(100));
 
 /// Where nothing was seen, an adaptive limit is this.
 const START: u32 = 8;

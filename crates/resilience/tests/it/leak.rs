@@ -86,9 +86,7 @@ fn variant(number: u8) -> NodePlan {
     let mut plan = plan(&[1, 1, 1], policy);
     let mut other = plan.upstreams[0].clone();
     other.backend = backend("orders");
-    other.law = LimitLaw::Adaptive {
-        objective: Duration::from_millis(100),
-    };
+    other.law = LimitLaw::of_endpoint(Duration::from_millis(100));
     other.retries = RetryLaw::Headroom;
     plan.upstreams.push(other);
     match number {
@@ -97,9 +95,7 @@ fn variant(number: u8) -> NodePlan {
         2 => plan.upstreams[0].endpoints.truncate(1),
         _ => {
             plan.upstreams[1].policy.ejection = None;
-            plan.routes[0].law = LimitLaw::AdaptiveEntry {
-                objective: Duration::from_millis(100),
-            };
+            plan.routes[0].law = LimitLaw::of_entry(Duration::from_millis(100));
         }
     }
     plan

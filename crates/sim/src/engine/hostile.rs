@@ -9,7 +9,7 @@ use core::num::{NonZeroU16, NonZeroU32};
 use core::time::Duration;
 
 use selvedge_model::{Backoff, Ejection, RequestPolicy, RetryPolicy, Rng, Timeouts};
-use selvedge_resilience::{GradientSettings, RetryLaw};
+use selvedge_resilience::{GradientSettings, RetryLaw, Terms};
 use selvedge_scenario::{
     Arrivals, Class, Client, Condition, Crowd, Fault, Forwards, Objective, Rate, Scenario, Service,
     ServiceTime,
@@ -160,16 +160,16 @@ fn policy(rng: &mut Rng) -> Policy {
         0 => RetryLaw::Budget,
         _ => RetryLaw::Headroom,
     };
-    let mut steering = || match rng.below(4) {
-        0 => Steering::Adaptive,
+    let mut steering = |terms| match rng.below(4) {
+        0 => Steering::Adaptive(terms),
         1 => Steering::Gradient(GradientSettings::default()),
         _ => Steering::Static,
     };
     Policy {
         request,
         retries,
-        limit: steering(),
-        entry: steering(),
+        limit: steering(Terms::ENDPOINT),
+        entry: steering(Terms::ENTRY),
     }
 }
 
