@@ -17,7 +17,7 @@ use selvedge_scenario::{Arrivals, Forwards, Scenario, ScenarioError, Service, ha
 
 use crate::agenda::Agenda;
 use crate::arena::{Arena, Key};
-use crate::mesh::{Mesh, replica};
+use crate::mesh::{Inside, Mesh, replica};
 use crate::policy::Policy;
 use crate::report::Report;
 use crate::station::Station;
@@ -52,6 +52,9 @@ pub fn run_and_tell(
     while engine.step(record) {}
     Ok(engine.report)
 }
+
+/// What a replica answers that lets nobody in (RFC 6585, section 4).
+const TOO_MANY: u16 = 429;
 
 /// What happens.
 #[derive(Debug)]
@@ -88,6 +91,8 @@ struct Call {
     attempt: Option<Attempt>,
     /// How many attempts there were: what comes for an earlier one is lost.
     attempts: u32,
+    /// The attempt at the replica, where that says itself who may in.
+    inside: Option<Inside>,
 }
 
 /// What a call has of the client's request that it is made for.
@@ -340,6 +345,7 @@ impl<'s> Engine<'s> {
                     admission,
                     attempt: None,
                     attempts: 0,
+                    inside: None,
                 });
                 self.attempt(call);
             }
@@ -372,7 +378,7 @@ impl<'s> Engine<'s> {
             self.deadlines += 1;
             self.forget_deadlines();
         }
-        self.arrive(Visit {
+        let visit = Visit {
             call: key,
             attempt: number,
             origin,
@@ -381,7 +387,25 @@ impl<'s> Engine<'s> {
             step: 0,
             waits_for: 0,
             has_failed: false,
-        });
+        };
+        if self.enters(&visit) {
+            self.arrive(visit);
+        } else {
+            self.answer(&visit, TOO_MANY, Duration::ZERO);
+        }
+    }
+
+    /// Whether the replica lets it in, where that is for the replica to say.
+    fn enters(&mut self, visit: &Visit) -> bool {
+        match self.mesh.enter(self.now, visit.service, visit.replica) {
+            None => true,
+            Some(Ok(inside)) => {
+                let call = self.calls.get(visit.call).expect("it has come from there");
+                call.inside = Some(inside);
+                true
+            }
+            Some(Err(_)) => false,
+        }
     }
 
     /// Most deadlines are of attempts that have long been answered: they go once they are the most of all.
@@ -415,6 +439,9 @@ impl<'s> Engine<'s> {
         let Some(attempt) = call.attempt.take() else {
             return;
         };
+        if let Some(inside) = call.inside.take() {
+            self.mesh.leave(self.now, inside, kind);
+        }
         let outcome = Outcome {
             kind,
             repeatable: true,

@@ -21,7 +21,7 @@ mod verdict;
 
 pub use engine::{run, run_and_tell};
 pub use objective::of_services as objectives;
-pub use policy::{NamedPolicy, PARTIAL, POLICIES, Policy, Steering};
+pub use policy::{NamedPolicy, PARTIAL, POLICIES, Policy, Stands, Steering};
 pub use report::{Report, Second};
 pub use selvedge_resilience::Record;
 pub use station::Station;

@@ -6,17 +6,17 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use selvedge_model::{
-    Backend, BackendIndex, CgroupId, Instant, Label, Place, Port, Rng, RouteIndex, ServiceName,
-    Timeouts,
+    Backend, BackendIndex, CgroupId, Instant, Label, Place, Port, RequestPolicy, Rng, RouteIndex,
+    ServiceName, Timeouts,
 };
 use selvedge_resilience::{
-    Admission, Call, Controllers, EndpointPlan, LimitLaw, Node, NodePlan, Record, Rejection,
-    RoutePlan, Seat, UpstreamPlan, WorkloadPlan,
+    Admission, Attempt, Call, Controllers, Ending, EndpointPlan, LimitLaw, Node, NodePlan, Outcome,
+    OutcomeKind, Record, Rejection, RetryLaw, RoutePlan, Seat, UpstreamPlan, WorkloadPlan,
 };
 use selvedge_scenario::{Objective, Scenario};
 
 use crate::objective;
-use crate::policy::{Policy, Steering};
+use crate::policy::{Policy, Stands, Steering};
 
 /// One node that all requests go through.
 #[derive(Debug)]
@@ -27,6 +27,16 @@ pub(crate) struct Mesh {
     deadline: Timeouts,
     /// Of each service's own time.
     objectives: Vec<Duration>,
+    /// The upstream of each service's first replica alone, where replicas have limits of their own; those of
+    /// the others follow.
+    before_replicas: Vec<u32>,
+}
+
+/// An attempt that a replica let in.
+#[derive(Debug)]
+pub(crate) struct Inside {
+    admission: Admission,
+    attempt: Attempt,
 }
 
 impl Mesh {
@@ -44,6 +54,10 @@ impl Mesh {
             seat: Seat::new(0, rng),
             deadline: deadline(scenario.objective),
             objectives,
+            before_replicas: match policy.stands {
+                Stands::BeforeBalancing => Vec::new(),
+                Stands::BehindBalancing => firsts(scenario),
+            },
         }
     }
 
@@ -77,6 +91,51 @@ impl Mesh {
         self.node.admit(now, &mut self.seat, &call)
     }
 
+    /// An attempt that has come to a replica asks whether it may in, where that is for the replica to say.
+    pub(crate) fn enter(
+        &mut self,
+        now: Instant,
+        service: usize,
+        replica: u32,
+    ) -> Option<Result<Inside, Rejection>> {
+        let first = *self.before_replicas.get(service)?;
+        let place = service as u32;
+        let call = Call {
+            source: Some(before(service, replica)),
+            route: RouteIndex(place),
+            destination: BackendIndex(first + replica),
+            trace: 0,
+            timeouts: Timeouts::default(),
+            retry: None,
+        };
+        let mut inside = || {
+            let mut admission = self.node.admit(now, &mut self.seat, &call)?;
+            match admission.attempt(now, &mut self.seat) {
+                Ok(attempt) => Ok(Inside { admission, attempt }),
+                Err(rejection) => {
+                    admission.finish(now, Ending::Complete);
+                    Err(rejection)
+                }
+            }
+        };
+        Some(inside())
+    }
+
+    /// It has ended there.
+    pub(crate) fn leave(&mut self, now: Instant, inside: Inside, kind: OutcomeKind) {
+        let Inside {
+            mut admission,
+            attempt,
+        } = inside;
+        let outcome = Outcome {
+            kind,
+            repeatable: false,
+        };
+        // Nothing is sent again there.
+        let _verdict = admission.on_outcome(now, &mut self.seat, attempt, outcome);
+        admission.finish(now, Ending::Complete);
+    }
+
     /// The controllers see what came since the last time.
     pub(crate) fn tick(&mut self, now: Instant, record: &mut Record<'_>) {
         self.controllers.tick(now, &self.node, record);
@@ -98,6 +157,22 @@ fn deadline(objective: Objective) -> Timeouts {
 /// Unique by the bounds of a scenario.
 fn cgroup(service: usize, replica: u32) -> CgroupId {
     CgroupId(((service as u64) << 32) + u64::from(replica) + 1)
+}
+
+/// Upstreams of services come first, then those of all replicas.
+fn firsts(scenario: &Scenario) -> Vec<u32> {
+    let mut next = scenario.services.len() as u32;
+    let firsts = scenario.services.iter().map(|service| {
+        let first = next;
+        next += service.replicas;
+        first
+    });
+    firsts.collect()
+}
+
+/// What stands before a replica: what goes into the replica is counted where it was sent.
+fn before(service: usize, replica: u32) -> CgroupId {
+    CgroupId(u64::MAX - cgroup(service, replica).0)
 }
 
 /// Names of a scenario are free; those of the mesh are labels. If one is none, all are numbered.
@@ -136,7 +211,10 @@ fn plan(scenario: &Scenario, policy: &Policy, objectives: &[Duration], at: Durat
             port: port(80),
         },
         policy: policy.request.clone(),
-        law: policy.limit.law(objectives[place]),
+        law: match policy.stands {
+            Stands::BeforeBalancing => policy.limit.law(objectives[place]),
+            Stands::BehindBalancing => LimitLaw::Static,
+        },
         retries: policy.retries,
         is_applied: true,
         endpoints: (0..service.replicas)
@@ -144,6 +222,29 @@ fn plan(scenario: &Scenario, policy: &Policy, objectives: &[Duration], at: Durat
             .map(|it| endpoint(place, it))
             .collect(),
     });
+    // One for each replica that says itself who may in.
+    let replicas = |(place, service): (usize, &selvedge_scenario::Service)| {
+        (0..service.replicas).map(move |replica| (place, replica))
+    };
+    let before_replicas = services().flat_map(replicas).map(|(place, replica)| {
+        let inbound = Label::new("inbound").expect("it is a label");
+        UpstreamPlan {
+            backend: Backend {
+                service: ServiceName::new(inbound, names[place].name.clone()),
+                port: port(replica + 1),
+            },
+            policy: RequestPolicy::default(),
+            law: policy.limit.law(objectives[place]),
+            retries: RetryLaw::Budget,
+            is_applied: true,
+            endpoints: vec![EndpointPlan {
+                place: Place::Local(before(place, replica)),
+                ..endpoint(place, replica)
+            }],
+        }
+    });
+    let are_behind = policy.stands == Stands::BehindBalancing;
+    let upstreams = upstreams.chain(before_replicas.filter(|_| are_behind));
     let routes = services().map(|(place, _)| RoutePlan {
         name: format!("s{place}"),
         service: Some(name(place)),
@@ -153,11 +254,13 @@ fn plan(scenario: &Scenario, policy: &Policy, objectives: &[Duration], at: Durat
         },
         is_applied: true,
     });
-    let workloads = services().flat_map(|(place, service)| {
-        (0..service.replicas).map(move |replica| WorkloadPlan {
-            cgroup: cgroup(place, replica),
-            is_entry: false,
-        })
+    let inside = services().flat_map(replicas);
+    let beside = inside.clone().filter(|_| are_behind);
+    let inside = inside.map(|(place, replica)| cgroup(place, replica));
+    let beside = beside.map(|(place, replica)| before(place, replica));
+    let workloads = inside.chain(beside).map(|cgroup| WorkloadPlan {
+        cgroup,
+        is_entry: false,
     });
     NodePlan {
         upstreams: upstreams.collect(),

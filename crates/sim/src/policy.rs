@@ -17,8 +17,21 @@ pub struct Policy {
     pub retries: RetryLaw,
     /// What sets the limit of each endpoint.
     pub limit: Steering,
+    /// Where that limit is.
+    pub stands: Stands,
     /// What sets the limit at the entry of each route that a client uses: static is none.
     pub entry: Steering,
+}
+
+/// Where the limit of an endpoint is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Stands {
+    /// With whoever picks the endpoint, so that a full one is passed over.
+    #[default]
+    BeforeBalancing,
+    /// Before the endpoint itself, as a filter of a proxy beside it: who picks does not know of it, and what it
+    /// refuses is answered 429.
+    BehindBalancing,
 }
 
 /// What sets a limit.
@@ -158,6 +171,7 @@ fn gradient(settings: GradientSettings, request: RequestPolicy) -> Policy {
     Policy {
         request,
         limit: Steering::Gradient(settings),
+        stands: Stands::BehindBalancing,
         ..Policy::default()
     }
 }
@@ -175,6 +189,7 @@ fn adaptive(endpoint: Terms, entry: Steering) -> Policy {
         request: retry_budget(),
         retries: RetryLaw::Headroom,
         limit: Steering::Adaptive(endpoint),
+        stands: Stands::BeforeBalancing,
         entry,
     }
 }

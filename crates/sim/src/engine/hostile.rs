@@ -16,7 +16,7 @@ use selvedge_scenario::{
 };
 
 use super::{Call, Engine, Visit};
-use crate::policy::{Policy, Steering};
+use crate::policy::{Policy, Stands, Steering};
 
 fn millis(rng: &mut Rng, from: u32, to: u32) -> Duration {
     Duration::from_millis(u64::from(from + rng.below(to - from)))
@@ -170,6 +170,10 @@ fn policy(rng: &mut Rng) -> Policy {
         retries,
         limit: steering(Terms::ENDPOINT),
         entry: steering(Terms::ENTRY),
+        stands: match rng.below(3) {
+            0 => Stands::BehindBalancing,
+            _ => Stands::BeforeBalancing,
+        },
     }
 }
 
