@@ -14,7 +14,7 @@ use serde::{Deserialize, Deserializer};
 use crate::plants::plant;
 
 /// The files that come with the binary, in the order in which they are listed.
-const FILES: [(&str, &str); 18] = [
+const FILES: [(&str, &str); 23] = [
     ("steady", include_str!("../scenarios/steady.yaml")),
     ("step", include_str!("../scenarios/step.yaml")),
     ("trigger", include_str!("../scenarios/trigger.yaml")),
@@ -59,6 +59,20 @@ const FILES: [(&str, &str); 18] = [
     (
         "closed-spikes",
         include_str!("../scenarios/closed-spikes.yaml"),
+    ),
+    ("near-floor", include_str!("../scenarios/near-floor.yaml")),
+    ("below-floor", include_str!("../scenarios/below-floor.yaml")),
+    (
+        "low-rate-step",
+        include_str!("../scenarios/low-rate-step.yaml"),
+    ),
+    (
+        "low-rate-chain",
+        include_str!("../scenarios/low-rate-chain.yaml"),
+    ),
+    (
+        "latency-only-callers",
+        include_str!("../scenarios/latency-only-callers.yaml"),
     ),
 ];
 

@@ -653,6 +653,8 @@ pub struct WindowLine {
     pub refused_share: f64,
     /// Requests that ended; at an entry.
     pub ended: u64,
+    /// Those of them of which something found no place behind it.
+    pub refused_behind: u64,
     /// Those of them that took a place which others lacked, for nothing.
     pub wasted: u64,
 }

@@ -85,6 +85,8 @@ pub struct Tail {
 pub struct Fates {
     /// How many ended.
     pub ended: u64,
+    /// Those of which something found no place.
+    pub refused: u64,
     /// Those that had a place at an upstream that refuses others, and found none at another.
     pub wasted: u64,
 }
@@ -94,6 +96,7 @@ impl Fates {
     pub const fn since(&self, earlier: &Self) -> Self {
         Self {
             ended: self.ended.saturating_sub(earlier.ended),
+            refused: self.refused.saturating_sub(earlier.refused),
             wasted: self.wasted.saturating_sub(earlier.wasted),
         }
     }
@@ -152,6 +155,8 @@ reasons! {
     Unused = 6, "unused";
     /// The latency without load is being measured.
     Measuring = 7, "measuring";
+    /// The tail is longer than it may be, and limits behind this one refuse: it is theirs to hold.
+    Behind = 8, "behind";
 }
 
 impl Why {

@@ -260,8 +260,8 @@ impl Admission {
     fn leave_entry(&self, course: Course, fault: Option<OutcomeKind>, now: Option<Instant>) {
         let entry = self.entry();
         let trees = &self.lane.tables.trees;
-        let is_wasted = self.tree.is_some_and(|tree| trees.end(tree));
-        entry.leave(self.lane.worker, is_wasted);
+        let fate = self.tree.map(|tree| trees.end(tree));
+        entry.leave(self.lane.worker, fate.unwrap_or_default());
         if let Some(now) = now {
             self.sample(now, course, fault);
         }

@@ -11,6 +11,7 @@ use crate::counter::Counter;
 use crate::limiter::Limiter;
 use crate::plan::RoutePlan;
 use crate::rejection::{Gate, Rejection};
+use crate::tree::Fate;
 use crate::window::{Meters, Totals};
 
 /// A route as one configuration has it.
@@ -36,6 +37,7 @@ struct Share {
     /// Refused here; the meters count those refused deeper too.
     turned_away: Counter,
     ended: Counter,
+    refused: Counter,
     wasted: Counter,
     meters: Meters,
 }
@@ -47,6 +49,7 @@ impl Entry {
             in_flight: AtomicU32::new(0),
             turned_away: Counter::default(),
             ended: Counter::default(),
+            refused: Counter::default(),
             wasted: Counter::default(),
             meters: Meters::default(),
         };
@@ -104,13 +107,14 @@ impl Entry {
         })
     }
 
-    /// Counts one less, which may have used for nothing what others lack.
-    pub(crate) fn leave(&self, worker: usize, is_wasted: bool) {
+    /// Counts one less, which ended like this behind it.
+    pub(crate) fn leave(&self, worker: usize, fate: Fate) {
         let share = &self.shared.shares[worker];
         share.in_flight.fetch_sub(1, SeqCst);
         if self.limiter.is_watched() {
             share.ended.add(1);
-            share.wasted.add(is_wasted.into());
+            share.refused.add(fate.is_refused.into());
+            share.wasted.add(fate.is_wasted.into());
         }
     }
 
@@ -119,6 +123,7 @@ impl Entry {
         let mut fates = Fates::default();
         for share in &self.shared.shares {
             fates.ended += share.ended.get();
+            fates.refused += share.refused.get();
             fates.wasted += share.wasted.get();
         }
         fates
@@ -173,7 +178,7 @@ mod tests {
             assert_eq!((refused.gate, refused.limit), (Gate::Entry, 3));
         }
         assert_eq!(entry.in_flight(), 3, "who is refused is not counted");
-        entry.leave(0, false);
+        entry.leave(0, Fate::default());
         entry.enter(1).unwrap();
         assert!(entry.enter(1).is_err());
     }

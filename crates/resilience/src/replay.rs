@@ -115,6 +115,7 @@ mod tests {
             refused_share: f64::from(rng.below(1000)) / 1000.0,
             fates: Fates {
                 ended: 100,
+                refused: u64::from(rng.below(40)),
                 wasted: u64::from(rng.below(20)),
             },
         }

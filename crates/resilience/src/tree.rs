@@ -31,6 +31,15 @@ pub(crate) struct Tree {
     key: Key,
 }
 
+/// What became of a client's request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Fate {
+    /// Something of it found no place.
+    pub(crate) is_refused: bool,
+    /// And something else of it used what others lacked, for nothing.
+    pub(crate) is_wasted: bool,
+}
+
 impl TreeTable {
     pub(crate) fn new() -> Self {
         Self(Slots::new())
@@ -93,12 +102,15 @@ impl TreeTable {
         self.change(tree, |word| (word & TRIES < MOST_TRIES).then_some(word + 1))
     }
 
-    /// It is over; whether it used what others lacked for nothing, since something else was refused.
-    pub(crate) fn end(&self, tree: Tree) -> bool {
+    /// It is over.
+    pub(crate) fn end(&self, tree: Tree) -> Fate {
         let word = self.0.word(tree.slot).load(Relaxed);
-        let is_wasted = tree.key.is_of(word) && word & REFUSED != 0 && word & USED != 0;
         self.change(tree, |_| Some(0));
-        is_wasted
+        let is_refused = tree.key.is_of(word) && word & REFUSED != 0;
+        Fate {
+            is_refused,
+            is_wasted: is_refused && word & USED != 0,
+        }
     }
 
     /// False where the change is none, or the slot is another's.
@@ -134,7 +146,7 @@ mod tests {
         let tries = (0..5).filter(|_| table.try_again(child)).count();
         assert_eq!(tries as u64, MOST_TRIES);
         table.uses_scarce(child);
-        assert!(table.end(root));
+        assert!(table.end(root).is_wasted);
         assert_eq!(table.0.used(), 0);
         // Who is late finds nothing, also where another has the slot.
         let next = table.begin(1 << 40, None).unwrap();
@@ -152,7 +164,10 @@ mod tests {
         assert_eq!(table.0.full() as usize, 30_000 - held.len());
         assert_eq!(table.0.used(), held.len());
         assert!(held.len() > slots::CAPACITY / 2);
-        assert!(held.into_iter().all(|tree| !table.end(tree)));
+        assert!(
+            held.into_iter()
+                .all(|tree| table.end(tree) == Fate::default())
+        );
         assert_eq!(table.0.used(), 0);
         assert!(table.begin(1, None).is_some());
     }

@@ -203,7 +203,7 @@ fn whole(change: impl Fn(&mut Terms)) -> Policy {
 }
 
 /// The policy `adaptive`, each time without one of its parts: what a part is worth is what is lost.
-pub const PARTIAL: [NamedPolicy; 11] = [
+pub const PARTIAL: [NamedPolicy; 12] = [
     NamedPolicy {
         name: "without-own-time",
         about: "endpoints are judged by all of a request's time, and all requests in flight",
@@ -221,6 +221,11 @@ pub const PARTIAL: [NamedPolicy; 11] = [
         name: "without-waste",
         about: "entries let in what takes what is scarce and is refused elsewhere",
         policy: || whole(|terms| terms.waste_gain = 0.0),
+    },
+    NamedPolicy {
+        name: "without-yielding",
+        about: "entries throttle for times that limits behind them hold already",
+        policy: || whole(|terms| terms.yields = false),
     },
     NamedPolicy {
         name: "without-reopening",

@@ -214,6 +214,12 @@ pub(crate) fn because(window: &WindowSummary, decision: &Decision) -> String {
             let (wasted, ended) = (window.fates.wasted, window.fates.ended);
             format!("{wasted} of {ended} took a place and found none behind it")
         }
+        Why::Behind => {
+            let (refused, ended) = (window.fates.refused, window.fates.ended);
+            format!(
+                "p95 {tail} is too long, and limits behind see to that: {refused} of {ended} found no place there"
+            )
+        }
         Why::Unused => format!("{peak} in flight is far less than may be"),
         _ => decision.why.word().to_owned(),
     }
@@ -240,6 +246,7 @@ fn window_line(window: &WindowSummary) -> WindowLine {
         refused: window.refused,
         refused_share: window.refused_share,
         ended: window.fates.ended,
+        refused_behind: window.fates.refused,
         wasted: window.fates.wasted,
     }
 }

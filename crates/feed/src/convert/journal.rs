@@ -100,6 +100,7 @@ fn decided_out(window: &WindowSummary, decision: &Decision) -> twin::Decided {
         refused: window.refused,
         refused_share: window.refused_share,
         ended: window.fates.ended,
+        refused_behind: window.fates.refused,
         wasted: window.fates.wasted,
         limit: decision.limit,
         fresh: decision.is_fresh,
@@ -139,6 +140,7 @@ fn decided_in(wire: &twin::Decided) -> Result<JournalEvent, Defect> {
         refused_share: wire.refused_share,
         fates: Fates {
             ended: wire.ended,
+            refused: wire.refused_behind,
             wasted: wire.wasted,
         },
     };

@@ -133,6 +133,8 @@ pub(crate) struct Decided {
     pub(crate) floor: f64,
     #[prost(bool, tag = "19")]
     pub(crate) applied: bool,
+    #[prost(uint64, tag = "20")]
+    pub(crate) refused_behind: u64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

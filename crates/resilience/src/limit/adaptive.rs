@@ -57,6 +57,8 @@ pub struct Terms {
     /// Gain of the loop that sees to it that nothing takes what is scarce and is refused elsewhere: a request
     /// less at the door is one less behind it.
     pub waste_gain: f64,
+    /// Whether it leaves it to the limits behind it to hold times, while these refuse.
+    pub yields: bool,
     /// Whether what began before a decision says nothing about it.
     pub begins_anew: bool,
 }
@@ -74,6 +76,7 @@ impl Terms {
         first_rise: 2.0,
         headroom: 2.0,
         waste_gain: 0.0,
+        yields: false,
         begins_anew: true,
     };
 
@@ -84,6 +87,7 @@ impl Terms {
         leak: 0.05,
         leak_to: 4.0,
         waste_gain: 0.6,
+        yields: true,
         ..Self::ENDPOINT
     };
 }
@@ -281,6 +285,7 @@ impl Adaptive {
             return Why::NotTheLoad;
         }
         let why = match (is_slow, is_quick && binds) {
+            (true, _) if self.yields(&window.fates) => Why::Behind,
             (true, _) => {
                 self.was_cut = true;
                 self.limit *= libm::exp(GAIN * step);
@@ -337,6 +342,12 @@ impl Adaptive {
         Some(Why::Wasted)
     }
 
+    /// Whether limits behind this one hold times already: two that throttle for the same would learn nothing of
+    /// what throttling does.
+    fn yields(&self, fates: &Fates) -> bool {
+        self.terms.yields && fates.refused as f64 > WASTE * fates.ended as f64
+    }
+
     /// Whether latency does not follow the limit, as far as `z` standard errors can tell. One that falls while
     /// the limit rises is of a queue that still fills.
     fn is_flat(&self, z: f64) -> bool {
@@ -355,5 +366,56 @@ impl Adaptive {
             self.learnt_floor = Some(floor);
             self.was_cut = false;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use selvedge_model::Tail;
+
+    /// A window that is twice as slow as it may be, of whose requests so many met with this.
+    fn slow(refused: u64, wasted: u64) -> WindowSummary {
+        WindowSummary {
+            limit: START as u32,
+            is_applied: true,
+            peak: START as u32,
+            times: Tail {
+                samples: 60,
+                mean: 100_000.0,
+                median: 90_000.0,
+                q95: 200_000.0,
+                q95_low: 180_000.0,
+                q95_high: 220_000.0,
+            },
+            fates: Fates {
+                ended: 100,
+                refused,
+                wasted,
+            },
+            ..WindowSummary::default()
+        }
+    }
+
+    fn after(terms: Terms, window: &WindowSummary) -> (Why, u32) {
+        let mut law = Adaptive::new(terms, Duration::from_millis(100));
+        let decision = law.on_window(window, &mut Rng::seeded(1));
+        (decision.why, decision.limit)
+    }
+
+    /// What refuses behind an entry holds the times; what it wastes is the entry's to see to.
+    #[test]
+    fn an_entry_leaves_times_to_limits_behind_it_while_these_refuse() {
+        let start = START as u32;
+        let (why, limit) = after(Terms::ENTRY, &slow(0, 0));
+        assert_eq!(why, Why::Slow);
+        assert!(limit < start, "{limit}");
+        assert_eq!(after(Terms::ENTRY, &slow(2, 0)), (Why::Behind, start));
+        assert_eq!(after(Terms::ENTRY, &slow(1, 0)).0, Why::Slow, "one is none");
+        assert_eq!(after(Terms::ENDPOINT, &slow(50, 0)).0, Why::Slow);
+        let (why, limit) = after(Terms::ENTRY, &slow(50, 50));
+        assert_eq!(why, Why::Wasted);
+        assert!(limit < start, "{limit}");
+        assert_eq!(after(Terms::ENDPOINT, &slow(50, 50)).0, Why::Slow);
     }
 }
