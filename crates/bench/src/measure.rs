@@ -203,6 +203,11 @@ impl<'a> Bench<'a> {
         self.cpus.last().copied().unwrap_or(0)
     }
 
+    /// Another one for what is not compared, or the same where there is none.
+    fn other_cpu(&self) -> usize {
+        self.cpus.first().copied().unwrap_or(0)
+    }
+
     fn rounds(&self) -> usize {
         match self.options.quick {
             true => 2,

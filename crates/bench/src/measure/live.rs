@@ -1,9 +1,9 @@
 //! `selvedge bench live`: scenarios with real programs, sockets and proxies, beside the simulator.
 //!
 //! Each replica of a scenario's services is a program of its own (`replica.rs`), its clients are a worker
-//! (`worker/ask.rs`), and what stands between them is a mesh or Envoy. All of it runs on one processor, which
-//! is enough as long as work is waiting; the figures of a run that was short of it do not count. A run is
-//! judged by the same code as a simulated one. Read next: `live/stage.rs`.
+//! (`worker/ask.rs`), and what stands between them is a mesh or Envoy. Programs and clients run on one processor
+//! and the mesh or Envoy on another, which is enough as long as work is waiting; the figures of a run that was
+//! short of either do not count. A run is judged by the same code as a simulated one. Read next: `live/stage.rs`.
 
 mod envoy;
 mod mesh;
@@ -52,7 +52,7 @@ pub struct LiveOptions {
     pub program: Option<PathBuf>,
 }
 
-/// Busiest that the processor may be: more, and it is the processor that is measured.
+/// Busiest that a processor may be: more, and it is the processor that is measured.
 const MOST_BUSY: f64 = 0.7;
 /// Latest that 99 of 100 requests may be sent after they were meant to be.
 const MOST_LAG_US: u32 = 2000;
@@ -91,8 +91,8 @@ struct Live {
     unsent: u64,
     /// Requests that came to replicas, for each request of a client.
     attempts: f64,
-    /// Share of the time that the processor was busy.
-    busy: f64,
+    /// Share of the time that the processor of the programs was busy, and that of what stands between.
+    busy: [f64; 2],
     /// Microseconds that 99 of 100 requests were sent late by at most.
     lag_p99_us: u32,
     /// Time that work took, as a share of what was drawn.
@@ -269,8 +269,9 @@ impl Run {
         let requests: u64 = played.replicas.iter().map(|it| it.requests).sum();
         let drawn: u64 = played.replicas.iter().map(|it| it.drawn_us).sum();
         let held: u64 = played.replicas.iter().map(|it| it.held_us).sum();
+        let is_short = played.busy.iter().any(|busy| *busy > MOST_BUSY);
         let reasons = [
-            (played.busy > MOST_BUSY).then(|| "the processor was short".to_owned()),
+            is_short.then(|| "a processor was short".to_owned()),
             (lag_p99_us > MOST_LAG_US).then(|| "requests were sent late".to_owned()),
             (unsent > 0).then(|| "requests were not sent".to_owned()),
         ];

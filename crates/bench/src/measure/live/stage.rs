@@ -36,7 +36,8 @@ pub(super) struct Stage {
     replicas: Vec<Vec<Replica>>,
     /// Of each client, with where it asks.
     clients: Vec<(Worker, Target)>,
-    cpu: usize,
+    /// Of the programs and clients, and of what stands between.
+    cpus: [usize; 2],
 }
 
 /// What stands between the programs.
@@ -51,7 +52,8 @@ pub(super) struct Played {
     pub(super) asked: Vec<Asked>,
     /// Of each replica of each service.
     pub(super) replicas: Vec<ReplicaReport>,
-    pub(super) busy: f64,
+    /// Share of the time that the processor of the programs was busy, and that of what stands between.
+    pub(super) busy: [f64; 2],
     pub(super) envoy_min_rtt_ms: Vec<u64>,
 }
 
@@ -63,7 +65,8 @@ impl Stage {
         policy: &LivePolicy,
         seed: u64,
     ) -> anyhow::Result<Self> {
-        let cpu = bench.cpu();
+        let cpu = bench.other_cpu();
+        let cpus = [cpu, bench.cpu()];
         let mut stage = match policy.plane {
             DataPlane::Selvedge(ours) => {
                 let plane = MeshPlane::start(bench, scenario, ours)?;
@@ -75,7 +78,7 @@ impl Stage {
                     plane,
                     replicas,
                     clients: Vec::new(),
-                    cpu,
+                    cpus,
                 }
             }
             DataPlane::Envoy(settings) => {
@@ -89,7 +92,7 @@ impl Stage {
                     plane,
                     replicas,
                     clients: Vec::new(),
-                    cpu,
+                    cpus,
                 }
             }
         };
@@ -125,13 +128,13 @@ impl Stage {
         }
         let moment_ns = |at: Duration| begins_ns + at.as_nanos() as u64;
         pass_until(begins_ns)?;
-        let before = busy_ticks(self.cpu)?;
+        let before = self.busy_ticks()?;
         for at in turns(scenario) {
             pass_until(moment_ns(at))?;
             self.turn(scenario, at)?;
         }
         pass_until(moment_ns(scenario.length))?;
-        let after = busy_ticks(self.cpu)?;
+        let after = self.busy_ticks()?;
         let asked = self
             .clients
             .iter_mut()
@@ -140,12 +143,17 @@ impl Stage {
         Ok(Played {
             asked,
             replicas: self.turn(scenario, scenario.length)?,
-            busy: share(before, after),
+            busy: [0, 1].map(|place| share(before[place], after[place])),
             envoy_min_rtt_ms: match &self.plane {
                 Plane::Mesh(_) => Vec::new(),
                 Plane::Envoy(plane) => plane.min_rtt_ms(),
             },
         })
+    }
+
+    fn busy_ticks(&self) -> anyhow::Result<[(u64, u64); 2]> {
+        let [programs, plane] = self.cpus;
+        Ok([busy_ticks(programs)?, busy_ticks(plane)?])
     }
 
     /// Has every replica be as it is to be at a moment; gives what they did until then.

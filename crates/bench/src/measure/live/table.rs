@@ -14,8 +14,9 @@ pub(super) fn line(run: &Run) -> String {
     if let Some(live) = &run.live {
         let _ = write!(
             text,
-            "; processor {:.0} % busy, requests up to {:.1} ms late",
-            100.0 * live.busy,
+            "; processors {:.0} % and {:.0} % busy, requests up to {:.1} ms late",
+            100.0 * live.busy[0],
+            100.0 * live.busy[1],
             f64::from(live.lag_p99_us) / 1e3
         );
         if let Some(why) = &live.unsound {
@@ -55,7 +56,7 @@ pub(super) fn text(findings: &Findings) -> String {
         let busy: Vec<f64> = sound
             .iter()
             .filter_map(|run| run.live.as_ref())
-            .map(|live| live.busy)
+            .map(|live| live.busy[1])
             .collect();
         let count = match runs.len() - sound.len() {
             0 => runs.len().to_string(),
@@ -81,8 +82,8 @@ pub(super) fn text(findings: &Findings) -> String {
         );
     }
     text + "GOODPUT: answers within the objective, of those that were possible: mean (least-most). SIM: the \
-            simulator's mean of the same schedule.\nP95: of good and late answers, in ms. BUSY: share of the one \
-            processor that all runs on. RUNS: 5-1 are five, one of which does not count.\n"
+            simulator's mean of the same schedule.\nP95: of good and late answers, in ms. BUSY: share of its \
+            processor that the mesh or Envoy took. RUNS: 5-1 are five, one of which does not count.\n"
 }
 
 fn figures<T>(of: &[T], figure: impl Fn(&T) -> Option<f64>) -> Vec<f64> {
