@@ -13,7 +13,7 @@ sooner = target/release/selvedge
 to = $(DESTDIR)$(PREFIX)
 completions = target/completions
 
-.PHONY: help demo demo-pilot test test-kernels bench build install uninstall deb fmt lint codegen clean
+.PHONY: help demo demo-pilot test test-kernels bench bench-pilot bench-live build install uninstall deb fmt lint codegen clean
 .DEFAULT_GOAL := help
 
 help: ## list these commands
@@ -43,6 +43,17 @@ bench: ## measure against no mesh and against rivals (as root)
 	$(CARGO) build $(CARGO_FLAGS) --profile dist --package selvedge-cli
 	$(CARGO) build $(CARGO_FLAGS) --profile dist --package selvedge-proxy --package selvedge-resilience --examples
 	$(binary) bench $(ARGS)
+
+bench-pilot: ## simulate all policies, with parts left out too, and 300 services drawn at random (half an hour)
+	@scripts/setup build
+	$(CARGO) build $(CARGO_FLAGS) --release --package selvedge-cli
+	@scripts/bench-pilot $(sooner) target/bench-pilot $(ARGS)
+
+bench-live: ## play scenarios with real programs under every policy, Envoy's among them (as root; half an hour a round)
+	@scripts/setup build demo bench
+	@scripts/envoy
+	$(CARGO) build $(CARGO_FLAGS) --release --package selvedge-cli
+	$(sooner) bench live $(ARGS)
 
 build: ## build the binary and its completions
 	@scripts/setup build

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use selvedge_model::{EdgeCounters, EdgeDetail, KernelStatus, Observation, Reason};
+use selvedge_model::{EdgeCounters, EdgeDetail, HeldBy, KernelStatus, Observation, Reason};
 use selvedge_telemetry::{Exposition, Kind};
 
 use tokio::sync::watch;
@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use crate::api::{Api, PROBLEMS, REFUSED_CONNECTIONS, REQUESTS};
 use crate::graph::Names;
 use crate::host::Host;
-use crate::pilot::Pilot;
+use crate::pilot::{Known, Pilot};
 use crate::plane::{ControlPlane, StoreState, View};
 use crate::publish::{HANGS, OFFENCES, ProxyHealth};
 
@@ -172,9 +172,13 @@ fn pilot(text: &mut Exposition, pilot: &Pilot) {
     let help = "Limits that controllers move.";
     let all = pilot.count(|_| true);
     text.single("selvedge_pilot_limits", Kind::Gauge, help, all);
+    let is_doubted = |known: &Known| matches!(known.held, Some((_, HeldBy::Doubt(_))));
     let help = "Limits that are frozen or put back.";
-    let held = pilot.count(|known| known.held.is_some());
+    let held = pilot.count(|known| known.held.is_some() && !is_doubted(known));
     text.single("selvedge_pilot_limits_held", Kind::Gauge, help, held);
+    let help = "Limits that rest because their controllers do not trust what they see.";
+    let doubted = pilot.count(is_doubted);
+    text.single("selvedge_pilot_limits_doubted", Kind::Gauge, help, doubted);
     let help = "Limits whose objective cannot be kept: without load requests take longer.";
     let beyond = pilot.count(|known| known.out_of_reach().is_some());
     text.single(

@@ -15,7 +15,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use selvedge_feed::{Decoder, JournalPart, ToProxy};
 use selvedge_model::{
-    ControllerState, Decision, Holds, Instant, JournalEntry, JournalEvent, Limited, WindowSummary,
+    ControllerState, Decision, HeldBy, Holds, Instant, JournalEntry, JournalEvent, Limited,
+    WindowSummary,
 };
 use selvedge_telemetry::{log, warn};
 use tokio::sync::{Notify, mpsc, watch};
@@ -45,8 +46,8 @@ pub(crate) struct Known {
     pub(crate) last: Option<(u64, WindowSummary, Decision)>,
     /// The last that changed the limit.
     pub(crate) changed: Option<u64>,
-    /// Where it is held, and whether to rest; `None` is no limit.
-    pub(crate) held: Option<(Option<u32>, bool)>,
+    /// Where it is held, and by whom; `None` is no limit.
+    pub(crate) held: Option<(Option<u32>, HeldBy)>,
     /// When it was last heard of.
     pub(crate) heard: SystemTime,
 }
@@ -421,7 +422,7 @@ fn rests(part: &JournalPart) -> Vec<(Limited, Option<u32>)> {
     let rests = entries.filter_map(|entry| match entry.event {
         JournalEvent::Held {
             limit,
-            is_resting: true,
+            by: HeldBy::Freeze,
             ..
         } => Some((entry.about.clone(), limit)),
         _ => None,
@@ -493,12 +494,10 @@ impl State {
                     }
                 }
             }
-            JournalEvent::Held {
-                limit, is_resting, ..
-            } => {
+            JournalEvent::Held { limit, by, .. } => {
                 if let Some(known) = self.limits.get_mut(&entry.about) {
                     known.heard = heard;
-                    known.held = Some((*limit, *is_resting));
+                    known.held = Some((*limit, *by));
                 }
             }
             JournalEvent::Gone => drop(self.limits.remove(&entry.about)),

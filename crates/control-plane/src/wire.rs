@@ -546,9 +546,12 @@ pub struct LimitReport {
     pub fixed: Option<u32>,
     /// What was decided last.
     pub decided: u32,
-    /// `frozen` or `pinned`, where nothing moves it.
+    /// `frozen`, `pinned` or `doubted`, where nothing moves it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<String>,
+    /// Why its controller does not trust what it sees, where it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub doubt: Option<String>,
     /// 95th percentile of the last window.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub p95_us: Option<f64>,

@@ -121,8 +121,8 @@ mod tests {
     use alloc::{format, vec};
     use core::time::Duration;
     use selvedge_model::{
-        Backend, CgroupId, ControllerState, Decision, Holds, Instant, JournalEvent, Limited, Place,
-        Port, Why, WindowSummary,
+        Backend, CgroupId, ControllerState, Decision, Doubt, HeldBy, Holds, Instant, JournalEvent,
+        Limited, Place, Port, Why, WindowSummary,
     };
 
     fn endpoint(cgroup: u64) -> Limited {
@@ -191,16 +191,17 @@ mod tests {
 
     #[test]
     fn a_journal_reads_back_bit_for_bit() {
-        let held = |is_resting: bool| JournalEvent::Held {
+        let held = |limit, by| JournalEvent::Held {
             at: Instant::from_nanos(3),
-            limit: is_resting.then_some(9),
-            is_resting,
+            limit,
+            by,
         };
         let events = [
             state(3),
             decided(),
-            held(true),
-            held(false),
+            held(Some(9), HeldBy::Freeze),
+            held(None, HeldBy::Pin),
+            held(Some(3), HeldBy::Doubt(Doubt::Silent)),
             JournalEvent::Gone,
         ];
         let both = |event: JournalEvent| {

@@ -43,8 +43,8 @@ pub use observation::{
 };
 pub use pattern::{Pattern, PatternError};
 pub use pilot::{
-    ControllerState, Decision, Fates, Hold, Holds, JournalEntry, JournalEvent, Limited, Tail, Why,
-    WindowSummary,
+    ControllerState, Decision, Doubt, Fates, HeldBy, Hold, Holds, JournalEntry, JournalEvent,
+    Limited, Tail, Why, WindowSummary,
 };
 pub use reason::Reason;
 pub use requests::{

@@ -194,11 +194,68 @@ pub enum JournalEvent {
         at: Instant,
         /// The limit meanwhile; `None` is no limit.
         limit: Option<u32>,
-        /// Whether it is the value to rest at, and not one that was asked for.
-        is_resting: bool,
+        /// Who wants it so.
+        by: HeldBy,
     },
     /// The limit is no more.
     Gone,
+}
+
+/// Who holds a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeldBy {
+    /// Somebody, to rest.
+    Freeze,
+    /// Somebody, at a value that was asked for.
+    Pin,
+    /// Its controller, which does not trust what it sees.
+    Doubt(Doubt),
+}
+
+/// Why a controller does not trust what it sees. The number is written down and travels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Doubt {
+    /// Time went on for long without a look: what came meanwhile is of a time that nobody saw.
+    Stalled = 1,
+    /// Requests have places, and nothing has ended for long.
+    Silent = 2,
+    /// Figures that cannot be: not a number, below zero, or a percentile beside its own bounds.
+    Absurd = 3,
+    /// The limit went to and fro by half and more, again and again.
+    Restless = 4,
+}
+
+impl Doubt {
+    /// Every doubt there is.
+    pub const ALL: [Self; 4] = [Self::Stalled, Self::Silent, Self::Absurd, Self::Restless];
+
+    /// The one with this number.
+    pub fn from_number(number: u32) -> Option<Self> {
+        Self::ALL.into_iter().find(|it| *it as u32 == number)
+    }
+
+    /// The public word.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Stalled => "stalled",
+            Self::Silent => "silent",
+            Self::Absurd => "absurd",
+            Self::Restless => "restless",
+        }
+    }
+
+    /// What was seen, in a line.
+    pub const fn explanation(self) -> &'static str {
+        match self {
+            Self::Stalled => {
+                "the controllers did not run for seconds, so what they saw is of no known time"
+            }
+            Self::Silent => "requests have places, and nothing ends",
+            Self::Absurd => "figures came that cannot be",
+            Self::Restless => "the limit went to and fro",
+        }
+    }
 }
 
 /// All that a controller's decisions follow from, beside the windows.

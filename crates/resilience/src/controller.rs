@@ -7,9 +7,11 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use selvedge_model::{
-    ControllerState, Fates, Hold, Holds, Instant, JournalEvent, Limited, Rng, WindowSummary,
+    ControllerState, Doubt, Fates, HeldBy, Hold, Holds, Instant, JournalEvent, Limited, Rng,
+    WindowSummary,
 };
 
+use crate::doubt::{Trust, is_plausible};
 use crate::entry::Entry;
 use crate::estimate::Baseline;
 use crate::gate::Endpoint;
@@ -30,6 +32,8 @@ pub struct Controllers {
     rng: Rng,
     /// What is not to be moved.
     holds: Arc<Holds>,
+    /// When it was looked last, while there was something to look at.
+    looked: Option<Instant>,
     /// What the lists below are of; none before the first time.
     tables: Option<Arc<Tables>>,
     upstreams: Vec<SteeredUpstream>,
@@ -60,6 +64,9 @@ struct Steered {
     limiter: Arc<Limiter>,
     controller: Controller,
     held: Option<Hold>,
+    trust: Trust,
+    /// Why it rests, while it does not trust what it sees.
+    doubted: Option<Doubt>,
     rest: Rest,
     began: Instant,
     baseline: Baseline,
@@ -72,6 +79,8 @@ struct Steered {
 /// One time that the controllers look.
 struct Turn<'t, 'r> {
     now: Instant,
+    /// Whether the last was too long ago.
+    is_late: bool,
     holds: &'t Holds,
     rng: &'t mut Rng,
     record: &'t mut Record<'r>,
@@ -90,12 +99,16 @@ struct Pressure {
 impl Controllers {
     /// How often [`Self::tick`] is to be called while there are requests.
     pub const TICK: Duration = Duration::from_millis(50);
+    /// Where it is not for so long, what came meanwhile is of a time that nobody saw: the clock jumped, or all
+    /// of the process stood still.
+    const STALL: Duration = Duration::from_secs(2);
 
     /// Those of a node that has not been looked at yet.
     pub fn new(rng: Rng) -> Self {
         Self {
             rng,
             holds: Arc::default(),
+            looked: None,
             tables: None,
             upstreams: Vec::new(),
             entries: Vec::new(),
@@ -114,8 +127,13 @@ impl Controllers {
         if !is_known.is_some_and(|tables| Arc::ptr_eq(tables, &node.tables)) {
             self.meet(now, &node.tables, record);
         }
+        let is_late = self
+            .looked
+            .is_some_and(|looked| now.since(looked) > Self::STALL);
+        self.looked = (!self.is_idle()).then_some(now);
         let mut turn = Turn {
             now,
+            is_late,
             holds: &self.holds,
             rng: &mut self.rng,
             record,
@@ -135,8 +153,10 @@ impl Controllers {
         for steered in endpoints.chain(entries) {
             let state = steered.state(now);
             record(&steered.about, JournalEvent::State(state));
-            if let Some(hold) = steered.held {
-                record(&steered.about, steered.told_held(now, hold));
+            let held = steered.held.map(|hold| steered.told_held(now, hold));
+            let doubted = || Some(steered.told_doubted(now, steered.doubted?));
+            if let Some(event) = held.or_else(doubted) {
+                record(&steered.about, event);
             }
         }
     }
@@ -280,6 +300,8 @@ impl Steered {
             about,
             controller: Controller::new(limiter.law())?,
             held: None,
+            trust: Trust::default(),
+            doubted: None,
             rest: Rest::default(),
             limiter: limiter.clone(),
             began: now,
@@ -295,13 +317,14 @@ impl Steered {
         &mut self,
         turn: &mut Turn<'_, '_>,
         pressure: &Pressure,
-        in_flight: impl FnOnce() -> u32,
+        in_flight: impl Fn() -> u32,
         fates: Fates,
     ) -> Option<u32> {
         if self.held.is_some() || !turn.holds.is_empty() {
             let wanted = turn.holds.of(&self.about);
             if wanted.is_some() || self.held.is_some() {
                 if self.held != wanted {
+                    self.doubted = None;
                     self.obey(turn, wanted);
                 }
                 // What was before a release says nothing about what follows.
@@ -310,15 +333,39 @@ impl Steered {
             }
         }
         let samples = self.baseline.count(self.limiter.samples());
+        if let Some(doubt) = self.reason_for_doubt(turn, samples, &in_flight) {
+            self.trust.lose(turn.now, doubt);
+        }
+        match (self.trust.doubt(turn.now), self.doubted) {
+            (None, None) => {}
+            (None, Some(_)) => {
+                self.doubted = None;
+                self.go_on(turn);
+                // What was before says nothing about what follows.
+                self.close(turn.now, pressure, in_flight(), fates);
+                return None;
+            }
+            (doubt, before) => {
+                if doubt != before {
+                    self.let_go(turn, doubt);
+                }
+                return None;
+            }
+        }
         if !self.controller.is_due(self.began, turn.now, samples) {
             return None;
         }
         let window = self.close(turn.now, pressure, in_flight(), fates);
+        if !is_plausible(&window) {
+            self.trust.lose(turn.now, Doubt::Absurd);
+            return None;
+        }
         let decision = self.controller.on_window(&window, turn.rng);
         let objective = self.limiter.law().objective();
         self.rest.add(&window, self.limiter.limit(), objective);
         self.limiter.set(decision.limit);
         self.limiter.set_tail(self.controller.tail_us());
+        self.trust.on_decision(turn.now, decision.limit);
         if decision.is_fresh {
             self.limiter.begin_anew(turn.now);
         }
@@ -364,14 +411,56 @@ impl Steered {
                 self.limiter.set(self.held_at(hold));
                 self.told_held(turn.now, hold)
             }
-            None => {
-                self.controller.resume(self.limiter.decided());
-                self.limiter.set(self.controller.limit());
-                self.limiter.begin_anew(turn.now);
-                JournalEvent::State(self.state(turn.now))
-            }
+            None => return self.go_on(turn),
         };
         (turn.record)(&self.about, event);
+    }
+
+    /// Moves the limit again, from where it is.
+    fn go_on(&mut self, turn: &mut Turn<'_, '_>) {
+        self.controller.resume(self.limiter.decided());
+        self.limiter.set(self.controller.limit());
+        self.limiter.begin_anew(turn.now);
+        (turn.record)(&self.about, JournalEvent::State(self.state(turn.now)));
+    }
+
+    /// Why what is seen at this moment is not to be trusted.
+    fn reason_for_doubt(
+        &mut self,
+        turn: &Turn<'_, '_>,
+        samples: u64,
+        in_flight: impl Fn() -> u32,
+    ) -> Option<Doubt> {
+        if turn.is_late {
+            return Some(Doubt::Stalled);
+        }
+        // Whether something waits is only asked where for a second nothing has ended.
+        let is_quiet = samples == 0 && turn.now.since(self.began) >= Duration::from_secs(1);
+        let are_waiting = is_quiet && in_flight() > 0;
+        let tail = Duration::from_secs_f64(self.controller.tail_us().max(0.0) / 1e6);
+        let usual = tail.max(self.limiter.law().objective());
+        let is_silent = self.trust.is_silent(turn.now, are_waiting, usual);
+        is_silent.then_some(Doubt::Silent)
+    }
+
+    /// Rests where it was in the last minute that held; where there was none the limit stays as it is, since
+    /// none at all is no safe one under load.
+    fn let_go(&mut self, turn: &mut Turn<'_, '_>, doubt: Option<Doubt>) {
+        self.doubted = doubt;
+        if let Some(limit) = self.rest.value() {
+            self.limiter.set(limit);
+        }
+        if let Some(doubt) = doubt {
+            (turn.record)(&self.about, self.told_doubted(turn.now, doubt));
+        }
+    }
+
+    fn told_doubted(&self, at: Instant, doubt: Doubt) -> JournalEvent {
+        JournalEvent::Held {
+            at,
+            limit: said(self.limiter.decided()),
+            by: HeldBy::Doubt(doubt),
+        }
     }
 
     fn held_at(&self, hold: Hold) -> u32 {
@@ -387,7 +476,10 @@ impl Steered {
         JournalEvent::Held {
             at,
             limit: said(self.held_at(hold)),
-            is_resting: !matches!(hold, Hold::At(_)),
+            by: match hold {
+                Hold::At(_) => HeldBy::Pin,
+                Hold::ToRest | Hold::AtRest(_) => HeldBy::Freeze,
+            },
         }
     }
 

@@ -18,6 +18,7 @@ mod balance;
 mod budget;
 mod controller;
 mod counter;
+mod doubt;
 mod eject;
 mod entry;
 mod estimate;

@@ -286,7 +286,7 @@ fn change(line: &JournalLine) -> String {
 
 fn because(line: &JournalLine) -> String {
     match &*line.event {
-        "decided" => line.because.clone(),
+        "decided" | "doubted" => line.because.clone(),
         "state" => "from here on a controller moves it".to_owned(),
         "frozen" => "frozen".to_owned(),
         "pinned" => "put back".to_owned(),

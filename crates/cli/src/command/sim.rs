@@ -55,6 +55,9 @@ struct RunArgs {
     /// What programs pass on with the calls that they make, in place of what the scenario says.
     #[arg(long, value_name = "WHAT")]
     forwards: Option<ForwardsArg>,
+    /// Draw the schedule together, or apart, to this length.
+    #[arg(long, value_name = "TIME", value_parser = selvedge_bench::duration)]
+    length: Option<Duration>,
     /// Show each decision of a controller: when, about what, what it saw, and why.
     #[arg(long)]
     decisions: bool,
@@ -107,6 +110,9 @@ pub(crate) fn sim(args: &SimArgs) -> anyhow::Result<ExitCode> {
 
 fn run(args: &RunArgs) -> anyhow::Result<()> {
     let mut scenario = selvedge_bench::scenario(&args.scenario)?;
+    if let Some(length) = args.length {
+        scenario = scenario.within(length);
+    }
     forward(&mut scenario, args.forwards);
     let mut decisions = Vec::new();
     let mut entries = Vec::new();

@@ -2,7 +2,9 @@
 //! nothing is left behind. Its other figures are not judged here.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -161,6 +163,86 @@ fn load_and_origin_agree_on_every_request() {
         got.windows(2).all(|pair| pair[0] != pair[1]),
         "an id came twice"
     );
+}
+
+/// A replica of a service answers what it is asked, fails as it is told, and tells what it did.
+#[test]
+fn a_service_that_takes_its_time_is_told_how_to_be() {
+    let folder = folder();
+    let control = folder.path().join("control");
+    let control_text = control.to_str().expect("it is plain");
+    let mut command = Command::new(SELVEDGE);
+    command.args(["bench", "serve", "-o", "json", "--permits", "4"]);
+    command.args(["--time", "exponential:1ms", "--control", control_text]);
+    let mut service = Process::start(folder.path(), command);
+    let line = service.line("listening at");
+    let address = line.rsplit(' ').next().expect("a line has words");
+    let target = format!("http://{address}/");
+    let bounds = ["--requests", "50", "--connections", "5", "--warm-up", "0s"];
+    let well = load(&target, &bounds);
+    assert_eq!(well["measured"]["answers"]["2xx"], 50, "{well}");
+
+    let mut told = UnixStream::connect(&control).expect("it listens");
+    told.write_all(b"{\"errors\": 1}\n").expect("it reads");
+    let mut said = String::new();
+    let mut answers = BufReader::new(told);
+    answers.read_line(&mut said).expect("it answers");
+    assert!(said.contains("\"requests\":50"), "{said}");
+    let badly = load(&target, &bounds);
+    assert_eq!(badly["measured"]["answers"]["5xx"], 50, "{badly}");
+    service.signal(Signal::TERM);
+    let (status, printed) = service.finish();
+    assert_eq!(status, 0, "{printed}");
+    let json = printed.split_once('\n').expect("the report follows").1;
+    let report: Value = serde_json::from_str(json).expect("it is JSON");
+    assert_eq!(
+        (&report["requests"], &report["errors"]),
+        (&100.into(), &50.into())
+    );
+    assert!(!control.exists(), "the socket is left");
+}
+
+/// A scenario with real programs in real meshes, beside the simulated one. How well it went is not judged here.
+#[test]
+fn a_scenario_is_played_and_nothing_is_left() {
+    if !skip_unless("a_scenario_is_played_and_nothing_is_left", &[]) {
+        return;
+    }
+    let folder = folder();
+    let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+    let (own, json) = (path("own.yaml"), path("found.json"));
+    let text = "name: own\nabout: mine\nlength: 30s\nobjective: {latency: 100ms, deadline: 5s}\n\
+                services:\n- {name: a, permits: 4, time: {exponential: {mean: 5ms}}, calls: [[b]]}\n\
+                - {name: b, replicas: 2, permits: 4, time: {fixed: {mean: 5ms}}}\n\
+                clients:\n- {calls: a, open: [{rate: 40}]}\n\
+                faults:\n- {from: 10s, until: 20s, service: b, replica: 1, permits: 1}\n";
+    fs::write(&own, text).expect("it can be written");
+    let arguments = ["live", &own, "--policy", "none,adaptive", "--length", "3s"];
+    let more = ["--simulated", "1", "--seed", "5", "--json", &json];
+    let live = bench(folder.path(), &[&arguments[..], &more].concat())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary can be started");
+    let pid = live.id();
+    let output = live.wait_with_output().expect("it can be waited for");
+    let printed = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{printed}\n{errors}");
+    check_nothing_is_left(folder.path(), pid);
+    assert_eq!(printed.matches("own ").count(), 2, "a row each: {printed}");
+    let found: Value = serde_json::from_slice(&fs::read(&json).unwrap()).expect("it is JSON");
+    let runs = |of: &str| found[of].as_array().expect("a list").clone();
+    assert_eq!((runs("runs").len(), runs("simulated").len()), (2, 2));
+    for run in runs("runs") {
+        assert_eq!(
+            (&run["failed"], &run["unsent"]),
+            (&0.into(), &0.into()),
+            "{run}"
+        );
+        let attempts = run["attempts"].as_f64().expect("a number");
+        assert!(attempts > 1.0, "one request is two: {run}");
+    }
 }
 
 /// A load against nothing ends in time, and says what failed.

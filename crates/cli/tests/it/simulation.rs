@@ -123,6 +123,34 @@ fn a_sweep_gives_each_run_and_the_same_each_time() {
 }
 
 #[test]
+fn a_sweep_in_another_length_is_written_beside_what_is_printed() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let file = folder.path().join("runs.json");
+    let file_text = file.to_str().expect("it is text");
+    let length = ["--length", "40s"];
+    let sweep = [
+        "sweep",
+        "step",
+        "--policy",
+        "without-leak",
+        "--seeds",
+        "3..5",
+    ];
+    let output = sim(&[&sweep[..], &length, &["--json", file_text]].concat());
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).contains("without-leak"));
+    let runs = std::fs::read(&file).expect("it is there");
+    let runs: Value = serde_json::from_slice(&runs).expect("it is JSON");
+    let runs = runs.as_array().expect("a list");
+    assert_eq!(runs.len(), 2);
+    let run = ["run", "step", "--policy", "without-leak", "--seed", "3"];
+    let output = sim(&[&run[..], &length, &["-o", "json"]].concat());
+    let reply: Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
+    assert_eq!(reply["seconds"].as_array().map(Vec::len), Some(40));
+    assert_eq!(reply["goodput"], runs[0]["goodput"]);
+}
+
+#[test]
 fn decisions_are_told_with_their_reasons() {
     let run = ["run", "step", "--policy", "adaptive", "--decisions"];
     let output = sim(&[&run[..], &["-o", "json"]].concat());

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use super::Api;
 use crate::journal::JournalError;
-use crate::pilot::lines::{about, because, find, read_journal};
+use crate::pilot::lines::{about, because, doubt, find, held, read_journal};
 use crate::pilot::{JournalQuery, Known};
 use crate::problem::{Problem, ProblemKind};
 use crate::wire::{
@@ -70,6 +70,7 @@ fn limit(limited: &Limited, known: &Known, snapshot: &Snapshot) -> LimitReport {
     let last = known.last.as_ref();
     let floor = last.map(|(_, _, decision)| decision.floor);
     let floor = floor.filter(|floor| *floor > 0.0);
+    let doubt = known.held.and_then(|(_, by)| doubt(by));
     let age = SystemTime::now().duration_since(known.heard);
     LimitReport {
         service: limited.service().to_string(),
@@ -85,18 +86,18 @@ fn limit(limited: &Limited, known: &Known, snapshot: &Snapshot) -> LimitReport {
         limit: known.limit(),
         fixed: state.fixed,
         decided: state.limit,
-        held: known.held.map(|(_, is_resting)| match is_resting {
-            true => "frozen".to_owned(),
-            false => "pinned".to_owned(),
-        }),
+        held: known.held.map(|(_, by)| held(by).to_owned()),
+        doubt: doubt.map(|doubt| doubt.word().to_owned()),
         p95_us: last.map(|(_, window, _)| window.times.q95),
         idle_p95_us: floor,
         is_beyond_reach: known.out_of_reach().is_some(),
         refused_share: last.map_or(0.0, |(_, window, _)| window.refused_share),
         why: last.map(|(_, _, decision)| decision.why.word().to_owned()),
-        because: last.map_or_else(String::new, |(_, window, decision)| {
-            because(window, decision)
-        }),
+        because: match (doubt, last) {
+            (Some(doubt), _) => doubt.explanation().to_owned(),
+            (None, Some((_, window, decision))) => because(window, decision),
+            (None, None) => String::new(),
+        },
         changed: known.changed,
         age: age.unwrap_or_default().as_secs_f64(),
     }

@@ -315,6 +315,7 @@ async fn limits_are_frozen_put_back_and_released() {
         "selvedge_journal_writable 1",
         "selvedge_pilot_limits 1",
         "selvedge_pilot_limits_held 0",
+        "selvedge_pilot_limits_doubted 0",
         "selvedge_pilot_objectives_out_of_reach 1",
     ] {
         assert!(metrics.lines().any(|it| it == line), "{line}: {metrics}");

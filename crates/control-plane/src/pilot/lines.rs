@@ -5,7 +5,8 @@ use std::path::Path;
 
 use selvedge_feed::JournalPart;
 use selvedge_model::{
-    Decision, JournalEntry, JournalEvent, Limited, Place, ServiceName, Snapshot, Why, WindowSummary,
+    Decision, Doubt, HeldBy, JournalEntry, JournalEvent, Limited, Place, ServiceName, Snapshot,
+    Why, WindowSummary,
 };
 use selvedge_telemetry::log::{self, Timestamp};
 
@@ -187,17 +188,33 @@ fn line(number: u64, entry: &JournalEntry, epoch: u64, snapshot: Option<&Snapsho
             window: Some(window_line(window)),
             ..line
         },
-        JournalEvent::Held {
-            limit, is_resting, ..
-        } => JournalLine {
-            event: if *is_resting { "frozen" } else { "pinned" }.to_owned(),
+        JournalEvent::Held { limit, by, .. } => JournalLine {
+            event: held(*by).to_owned(),
             limit: *limit,
+            why: doubt(*by).map(|doubt| doubt.word().to_owned()),
+            because: doubt(*by).map_or_else(String::new, |it| it.explanation().to_owned()),
             ..line
         },
         JournalEvent::Gone => JournalLine {
             event: "gone".to_owned(),
             ..line
         },
+    }
+}
+
+/// The word for how a limit is held.
+pub(crate) const fn held(by: HeldBy) -> &'static str {
+    match by {
+        HeldBy::Freeze => "frozen",
+        HeldBy::Pin => "pinned",
+        HeldBy::Doubt(_) => "doubted",
+    }
+}
+
+pub(crate) const fn doubt(by: HeldBy) -> Option<Doubt> {
+    match by {
+        HeldBy::Doubt(doubt) => Some(doubt),
+        _ => None,
     }
 }
 

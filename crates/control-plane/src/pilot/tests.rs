@@ -1,6 +1,6 @@
 //! Claims: what the proxy tells is numbered, known and written, and what is missing is counted; a later agent
 //! knows all that; what is held survives; a disk that fails changes nothing else.
-use selvedge_model::{Backend, CgroupId, Limited, Place, Port, Why};
+use selvedge_model::{Backend, CgroupId, Doubt, Limited, Place, Port, Why};
 use tempfile::TempDir;
 
 use super::*;
@@ -128,7 +128,7 @@ async fn what_is_told_is_known_and_written_with_its_number() {
     let held = JournalEvent::Held {
         at: Instant::default(),
         limit: Some(4),
-        is_resting: false,
+        by: HeldBy::Pin,
     };
     bench.tell(false, &[(1, held), (2, JournalEvent::Gone)]);
     let limits = bench.pilot.limits();
@@ -287,13 +287,13 @@ async fn what_is_known_outlives_a_beginning() {
 async fn a_later_proxy_is_told_where_limits_rest() {
     let mut bench = begin();
     bench.tell(true, &[(1, state(8)), (2, state(8))]);
-    let held = |limit, is_resting| JournalEvent::Held {
+    let held = |limit, by| JournalEvent::Held {
         at: Instant::default(),
         limit,
-        is_resting,
+        by,
     };
     // Nobody has frozen anything.
-    bench.tell(false, &[(1, held(Some(9), true))]);
+    bench.tell(false, &[(1, held(Some(9), HeldBy::Freeze))]);
     assert!(bench.pilot.wanted().borrow().holds.rests.is_empty());
     let everything = Holds {
         everything: true,
@@ -302,7 +302,11 @@ async fn a_later_proxy_is_told_where_limits_rest() {
     let version = bench.pilot.hold(everything).unwrap();
     bench.tell(
         false,
-        &[(1, held(Some(9), true)), (2, held(Some(3), false))],
+        &[
+            (1, held(Some(9), HeldBy::Freeze)),
+            (2, held(Some(3), HeldBy::Pin)),
+            (2, held(Some(4), HeldBy::Doubt(Doubt::Silent))),
+        ],
     );
     let bench = bench.replace();
     let holds = bench.pilot.wanted().borrow().holds.clone();

@@ -5,8 +5,8 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use selvedge_model::{
-    ControllerState, Decision, Fates, Holds, Instant, JournalEntry, JournalEvent, Limited, Tail,
-    Why, WindowSummary,
+    ControllerState, Decision, Doubt, Fates, HeldBy, Holds, Instant, JournalEntry, JournalEvent,
+    Limited, Tail, Why, WindowSummary,
 };
 
 use super::requests::nanos;
@@ -70,14 +70,14 @@ impl From<&JournalEntry> for twin::JournalEntry {
                 JournalEvent::Decided { window, decision } => {
                     twin::JournalEvent::Decided(decided_out(window, decision))
                 }
-                JournalEvent::Held {
-                    at,
-                    limit,
-                    is_resting,
-                } => twin::JournalEvent::Held(twin::Held {
+                JournalEvent::Held { at, limit, by } => twin::JournalEvent::Held(twin::Held {
                     at_ns: at.as_nanos(),
                     limit: *limit,
-                    resting: *is_resting,
+                    resting: *by == HeldBy::Freeze,
+                    doubt: match by {
+                        HeldBy::Doubt(doubt) => *doubt as u32,
+                        _ => 0,
+                    },
                 }),
                 JournalEvent::Gone => twin::JournalEvent::Gone(twin::Gone {}),
             }),
@@ -178,7 +178,7 @@ impl TryFrom<twin::JournalEntry> for JournalEntry {
             twin::JournalEvent::Held(held) => JournalEvent::Held {
                 at: Instant::from_nanos(held.at_ns),
                 limit: held.limit,
-                is_resting: held.resting,
+                by: held_by(&held)?,
             },
             twin::JournalEvent::Gone(twin::Gone {}) => JournalEvent::Gone,
         };
@@ -187,6 +187,18 @@ impl TryFrom<twin::JournalEntry> for JournalEntry {
             event,
         })
     }
+}
+
+fn held_by(wire: &twin::Held) -> Result<HeldBy, Defect> {
+    Ok(match (wire.doubt, wire.resting) {
+        (0, true) => HeldBy::Freeze,
+        (0, false) => HeldBy::Pin,
+        (value, _) => {
+            let what = "a doubt";
+            let doubt = Doubt::from_number(value).ok_or(Defect::Range { what, value })?;
+            HeldBy::Doubt(doubt)
+        }
+    })
 }
 
 pub(crate) fn holds_out(version: u64, holds: &Holds) -> twin::Holds {

@@ -145,6 +145,9 @@ pub(crate) struct Held {
     pub(crate) limit: Option<u32>,
     #[prost(bool, tag = "3")]
     pub(crate) resting: bool,
+    /// The number of a doubt; 0 is none.
+    #[prost(uint32, tag = "4")]
+    pub(crate) doubt: u32,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

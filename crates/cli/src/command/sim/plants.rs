@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal};
 use std::ops::Range;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -10,7 +11,7 @@ use selvedge_sim::{NamedPolicy, POLICIES};
 use serde::Serialize;
 
 use super::policy;
-use super::sweep::{Format, bar, range};
+use super::sweep::{Format, bar, range, write_beside};
 use crate::output::{Table, print};
 
 /// Arguments of `selvedge sim plants`.
@@ -25,6 +26,9 @@ pub(crate) struct PlantsArgs {
     /// How to print it: a row for each policy, or each run for programs.
     #[arg(short, long, value_enum, default_value_t)]
     output: Format,
+    /// Write each run as JSON to this file, too.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
 }
 
 pub(crate) fn show(args: &PlantsArgs) -> anyhow::Result<ExitCode> {
@@ -46,10 +50,10 @@ pub(crate) fn show(args: &PlantsArgs) -> anyhow::Result<ExitCode> {
     match args.output {
         Format::Text => print(&text(&names, &rows))?,
         Format::Csv => print(&csv(&names, &rows))?,
-        Format::Json => {
-            let lines = lines(&names, &rows);
-            print(&format!("{}\n", serde_json::to_string_pretty(&lines)?))?;
-        }
+        Format::Json => print(&json(&names, &rows)?)?,
+    }
+    if let Some(path) = &args.json {
+        write_beside(path, &json(&names, &rows)?)?;
     }
     if rows.len() < all {
         eprintln!(
@@ -88,6 +92,11 @@ fn lines<'n>(names: &[&'n str], rows: &[PlantRow]) -> Vec<Line<'n>> {
         lines.extend(policies.map(|(policy, figures)| line(row, *policy, figures)));
     }
     lines
+}
+
+fn json(names: &[&str], rows: &[PlantRow]) -> anyhow::Result<String> {
+    let lines = serde_json::to_string_pretty(&lines(names, rows))?;
+    Ok(format!("{lines}\n"))
 }
 
 fn csv(names: &[&str], rows: &[PlantRow]) -> String {

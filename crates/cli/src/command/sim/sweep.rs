@@ -1,9 +1,13 @@
 //! `selvedge sim sweep`: many runs, and what they have in common.
 
+use std::fs;
 use std::io::{self, IsTerminal};
 use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
+use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use selvedge_bench::{SweepOptions, SweptRun, scenario, scenarios};
 use selvedge_sim::{NamedPolicy, POLICIES};
@@ -26,9 +30,15 @@ pub(crate) struct SweepArgs {
     /// What programs pass on with the calls that they make, in place of what the scenarios say.
     #[arg(long, value_name = "WHAT")]
     forwards: Option<ForwardsArg>,
+    /// Draw schedules together, or apart, to this length.
+    #[arg(long, value_name = "TIME", value_parser = selvedge_bench::duration)]
+    length: Option<Duration>,
     /// How to print it: a row for each scenario and policy, or each run for programs.
     #[arg(short, long, value_enum, default_value_t)]
     output: Format,
+    /// Write each run as JSON to this file, too.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -56,6 +66,9 @@ pub(crate) fn sweep(args: &SweepArgs) -> anyhow::Result<ExitCode> {
         true => scenarios().collect(),
         false => named.collect::<Result<_, _>>()?,
     };
+    if let Some(length) = args.length {
+        wanted = wanted.into_iter().map(|it| it.within(length)).collect();
+    }
     wanted
         .iter_mut()
         .for_each(|scenario| forward(scenario, args.forwards));
@@ -80,10 +93,10 @@ pub(crate) fn sweep(args: &SweepArgs) -> anyhow::Result<ExitCode> {
     match args.output {
         Format::Text => print(&text(&swept.runs))?,
         Format::Csv => print(&csv(&swept.runs))?,
-        Format::Json => {
-            let runs: Vec<_> = swept.runs.iter().map(RunRow::of).collect();
-            print(&format!("{}\n", serde_json::to_string_pretty(&runs)?))?;
-        }
+        Format::Json => print(&json(&swept.runs)?)?,
+    }
+    if let Some(path) = &args.json {
+        write_beside(path, &json(&swept.runs)?)?;
     }
     if swept.runs.len() < swept.asked {
         eprintln!(
@@ -94,6 +107,16 @@ pub(crate) fn sweep(args: &SweepArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn json(runs: &[SweptRun]) -> anyhow::Result<String> {
+    let runs: Vec<_> = runs.iter().map(RunRow::of).collect();
+    Ok(format!("{}\n", serde_json::to_string_pretty(&runs)?))
+}
+
+/// Writes what programs read, beside what is printed.
+pub(super) fn write_beside(path: &Path, text: &str) -> anyhow::Result<()> {
+    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// As `[######..............]  12 of 40 runs`.
