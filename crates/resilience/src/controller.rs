@@ -333,7 +333,8 @@ impl Steered {
             }
         }
         let samples = self.baseline.count(self.limiter.samples());
-        if let Some(doubt) = self.reason_for_doubt(turn, samples, &in_flight) {
+        let doubts = self.limiter.law().doubts();
+        if doubts && let Some(doubt) = self.reason_for_doubt(turn, samples, &in_flight) {
             self.trust.lose(turn.now, doubt);
         }
         match (self.trust.doubt(turn.now), self.doubted) {
@@ -356,7 +357,7 @@ impl Steered {
             return None;
         }
         let window = self.close(turn.now, pressure, in_flight(), fates);
-        if !is_plausible(&window) {
+        if doubts && !is_plausible(&window) {
             self.trust.lose(turn.now, Doubt::Absurd);
             return None;
         }
@@ -365,7 +366,9 @@ impl Steered {
         self.rest.add(&window, self.limiter.limit(), objective);
         self.limiter.set(decision.limit);
         self.limiter.set_tail(self.controller.tail_us());
-        self.trust.on_decision(turn.now, decision.limit);
+        if doubts {
+            self.trust.on_decision(turn.now, decision.limit);
+        }
         if decision.is_fresh {
             self.limiter.begin_anew(turn.now);
         }

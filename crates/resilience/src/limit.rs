@@ -87,6 +87,11 @@ impl LimitLaw {
         matches!(self, Self::Adaptive { terms, .. } if terms.counts_own)
     }
 
+    /// Whether its controller lets go in doubt; those to compare with do what their sources say.
+    pub(crate) const fn doubts(self) -> bool {
+        matches!(self, Self::Adaptive { .. })
+    }
+
     /// What a request is taken to have needed that had no answer in its time: three times the objective,
     /// since its age alone would say that it was nearly done.
     pub(crate) fn least_of_expired(self) -> Duration {
