@@ -8,6 +8,7 @@
 mod envoy;
 mod mesh;
 mod policy;
+mod replica;
 mod stage;
 mod table;
 

@@ -3,7 +3,7 @@
 //! neither plane has more of the processor.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use selvedge_scenario::Scenario;
 use serde_json::{Value, json};
 
 use super::policy::{Envoy, Retries};
-use super::stage::{Start, free, own_folder};
+use super::replica::{Start, own_folder};
 use crate::crew::Worker;
 use crate::interrupt;
 use crate::load::Target;
@@ -136,6 +136,13 @@ impl EnvoyPlane {
         stream.read_to_string(&mut answer)?;
         Ok(answer)
     }
+}
+
+/// A free port at an address of this run alone: nobody else binds there until it is taken.
+fn free(bench: &Bench<'_>, number: u8) -> anyhow::Result<SocketAddr> {
+    let listener =
+        TcpListener::bind(bench.own_address(number, 0)).context("cannot find a free port")?;
+    Ok(listener.local_addr()?)
 }
 
 /// More than there ever are, as Istio sets it: no limit but the one that is compared.

@@ -1,12 +1,13 @@
 //! A mesh of ours between the programs.
 
 use std::fmt::Write;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use selvedge_scenario::Scenario;
 
 use super::policy::Ours;
-use super::stage::{Start, own_folder};
+use super::replica::{Start, own_folder};
 use crate::crew::Worker;
 use crate::load::Target;
 use crate::measure::Bench;
@@ -17,7 +18,7 @@ const PORT: u16 = 8080;
 
 pub(super) struct MeshPlane {
     mesh: Mesh,
-    folder: std::path::PathBuf,
+    folder: PathBuf,
 }
 
 impl MeshPlane {

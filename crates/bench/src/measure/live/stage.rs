@@ -1,31 +1,23 @@
 //! Everything of one run: the programs, what stands between them, and who asks.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
-use std::net::SocketAddr;
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
-use selvedge_scenario::{Condition, Forwards, Scenario, Service};
+use anyhow::Context;
+use selvedge_scenario::Scenario;
 
 use super::envoy::EnvoyPlane;
 use super::mesh::MeshPlane;
 use super::policy::{DataPlane, LivePolicy};
+use super::replica::{Replica, each_replica};
 use super::{LiveOptions, pass_until};
 use crate::clock::monotonic_ns;
 use crate::crew::Worker;
-use crate::duration::written;
 use crate::load::Target;
 use crate::measure::Bench;
-use crate::process::{Process, start_pinned};
 use crate::protocol::{Asked, Asking, Task};
-use crate::replica::{Controlled, ReplicaReport, Reply};
+use crate::replica::ReplicaReport;
 
-/// How long a program may take until it listens, and to say how it is.
-const PATIENCE: Duration = Duration::from_secs(20);
 /// From when all is ready until the scenario begins.
 const LEAD: Duration = Duration::from_millis(500);
 
@@ -195,101 +187,6 @@ fn turns(scenario: &Scenario) -> Vec<Duration> {
     turns
 }
 
-/// A program that serves.
-struct Replica {
-    process: Process,
-    control: PathBuf,
-}
-
-/// Starts every replica of a scenario on one processor, and waits until they listen. They are started by
-/// `command`, to which the options of `bench serve` that do not depend on the plane are added.
-fn each_replica(
-    scenario: &Scenario,
-    seed: u64,
-    cpu: usize,
-    command: impl Fn(usize, u32) -> anyhow::Result<Start>,
-) -> anyhow::Result<Vec<Vec<Replica>>> {
-    let mut all = Vec::new();
-    for (place, service) in scenario.services.iter().enumerate() {
-        let mut replicas = Vec::new();
-        for number in 0..service.replicas {
-            let own_seed = seed ^ ((place as u64) << 32) ^ (u64::from(number) << 16);
-            let start = command(place, number)?;
-            replicas.push(start_pinned(cpu, || {
-                Replica::start(start, service, own_seed)
-            })?);
-        }
-        all.push(replicas);
-    }
-    for replica in all.iter_mut().flatten() {
-        replica.process.await_word("listening at", PATIENCE)?;
-    }
-    Ok(all)
-}
-
-/// How to start a replica.
-pub(super) struct Start {
-    pub(super) command: Command,
-    pub(super) name: String,
-    /// For its log and its socket.
-    pub(super) folder: PathBuf,
-    /// Whom it calls: of each step where each call goes.
-    pub(super) calls: Vec<Vec<String>>,
-}
-
-impl Replica {
-    fn start(mut start: Start, service: &Service, seed: u64) -> anyhow::Result<Self> {
-        let control = start.folder.join(format!("{}.control", start.name));
-        let command = &mut start.command;
-        command.arg("--control").arg(&control);
-        for (option, value) in [
-            ("--permits", service.permits.to_string()),
-            ("--queue", service.queue.to_string()),
-            ("--time", written(service.time)),
-            ("--seed", seed.to_string()),
-            ("--forwards", forwards(service.forwards).to_owned()),
-        ] {
-            command.args([option, &value]);
-        }
-        for step in start.calls.iter().filter(|step| !step.is_empty()) {
-            command.args(["--call", &step.join(",")]);
-        }
-        let log = start.folder.join(format!("{}.log", start.name));
-        let process = Process::start(&start.name, command, log)?;
-        Ok(Self { process, control })
-    }
-
-    /// Has it be like this from now on; gives what it did until then.
-    fn set(&mut self, condition: &Condition) -> anyhow::Result<ReplicaReport> {
-        self.process.check()?;
-        let mut stream = UnixStream::connect(&self.control)
-            .with_context(|| format!("no replica listens at {}", self.control.display()))?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        let mut line = serde_json::to_vec(&Controlled::from(condition))?;
-        line.push(b'\n');
-        stream.write_all(&line)?;
-        let mut said = String::new();
-        BufReader::new(stream).read_line(&mut said)?;
-        match serde_json::from_str(&said).context("a replica answered nonsense")? {
-            Reply::Done(report) => Ok(report),
-            Reply::Refused(why) => bail!("a replica cannot be {condition:?}: {why}"),
-        }
-    }
-
-    fn end(mut self) -> anyhow::Result<()> {
-        self.process.terminate();
-        self.process.wait()?;
-        Ok(())
-    }
-}
-
-const fn forwards(forwards: Forwards) -> &'static str {
-    match forwards {
-        Forwards::Traces => "trace",
-        Forwards::Nothing => "nothing",
-    }
-}
-
 /// Ticks that a processor was busy for, and all (proc_stat(5)).
 fn busy_ticks(cpu: usize) -> anyhow::Result<(u64, u64)> {
     let text = fs::read_to_string("/proc/stat").context("cannot read /proc/stat")?;
@@ -312,20 +209,6 @@ fn busy_in(text: &str, cpu: usize) -> Option<(u64, u64)> {
 
 fn share((busy, all): (u64, u64), (busy_later, all_later): (u64, u64)) -> f64 {
     (busy_later - busy) as f64 / all_later.saturating_sub(all).max(1) as f64
-}
-
-/// A free port at an address of this run alone: nobody else binds there until it is taken.
-pub(super) fn free(bench: &Bench<'_>, number: u8) -> anyhow::Result<SocketAddr> {
-    let listener = std::net::TcpListener::bind(bench.own_address(number, 0))
-        .context("cannot find a free port")?;
-    Ok(listener.local_addr()?)
-}
-
-/// A folder of its own for a run.
-pub(super) fn own_folder(bench: &Bench<'_>, name: &str) -> anyhow::Result<PathBuf> {
-    let folder: PathBuf = Path::new(&bench.folder).join(name);
-    fs::create_dir(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    Ok(folder)
 }
 
 #[cfg(test)]
