@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use selvedge_control_plane::{
     AccessLog, CgroupRef, ControlPlane, Disk, Folder, Metrics, Options as PlaneOptions, Pilot,
-    ProxyHealth, Publisher, Store, VirtualRange,
+    Planning, ProxyHealth, Publisher, Store, VirtualRange, stored_plan,
 };
 use selvedge_feed::Settings;
 use selvedge_model::{CgroupId, Generation, Snapshot, WorkloadName};
@@ -83,6 +83,8 @@ impl Agent {
         };
         let (plane, driven) = selvedge_control_plane::start(store, restored, plane_options);
         let driven = tokio::spawn(driven);
+        let journal = journal_folder(&options.state_dir);
+        plane.set_plan(stored_plan(&journal)).await?;
         let mut tasks = JoinSet::new();
 
         report_replicas(&node, &plane).await?;
@@ -103,7 +105,7 @@ impl Agent {
         let (links, linked) = mpsc::channel(1);
         let (health, healthy) = watch::channel(ProxyHealth::default());
         let (traffic, questioned) = watch::channel(0);
-        let (pilot, writing) = Pilot::open(&journal_folder(&options.state_dir));
+        let (pilot, writing) = Pilot::open(&journal);
         tasks.spawn(async {
             writing.await;
             Ok(())
@@ -114,6 +116,12 @@ impl Agent {
             snapshots: plane.snapshots(),
             closed: AtomicBool::new(false),
         });
+        let planning = Planning {
+            plane: plane.clone(),
+            host: host.clone(),
+            pilot: pilot.clone(),
+        };
+        tasks.spawn(async { Ok(planning.run().await?) });
         let metrics = Metrics {
             plane: plane.clone(),
             host: host.clone(),

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use selvedge_model::{Diagnostic, Generation};
 
+use selvedge_resilience::planner::Plan;
+
 use crate::address::VirtualRange;
 use crate::compile::{ConditionReason, Facts, compile};
 use crate::document::{Parsed, SourceFile, parse};
@@ -19,6 +21,7 @@ pub fn check(files: &[SourceFile], virtual_range: VirtualRange) -> Result<Parsed
         generation: Generation(1),
         virtual_range,
         cgroups: &BTreeMap::new(),
+        plan: &Plan::default(),
     };
     let compiled = compile(objects.documents(), facts)?;
     let mut dangling = Vec::new();

@@ -18,6 +18,8 @@ use selvedge_model::{
     ServiceName, Snapshot, Workload, WorkloadName,
 };
 
+use selvedge_resilience::planner::Plan;
+
 use crate::address::VirtualRange;
 use crate::document::{
     CgroupRef, Document, EndpointSlice, GatewaySpec, HttpRouteSpec, Kind, Publish,
@@ -38,6 +40,8 @@ pub struct Facts<'a> {
     pub virtual_range: VirtualRange,
     /// The cgroups that exist, of those that Workloads name.
     pub cgroups: &'a BTreeMap<CgroupRef, CgroupId>,
+    /// What is left of objectives for the services behind them.
+    pub plan: &'a Plan,
 }
 
 /// What came out.
@@ -56,7 +60,7 @@ pub fn compile<'a>(
 ) -> Result<Compiled, Vec<Diagnostic>> {
     let mut findings = Findings::default();
     let set = Set::index(documents, &facts, &mut findings);
-    let policies = Policies::merge(&set, &mut findings);
+    let policies = Policies::merge(&set, facts.plan, &mut findings);
     let routes = Routes::read(&set, &mut findings);
     let mut snapshot = Snapshot::empty();
     snapshot.generation = facts.generation;

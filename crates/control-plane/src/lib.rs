@@ -15,6 +15,7 @@ mod objects;
 mod permission;
 mod pilot;
 mod plane;
+mod planning;
 mod problem;
 mod publish;
 mod source;
@@ -45,6 +46,7 @@ pub use plane::{
     Applied, ApplyError, ControlPlane, Effect, FolderState, Gone, Options, Placed, StoreState,
     View, start,
 };
+pub use planning::{Planning, stored_plan};
 pub use problem::{Finding, Problem, ProblemKind};
 pub use publish::{FeedEnd, ProxyHealth, Publisher};
 pub use selvedge_feed::Settings;

@@ -18,10 +18,12 @@ use selvedge_model::{
     ControllerState, Decision, HeldBy, Holds, Instant, JournalEntry, JournalEvent, Limited,
     WindowSummary,
 };
+use selvedge_resilience::planner::Floors;
 use selvedge_telemetry::{log, warn};
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::journal::{Journal, JournalError, Left, remove_segments};
+use crate::planning;
 
 pub use lines::{JournalQuery, milliseconds, read_segment};
 
@@ -104,6 +106,8 @@ struct State {
     /// Entries that were told and are not in the journal, or never came.
     lost: u64,
     limits: BTreeMap<Limited, Known>,
+    /// Of limits that are known, or were before states came.
+    floors: Floors,
     /// What was known before states came that are still to be told again.
     before: BTreeMap<Limited, Known>,
     /// Limits that found no room.
@@ -188,6 +192,7 @@ impl Pilot {
         for name in [HOLDS.to_owned(), unfinished()] {
             let _absent = fs::remove_file(folder.join(name));
         }
+        planning::remove(folder);
         let _not_empty = fs::remove_dir(folder);
         Ok(())
     }
@@ -305,6 +310,11 @@ impl Pilot {
             version = held.version;
         });
         Ok(version)
+    }
+
+    /// Tails without load, as far as they are known.
+    pub(crate) fn floors(&self) -> Floors {
+        self.lock().floors.clone()
     }
 
     /// What is known of each limit.
@@ -450,6 +460,7 @@ impl State {
     /// Takes in what entries say, which have their numbers.
     fn take_in(&mut self, part: &JournalPart) {
         if part.is_beginning {
+            self.floors.retain(|it| self.limits.contains_key(it));
             self.before = std::mem::take(&mut self.limits);
         }
         for (number, entry) in (part.number..).zip(&part.entries) {
@@ -458,6 +469,9 @@ impl State {
     }
 
     fn take_in_entry(&mut self, number: u64, entry: &JournalEntry, epoch: u64) {
+        if self.limits.contains_key(&entry.about) {
+            self.floors.on_event(&entry.about, &entry.event);
+        }
         let heard = calendar(epoch, moment(&entry.event).unwrap_or_default());
         let has_room = self.limits.len() < MOST_LIMITS;
         match &entry.event {

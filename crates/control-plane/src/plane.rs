@@ -68,6 +68,7 @@ pub fn start(
         snapshot: now.snapshot.clone(),
         objects: now.objects.clone(),
         conditions: now.conditions.clone(),
+        plan: now.plan.clone(),
         since: Instant::now(),
         store: StoreState::Durable.after(saved),
         folder: None,
@@ -210,6 +211,7 @@ impl Plane {
     fn publish_view(&mut self) {
         // Also without a new generation: their text may have moved to other lines.
         self.view.objects = self.now.objects.clone();
+        self.view.plan = self.now.plan.clone();
         self.views.send_replace(Arc::new(self.view.clone()));
     }
 

@@ -524,8 +524,25 @@ pub struct PilotReport {
     pub is_in_force: bool,
     /// The limits, by service.
     pub limits: Vec<LimitReport>,
+    /// What is left of objectives for the services that whole answers are made of.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub plan: Vec<ShareReport>,
     /// The journal.
     pub journal: JournalReport,
+}
+
+/// What a service is to keep of an objective that comprises others.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ShareReport {
+    /// The service.
+    pub service: String,
+    /// The 95th percentile of its own time that it is to keep.
+    pub latency_us: u64,
+    /// The service that has the objective.
+    pub of: String,
+    /// Whether times without load stand behind it; if not, it is all of the objective.
+    pub is_measured: bool,
 }
 
 /// A limit that a controller moves.

@@ -185,7 +185,7 @@ mod tests {
     fn a_list_reads_back_and_leaves_the_first_frame() {
         let list = SocketList::new(SocketKind::ALL);
         let mut bytes = list.encode();
-        assert_eq!(bytes, b"SELV\x05\x07\x01\x02\x03\x04\x05\x06\x07");
+        assert_eq!(bytes, b"SELV\x06\x07\x01\x02\x03\x04\x05\x06\x07");
         bytes.extend_from_slice(b"frame");
         assert_eq!(SocketList::decode(&bytes), Ok((list, 13)));
     }
@@ -208,13 +208,13 @@ mod tests {
     fn what_is_no_list_is_refused() {
         for (bytes, want) in [
             (&b""[..], SocketListError::Short),
-            (b"SELV\x05", SocketListError::Short),
-            (b"SELV\x05\x02\x01", SocketListError::Short),
+            (b"SELV\x06", SocketListError::Short),
+            (b"SELV\x06\x02\x01", SocketListError::Short),
             (b"HTTP\x01\x00", SocketListError::Magic),
             (b"SELV\x01\x00", SocketListError::Version { theirs: 1 }),
-            (b"SELV\x05\x01\x00", SocketListError::Kind { byte: 0 }),
-            (b"SELV\x05\x01\x08", SocketListError::Kind { byte: 8 }),
-            (b"SELV\x05\x02\x01\x01", SocketListError::Kind { byte: 1 }),
+            (b"SELV\x06\x01\x00", SocketListError::Kind { byte: 0 }),
+            (b"SELV\x06\x01\x08", SocketListError::Kind { byte: 8 }),
+            (b"SELV\x06\x02\x01\x01", SocketListError::Kind { byte: 1 }),
         ] {
             assert_eq!(SocketList::decode(bytes), Err(want), "{bytes:?}");
         }

@@ -45,7 +45,7 @@ pub use traffic::{TrafficPart, TrafficReading, TrafficTooLong};
 /// a socket of the list brings is part of it: 2 since that for IPv4 says who sent a datagram, 3 since
 /// connections to services may come, and updates hold routes, request policies and ways, 4 since the proxy
 /// tells what its controllers do.
-pub const VERSION: u8 = 5;
+pub const VERSION: u8 = 6;
 
 /// Longest message the agent sends, in bytes. Updates are cut into parts far below it.
 pub const MAX_TO_PROXY_BYTES: usize = 16 << 20;

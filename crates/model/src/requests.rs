@@ -22,6 +22,32 @@ pub struct RequestPolicy {
     pub ejection: Option<Ejection>,
     /// What is to be kept, within these values.
     pub objective: Option<Objective>,
+    /// What is to be kept of the service's own time, so that the objectives of whole answers hold that are made
+    /// of it; planned, and by nobody said.
+    pub share: Option<Objective>,
+}
+
+impl RequestPolicy {
+    /// What is to be kept of the service's own time. How far controllers may go for it is what somebody said about
+    /// this service, where somebody did.
+    pub fn of_own(&self) -> Option<Objective> {
+        match (self.objective, self.share) {
+            (Some(said), Some(share)) => Some(Objective {
+                latency: said.latency.min(share.latency),
+                mode: said.mode,
+            }),
+            (said, share) => said.or(share),
+        }
+    }
+
+    /// Whether somebody said something.
+    pub fn says_anything(&self) -> bool {
+        let said = Self {
+            share: None,
+            ..self.clone()
+        };
+        said != Self::default()
+    }
 }
 
 /// What a service is to keep, and how far controllers may go for it.

@@ -190,7 +190,7 @@ fn upstream(snapshot: &Snapshot, backend: &Backend) -> UpstreamPlan {
     let endpoints = port.into_iter().flat_map(|port| &port.endpoints);
     let policy = service.and_then(|it| it.requests.clone());
     let policy = policy.unwrap_or_default();
-    let objective = policy.objective.filter(is_steered);
+    let objective = policy.of_own().filter(is_steered);
     UpstreamPlan {
         backend: backend.clone(),
         law: objective.map_or(LimitLaw::Static, |it| LimitLaw::of_endpoint(it.latency)),

@@ -63,6 +63,8 @@ struct Steered {
     about: Limited,
     limiter: Arc<Limiter>,
     controller: Controller,
+    /// What the controller is to keep, as it was told last.
+    objective: Duration,
     held: Option<Hold>,
     trust: Trust,
     /// Why it rests, while it does not trust what it sees.
@@ -151,13 +153,7 @@ impl Controllers {
         let endpoints = self.upstreams.iter().flat_map(|it| &it.endpoints);
         let entries = self.entries.iter().map(|it| &it.steered);
         for steered in endpoints.chain(entries) {
-            let state = steered.state(now);
-            record(&steered.about, JournalEvent::State(state));
-            let held = steered.held.map(|hold| steered.told_held(now, hold));
-            let doubted = || Some(steered.told_doubted(now, steered.doubted?));
-            if let Some(event) = held.or_else(doubted) {
-                record(&steered.about, event);
-            }
+            steered.tell(now, record);
         }
     }
 
@@ -296,9 +292,13 @@ impl Steered {
         limiter: &Arc<Limiter>,
         pressure: &Pressure,
     ) -> Option<Self> {
+        let objective = limiter.objective();
+        let mut controller = Controller::new(limiter.law())?;
+        controller.aim(objective);
         Some(Self {
             about,
-            controller: Controller::new(limiter.law())?,
+            controller,
+            objective,
             held: None,
             trust: Trust::default(),
             doubted: None,
@@ -320,6 +320,12 @@ impl Steered {
         in_flight: impl Fn() -> u32,
         fates: Fates,
     ) -> Option<u32> {
+        let objective = self.limiter.objective();
+        if objective != self.objective {
+            self.objective = objective;
+            self.controller.aim(objective);
+            self.tell(turn.now, turn.record);
+        }
         if self.held.is_some() || !turn.holds.is_empty() {
             let wanted = turn.holds.of(&self.about);
             if wanted.is_some() || self.held.is_some() {
@@ -362,8 +368,7 @@ impl Steered {
             return None;
         }
         let decision = self.controller.on_window(&window, turn.rng);
-        let objective = self.limiter.law().objective();
-        self.rest.add(&window, self.limiter.limit(), objective);
+        self.rest.add(&window, self.limiter.limit(), self.objective);
         self.limiter.set(decision.limit);
         self.limiter.set_tail(self.controller.tail_us());
         if doubts {
@@ -441,7 +446,7 @@ impl Steered {
         let is_quiet = samples == 0 && turn.now.since(self.began) >= Duration::from_secs(1);
         let are_waiting = is_quiet && in_flight() > 0;
         let tail = Duration::from_secs_f64(self.controller.tail_us().max(0.0) / 1e6);
-        let usual = tail.max(self.limiter.law().objective());
+        let usual = tail.max(self.objective);
         let is_silent = self.trust.is_silent(turn.now, are_waiting, usual);
         is_silent.then_some(Doubt::Silent)
     }
@@ -486,10 +491,20 @@ impl Steered {
         }
     }
 
+    /// Has `record` hear what the limit follows from.
+    fn tell(&self, now: Instant, record: &mut Record<'_>) {
+        record(&self.about, JournalEvent::State(self.state(now)));
+        let held = self.held.map(|hold| self.told_held(now, hold));
+        let doubted = || Some(self.told_doubted(now, self.doubted?));
+        if let Some(event) = held.or_else(doubted) {
+            record(&self.about, event);
+        }
+    }
+
     fn state(&self, at: Instant) -> ControllerState {
         ControllerState {
             at,
-            objective: self.limiter.law().objective(),
+            objective: self.objective,
             fixed: said(self.limiter.fixed()),
             is_applied: self.limiter.is_applied(),
             limit: self.limiter.decided(),

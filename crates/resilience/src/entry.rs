@@ -60,7 +60,8 @@ impl Entry {
             })
         };
         let limiter = before.map(|before| &before.limiter);
-        let limiter = limiter.filter(|limiter| limiter.is_of(plan.law, plan.is_applied, u32::MAX));
+        let limiter =
+            limiter.filter(|limiter| limiter.becomes(plan.law, plan.is_applied, u32::MAX));
         let new_limiter = || Limiter::new(plan.law, plan.is_applied, u32::MAX, workers);
         Self {
             shared: before.map_or_else(new, |before| before.shared.clone()),

@@ -5,7 +5,7 @@
 //! is to deliver. What is asked per request is the *gate*: it takes no lock and allocates nothing, and
 //! its settings are atomics. What sets these is a [`Controller`], which sees summaries of windows and
 //! never a request; [`Controllers`] are those of a node. Time and chance are handed in; the crate performs no IO and reads no clock. Read next:
-//! [`Node`], then `admission.rs`.
+//! [`Node`], then `admission.rs`; [`planner`] is what sets objectives for these.
 #![no_std]
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -31,6 +31,7 @@ mod memory;
 mod node;
 mod outcome;
 mod plan;
+pub mod planner;
 mod reading;
 mod rejection;
 mod replay;

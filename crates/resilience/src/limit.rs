@@ -73,6 +73,14 @@ impl LimitLaw {
         }
     }
 
+    /// Whether they differ in no more than what is to be kept.
+    pub(crate) fn is_like(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::Adaptive { terms, .. }, Self::Adaptive { terms: others, .. }) => terms == others,
+            (law, other) => law == other,
+        }
+    }
+
     /// What is to be kept; zero where nothing is.
     pub(crate) const fn objective(self) -> Duration {
         match self {
@@ -90,12 +98,6 @@ impl LimitLaw {
     /// Whether its controller lets go in doubt; those to compare with do what their sources say.
     pub(crate) const fn doubts(self) -> bool {
         matches!(self, Self::Adaptive { .. })
-    }
-
-    /// What a request is taken to have needed that had no answer in its time: three times the objective,
-    /// since its age alone would say that it was nearly done.
-    pub(crate) fn least_of_expired(self) -> Duration {
-        self.objective().saturating_mul(3)
     }
 }
 
@@ -121,6 +123,9 @@ trait Law: Debug + Send {
 
     /// Another has had this limit meanwhile.
     fn resume(&mut self, _limit: u32) {}
+
+    /// From now on this is to be kept.
+    fn aim(&mut self, _objective: Duration) {}
 }
 
 /// The controller of one limit.
@@ -170,6 +175,11 @@ impl Controller {
     /// Goes on from this limit, since another had it meanwhile. What was seen before says nothing of that.
     pub(crate) fn resume(&mut self, limit: u32) {
         self.0.resume(limit);
+    }
+
+    /// Goes on with another objective.
+    pub(crate) fn aim(&mut self, objective: Duration) {
+        self.0.aim(objective);
     }
 
     /// The 95th percentile that was seen last, in us; what is given up before that says nothing.

@@ -13,7 +13,10 @@ use crate::limit::{Controller, LimitLaw};
 /// What gates read of a limit, and write for its controller.
 #[derive(Debug)]
 pub(crate) struct Limiter {
+    /// What is to be kept is beside it.
     law: LimitLaw,
+    /// In ns; the plan for a service moves it while requests go on.
+    objective: AtomicU64,
     /// The limit where nothing moves it, and the most where a law does.
     fixed: u32,
     /// Whether what the law decides is done.
@@ -40,6 +43,7 @@ impl Limiter {
         let start = controller.map_or(fixed, |it| it.limit()).min(fixed);
         Self {
             law,
+            objective: AtomicU64::new(nanos(law.objective())),
             fixed,
             is_applied,
             decided: AtomicU32::new(start),
@@ -55,6 +59,11 @@ impl Limiter {
         self.law
     }
 
+    /// What is to be kept.
+    pub(crate) fn objective(&self) -> Duration {
+        Duration::from_nanos(self.objective.load(Relaxed))
+    }
+
     pub(crate) fn limit(&self) -> u32 {
         self.limit.load(Relaxed)
     }
@@ -68,9 +77,15 @@ impl Limiter {
         !self.samples.is_empty()
     }
 
-    /// Whether it is what [`Self::new`] makes of these.
-    pub(crate) fn is_of(&self, law: LimitLaw, is_applied: bool, fixed: u32) -> bool {
-        (self.law, self.is_applied, self.fixed) == (law, is_applied, fixed)
+    /// Makes it what [`Self::new`] makes of these, if no more than what is to be kept has changed: the limit goes
+    /// on from where it is then. False where more has.
+    pub(crate) fn becomes(&self, law: LimitLaw, is_applied: bool, fixed: u32) -> bool {
+        let is_same = (self.is_applied, self.fixed) == (is_applied, fixed);
+        let becomes = is_same && self.law.is_like(law);
+        if becomes {
+            self.objective.store(nanos(law.objective()), Relaxed);
+        }
+        becomes
     }
 
     /// What the law has decided last, within what is fixed; it is in force if it is applied.
@@ -118,7 +133,8 @@ impl Limiter {
 
     /// One had no answer in its time.
     pub(crate) fn expired(&self, worker: usize, began: Instant, time: Duration) {
-        self.took(worker, began, time.max(self.law.least_of_expired()));
+        let least = self.objective().saturating_mul(LEAST_OF_EXPIRED);
+        self.took(worker, began, time.max(least));
     }
 
     /// One was given up after this time: known to have taken longer. That says something only where most would
@@ -141,6 +157,14 @@ impl Limiter {
     pub(crate) fn take_peak(&self, in_flight: u32) -> u32 {
         self.peak.0.swap(in_flight, Relaxed).max(in_flight)
     }
+}
+
+/// What a request is taken to have needed that had no answer in its time, in objectives: its age alone would say
+/// that it was nearly done.
+const LEAST_OF_EXPIRED: u32 = 3;
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// A limit, where the highest number is none.

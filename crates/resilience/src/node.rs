@@ -186,7 +186,7 @@ fn endpoints(
         siblings: Box::default(),
         state: old.map(|old| old.state.clone()).unwrap_or_default(),
         limiter: old
-            .filter(|old| old.limiter.is_of(plan.law, plan.is_applied, fixed))
+            .filter(|old| old.limiter.becomes(plan.law, plan.is_applied, fixed))
             .map_or_else(limiter, |old| old.limiter.clone()),
     };
     let mut seen = BTreeSet::new();

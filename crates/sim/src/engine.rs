@@ -583,7 +583,10 @@ impl<'s> Engine<'s> {
     }
 
     fn tick(&mut self, record: &mut Record<'_>) {
-        self.mesh.tick(self.now, record);
+        if self.mesh.tick(self.now, record) {
+            self.mesh
+                .reconfigure(self.scenario, self.policy, self.elapsed());
+        }
         let next = self.now + Controllers::TICK;
         if self.elapsed() < self.scenario.length {
             self.agenda.put(next, Event::Tick);

@@ -14,14 +14,14 @@ mod arena;
 mod engine;
 mod mesh;
 mod objective;
+mod planning;
 mod policy;
 mod report;
 mod station;
 mod verdict;
 
 pub use engine::{run, run_and_tell};
-pub use objective::of_services as objectives;
-pub use policy::{NamedPolicy, PARTIAL, POLICIES, Policy, Stands, Steering};
+pub use policy::{NamedPolicy, PARTIAL, POLICIES, Policy, Shares, Stands, Steering};
 pub use report::{Report, Second};
 pub use selvedge_resilience::Record;
 pub use station::Station;

@@ -6,8 +6,8 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use selvedge_model::{
-    Backend, BackendIndex, CgroupId, Instant, Label, Place, Port, RequestPolicy, Rng, RouteIndex,
-    ServiceName, Timeouts,
+    Backend, BackendIndex, CgroupId, Instant, JournalEvent, Label, Limited, Place, Port,
+    RequestPolicy, Rng, RouteIndex, ServiceName, Timeouts,
 };
 use selvedge_resilience::{
     Admission, Attempt, Call, Controllers, Ending, EndpointPlan, LimitLaw, Node, NodePlan, Outcome,
@@ -16,7 +16,8 @@ use selvedge_resilience::{
 use selvedge_scenario::{Objective, Scenario};
 
 use crate::objective;
-use crate::policy::{Policy, Stands, Steering};
+use crate::planning::Planning;
+use crate::policy::{Policy, Shares, Stands, Steering};
 
 /// One node that all requests go through.
 #[derive(Debug)]
@@ -27,6 +28,8 @@ pub(crate) struct Mesh {
     deadline: Timeouts,
     /// Of each service's own time.
     objectives: Vec<Duration>,
+    /// What sets these while requests go on, where that is not known beforehand.
+    planning: Option<Planning>,
     /// The upstream of each service's first replica alone, where replicas have limits of their own; those of
     /// the others follow.
     before_replicas: Vec<u32>,
@@ -43,8 +46,12 @@ impl Mesh {
     /// With the same policy for each service.
     pub(crate) fn new(scenario: &Scenario, policy: &Policy, mut rng: Rng) -> Self {
         let objectives = match policy.limit {
-            Steering::Adaptive(_) => objective::of_services(scenario),
-            Steering::Inversion => vec![scenario.objective.latency; scenario.services.len()],
+            Steering::Adaptive(_) if policy.shares == Shares::Known => {
+                objective::of_services(scenario)
+            }
+            Steering::Adaptive(_) | Steering::Inversion => {
+                vec![scenario.objective.latency; scenario.services.len()]
+            }
             _ => vec![Duration::MAX; scenario.services.len()],
         };
         let plan = plan(scenario, policy, &objectives, Duration::ZERO);
@@ -54,6 +61,8 @@ impl Mesh {
             seat: Seat::new(0, rng),
             deadline: deadline(scenario.objective),
             objectives,
+            planning: (policy.shares == Shares::Planned)
+                .then(|| Planning::new(scenario, names(scenario))),
             before_replicas: match policy.stands {
                 Stands::BeforeBalancing => Vec::new(),
                 Stands::BehindBalancing => firsts(scenario),
@@ -136,9 +145,19 @@ impl Mesh {
         admission.finish(now, Ending::Complete);
     }
 
-    /// The controllers see what came since the last time.
-    pub(crate) fn tick(&mut self, now: Instant, record: &mut Record<'_>) {
-        self.controllers.tick(now, &self.node, record);
+    /// The controllers see what came since the last time. True where there is a plan now by which services have other
+    /// objectives: it is for [`Self::reconfigure`] to have them in force.
+    pub(crate) fn tick(&mut self, now: Instant, record: &mut Record<'_>) -> bool {
+        let Some(planning) = &mut self.planning else {
+            self.controllers.tick(now, &self.node, record);
+            return false;
+        };
+        let mut hear = |about: &Limited, event: JournalEvent| {
+            planning.floors.on_event(about, &event);
+            record(about, event);
+        };
+        self.controllers.tick(now, &self.node, &mut hear);
+        planning.is_due(now) && planning.plan(&mut self.objectives)
     }
 }
 

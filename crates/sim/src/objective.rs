@@ -5,20 +5,17 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use selvedge_model::Rng;
+use selvedge_resilience::planner::GUARD;
 use selvedge_scenario::{Client, Scenario};
 
 /// Most requests that are drawn for a client, and most service times of all of them.
 const DRAWS: usize = 2000;
 const TIMES: usize = 20_000_000;
 
-/// Where several services share the objective each may take more than its share: theirs are guards, and the
-/// entry's limit holds the whole.
-const GUARD: f64 = 1.25;
-
 /// The objective of each service's own time: as many times its tail without load as the client's objective is
 /// of the tail without load of a whole answer. A service that several clients reach has the nearest.
 /// The longest time there is of one that none reaches.
-pub fn of_services(scenario: &Scenario) -> Vec<Duration> {
+pub(crate) fn of_services(scenario: &Scenario) -> Vec<Duration> {
     let mut objectives = vec![Duration::MAX; scenario.services.len()];
     let mut rng = Rng::seeded(0);
     for client in &scenario.clients {

@@ -21,6 +21,20 @@ pub struct Policy {
     pub stands: Stands,
     /// What sets the limit at the entry of each route that a client uses: static is none.
     pub entry: Steering,
+    /// What each service is to keep of the scenario's objective.
+    pub shares: Shares,
+}
+
+/// What a service is to keep of an objective for the whole answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Shares {
+    /// Its share of the time without load, as somebody who knows the scenario would say.
+    #[default]
+    Known,
+    /// What the planner makes of what is seen while it runs: all of it at first.
+    Planned,
+    /// All of it.
+    Whole,
 }
 
 /// Where the limit of an endpoint is.
@@ -151,7 +165,7 @@ pub const POLICIES: [NamedPolicy; 12] = [
     },
     NamedPolicy {
         name: "adaptive-inner",
-        about: "limits that hold the objective, of each endpoint's own time and requests; a budget of retries",
+        about: "limits that hold known shares of the objective, of each endpoint's own time and requests",
         policy: || adaptive(Terms::ENDPOINT, Steering::Static),
     },
     NamedPolicy {
@@ -191,6 +205,7 @@ fn adaptive(endpoint: Terms, entry: Steering) -> Policy {
         limit: Steering::Adaptive(endpoint),
         stands: Stands::BeforeBalancing,
         entry,
+        shares: Shares::default(),
     }
 }
 
@@ -199,11 +214,38 @@ fn whole(change: impl Fn(&mut Terms)) -> Policy {
     let (mut endpoint, mut entry) = (Terms::ENDPOINT, Terms::ENTRY);
     change(&mut endpoint);
     change(&mut entry);
-    adaptive(endpoint, Steering::Adaptive(entry))
+    Policy {
+        shares: Shares::Planned,
+        ..adaptive(endpoint, Steering::Adaptive(entry))
+    }
 }
 
 /// The policy `adaptive`, each time without one of its parts: what a part is worth is what is lost.
-pub const PARTIAL: [NamedPolicy; 12] = [
+pub const PARTIAL: [NamedPolicy; 15] = [
+    NamedPolicy {
+        name: "without-planner",
+        about: "services have their shares from the start, as somebody would say who knows the scenario",
+        policy: || Policy {
+            shares: Shares::Known,
+            ..whole(|_| ())
+        },
+    },
+    NamedPolicy {
+        name: "without-shares",
+        about: "each service may take all of the objective",
+        policy: || Policy {
+            shares: Shares::Whole,
+            ..whole(|_| ())
+        },
+    },
+    NamedPolicy {
+        name: "without-endpoints",
+        about: "there is a limit at the entry alone",
+        policy: || Policy {
+            limit: Steering::Static,
+            ..whole(|_| ())
+        },
+    },
     NamedPolicy {
         name: "without-own-time",
         about: "endpoints are judged by all of a request's time, and all requests in flight",

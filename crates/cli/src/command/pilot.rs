@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use anyhow::anyhow;
 use clap::{Args, Subcommand};
 use selvedge_control_plane::wire::{
-    HoldRequest, JournalLine, JournalReply, LimitReport, PilotReport, UndoRequest,
+    HoldRequest, JournalLine, JournalReply, LimitReport, PilotReport, ShareReport, UndoRequest,
 };
 use selvedge_control_plane::{JournalQuery, milliseconds, read_segment};
 use selvedge_model::ServiceName;
@@ -157,6 +157,7 @@ fn text(report: &PilotReport) -> String {
         );
         let _ = writeln!(text, "{}", toned(&line, Tone::Bad));
     }
+    plan(&mut text, &report.plan);
     held(&mut text, report);
     let journal = &report.journal;
     let last = journal.next.saturating_sub(1);
@@ -174,6 +175,22 @@ fn text(report: &PilotReport) -> String {
         let _ = writeln!(text, "  {}", toned(&line, Tone::Bad));
     }
     text
+}
+
+/// What is left of objectives for the services that whole answers are made of.
+fn plan(text: &mut String, plan: &[ShareReport]) {
+    for share in plan {
+        let why = match share.is_measured {
+            true => "by its time without load",
+            false => "all of it, until times without load are known",
+        };
+        let time = milliseconds(share.latency_us as f64);
+        let _ = writeln!(
+            text,
+            "plan: {} is to keep {time} of its own time for the objective of {}, {why}",
+            share.service, share.of
+        );
+    }
 }
 
 fn held(text: &mut String, report: &PilotReport) {

@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use selvedge_model::{Holds, JournalEvent, Limited, PilotMode, ServiceName, Snapshot};
+use selvedge_model::{
+    Holds, JournalEvent, Limited, PilotMode, RequestPolicy, ServiceName, Snapshot,
+};
 use tokio::time::timeout;
 
 use super::Api;
 use crate::journal::JournalError;
 use crate::pilot::lines::{about, because, doubt, find, held, read_journal};
 use crate::pilot::{JournalQuery, Known};
+use crate::planning;
 use crate::problem::{Problem, ProblemKind};
 use crate::wire::{
     HoldRequest, JournalReply, JournalReport, LimitReport, PilotReport, UndoRequest,
@@ -24,7 +27,8 @@ const MOST_LINES: usize = 10_000;
 
 /// How the limits are.
 pub(super) fn report(api: &Api) -> PilotReport {
-    let snapshot = api.plane.view().snapshot.clone();
+    let view = api.plane.view();
+    let snapshot = &view.snapshot;
     let wanted = api.pilot.wanted().borrow().clone();
     let journal = api.pilot.journal();
     let limits = api.pilot.limits();
@@ -44,8 +48,9 @@ pub(super) fn report(api: &Api) -> PilotReport {
             .count(),
         is_in_force: *api.pilot.held().borrow() == wanted.version,
         limits: by_service(&limits)
-            .map(|(limited, known)| limit(limited, known, &snapshot))
+            .map(|(limited, known)| limit(limited, known, snapshot))
             .collect(),
+        plan: planning::report(&view.plan),
         journal: JournalReport {
             folder: api.pilot.folder().display().to_string(),
             next: journal.next,
@@ -66,7 +71,7 @@ fn limit(limited: &Limited, known: &Known, snapshot: &Snapshot) -> LimitReport {
     let state = &known.state;
     let service = snapshot.services.get(limited.service());
     let policy = service.and_then(|service| service.requests.as_ref());
-    let mode = policy.and_then(|policy| policy.objective).map(|it| it.mode);
+    let mode = policy.and_then(RequestPolicy::of_own).map(|it| it.mode);
     let last = known.last.as_ref();
     let floor = last.map(|(_, _, decision)| decision.floor);
     let floor = floor.filter(|floor| *floor > 0.0);
@@ -254,7 +259,7 @@ fn steered(api: &Api, name: &str) -> Result<ServiceName, Problem> {
         return Err(Problem::new(ProblemKind::NotFound, what).try_next("selvedge get services"));
     };
     let policy = service.requests.as_ref();
-    let objective = policy.and_then(|policy| policy.objective);
+    let objective = policy.and_then(RequestPolicy::of_own);
     if objective.is_none_or(|it| it.mode == PilotMode::Off) {
         let what = format!("{name} has no limits that move: there is no objective for it");
         return Err(

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use selvedge_model::{
-    AppProtocol, Label, PilotMode, Protocol, RequestPolicy, ServiceName, Timeouts,
+    AppProtocol, Label, Objective, PilotMode, Protocol, RequestPolicy, ServiceName, Timeouts,
 };
+
+use selvedge_resilience::planner::Plan;
 
 use super::{ConditionReason, Findings, Set, beside};
 use crate::document::{Document, PolicyTarget, Spec, TrafficPolicy, WorkloadPlace};
@@ -41,6 +43,7 @@ const SILENT: &Policy = &Policy {
         requests_per_endpoint: None,
         ejection: None,
         objective: None,
+        share: None,
     },
 };
 
@@ -49,7 +52,7 @@ const PLAIN_WEIGHT: u16 = 1;
 
 impl Policies {
     /// Brings all policies together. Where two say something about the same thing, one is an error.
-    pub(super) fn merge(set: &Set<'_>, findings: &mut Findings) -> Self {
+    pub(super) fn merge(set: &Set<'_>, plan: &Plan, findings: &mut Findings) -> Self {
         let mut merged = Self(BTreeMap::new());
         let mut said = BTreeMap::new();
         for document in &set.policies {
@@ -72,6 +75,7 @@ impl Policies {
             }
         }
         merged.add_objectives(set, findings);
+        merged.add_shares(set, plan);
         merged
     }
 
@@ -94,6 +98,21 @@ impl Policies {
                     policy.requests.objective = Some(spec.objective);
                 }
             }
+        }
+    }
+
+    /// The plan may be older than what the objectives are now: nothing of it holds for one that is no more.
+    fn add_shares(&mut self, set: &Set<'_>, plan: &Plan) {
+        for (service, share) in &plan.shares {
+            let whole = self.0.get(&share.of).and_then(|it| it.requests.objective);
+            let Some(whole) = whole.filter(|_| set.services.contains_key(service)) else {
+                continue;
+            };
+            let policy = self.0.entry(service.clone()).or_default();
+            policy.requests.share = Some(Objective {
+                latency: share.objective.latency.min(whole.latency),
+                mode: whole.mode,
+            });
         }
     }
 

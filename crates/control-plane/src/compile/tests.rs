@@ -22,6 +22,7 @@ fn compiled(text: &str) -> Result<Compiled, Vec<Diagnostic>> {
         generation: Generation(3),
         virtual_range: VirtualRange::DEFAULT,
         cgroups: &cgroups,
+        plan: &Plan::default(),
     };
     compile(&documents, facts)
 }

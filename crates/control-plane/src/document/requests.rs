@@ -35,6 +35,7 @@ pub(super) fn read(
         requests_per_endpoint,
         ejection: ejection?,
         objective: None,
+        share: None,
     })
 }
 

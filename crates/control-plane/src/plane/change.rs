@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use selvedge_model::{CgroupId, Diagnostic, Generation, Port, Protocol, WorkloadName};
+use selvedge_resilience::planner::Plan;
 use selvedge_telemetry::{info, warn};
 
 use super::Plane;
@@ -49,6 +50,10 @@ impl Plane {
             Command::Close => None,
             Command::Folder(path, read) => {
                 self.take_folder(path, read);
+                None
+            }
+            Command::Plan(plan) => {
+                self.take_plan(plan);
                 None
             }
             Command::NotStarted(reference) => {
@@ -205,6 +210,16 @@ impl Plane {
             errors: errors.into(),
             read_at: Instant::now(),
         });
+    }
+
+    fn take_plan(&mut self, plan: Plan) {
+        if plan == *self.now.plan {
+            return;
+        }
+        match self.now.planned(self.next_generation(), self.range, plan) {
+            Ok(next) => self.now = next,
+            Err(errors) => errors.iter().for_each(|error| warn!("{error}")),
+        }
     }
 
     /// The last process of a cgroup is gone.

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use selvedge_model::{CgroupId, Diagnostic, Generation, Snapshot};
 
+use selvedge_resilience::planner::Plan;
+
 use crate::address::VirtualRange;
 use crate::compile::{Condition, Facts, compile};
 use crate::document::CgroupRef;
@@ -17,6 +19,8 @@ pub(super) struct Configuration {
     pub(super) cgroups: Arc<BTreeMap<CgroupRef, CgroupId>>,
     pub(super) snapshot: Arc<Snapshot>,
     pub(super) conditions: Arc<[Condition]>,
+    /// What is left of objectives for the services behind them.
+    pub(super) plan: Arc<Plan>,
 }
 
 impl Configuration {
@@ -35,6 +39,7 @@ impl Configuration {
             cgroups: Arc::default(),
             snapshot: Arc::new(snapshot),
             conditions: Arc::new([]),
+            plan: Arc::default(),
         };
         let refused = restored
             .compile(generation, range)
@@ -62,6 +67,19 @@ impl Configuration {
         Ok((value, next))
     }
 
+    /// With another plan.
+    pub(super) fn planned(
+        &self,
+        generation: Generation,
+        range: VirtualRange,
+        plan: Plan,
+    ) -> Result<Self, Vec<Diagnostic>> {
+        let mut next = self.clone();
+        next.plan = Arc::new(plan);
+        next.compile(generation, range)?;
+        Ok(next)
+    }
+
     fn compile(
         &mut self,
         generation: Generation,
@@ -71,6 +89,7 @@ impl Configuration {
             generation,
             virtual_range,
             cgroups: &self.cgroups,
+            plan: &self.plan,
         };
         let compiled = compile(self.objects.documents(), facts)?;
         self.snapshot = Arc::new(compiled.snapshot);

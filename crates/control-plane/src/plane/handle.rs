@@ -6,6 +6,7 @@ use std::sync::Arc;
 use selvedge_model::{
     CgroupId, Diagnostic, Generation, Port, Protocol, ServiceName, Snapshot, WorkloadName,
 };
+use selvedge_resilience::planner::Plan;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::view::View;
@@ -92,6 +93,7 @@ pub(super) enum Command {
     Release(WorkloadName),
     Close,
     Place(Box<Placement>, oneshot::Sender<Result<Placed, PlaceError>>),
+    Plan(Plan),
     NotStarted(CgroupRef),
     Emptied(CgroupId),
     PortSeen(CgroupId, Protocol, Port),
@@ -252,6 +254,11 @@ impl ControlPlane {
             cgroup,
         });
         self.ask(|reply| Command::Place(placement, reply)).await
+    }
+
+    /// Has services keep these shares of objectives.
+    pub async fn set_plan(&self, plan: Plan) -> Result<(), Gone> {
+        self.tell(Command::Plan(plan)).await
     }
 
     /// The program of the replica that was placed in `cgroup` could not be started; once that is

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use selvedge_model::{Diagnostic, Snapshot};
+use selvedge_resilience::planner::Plan;
 use selvedge_telemetry::log;
 
 use crate::compile::Condition;
@@ -19,6 +20,8 @@ pub struct View {
     pub objects: Objects,
     /// What is incomplete about them.
     pub conditions: Arc<[Condition]>,
+    /// What is left of objectives for the services behind them.
+    pub plan: Arc<Plan>,
     /// When this generation came into force.
     pub since: Instant,
     /// Whether it is durable.

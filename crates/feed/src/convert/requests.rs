@@ -31,16 +31,8 @@ impl From<&RequestPolicy> for wire::RequestPolicy {
                 duration_ns: nanos(ejection.duration),
                 most_percent: ejection.most_percent.into(),
             }),
-            objective: policy.objective.map(|objective| wire::Objective {
-                latency_ns: nanos(objective.latency),
-                mode: match objective.mode {
-                    PilotMode::Off => wire::PilotMode::Off,
-                    PilotMode::Observe => wire::PilotMode::Observe,
-                    PilotMode::Guard => wire::PilotMode::Guard,
-                    PilotMode::Drive => wire::PilotMode::Drive,
-                }
-                .into(),
-            }),
+            objective: policy.objective.map(Into::into),
+            share: policy.share.map(Into::into),
         }
     }
 }
@@ -59,6 +51,7 @@ impl TryFrom<wire::RequestPolicy> for RequestPolicy {
             requests_per_endpoint: NonZeroU32::new(wire.requests_per_endpoint),
             ejection: wire.ejection.map(ejection).transpose()?,
             objective: wire.objective.map(objective),
+            share: wire.share.map(objective),
         })
     }
 }
@@ -68,6 +61,21 @@ fn budget(wire: wire::RetryBudget) -> Result<RetryBudget, Defect> {
         percent: small("a retry budget in percent", wire.percent)?,
         per_second: small("a retry budget per second", wire.per_second)?,
     })
+}
+
+impl From<Objective> for wire::Objective {
+    fn from(objective: Objective) -> Self {
+        let mode = match objective.mode {
+            PilotMode::Off => wire::PilotMode::Off,
+            PilotMode::Observe => wire::PilotMode::Observe,
+            PilotMode::Guard => wire::PilotMode::Guard,
+            PilotMode::Drive => wire::PilotMode::Drive,
+        };
+        Self {
+            latency_ns: nanos(objective.latency),
+            mode: mode.into(),
+        }
+    }
 }
 
 /// A mode that is not known is one of a newer control plane: it is told about, and nothing is done.

@@ -186,6 +186,8 @@ pub(crate) struct RequestPolicy {
     pub(crate) ejection: Option<Ejection>,
     #[prost(message, optional, tag = "7")]
     pub(crate) objective: Option<Objective>,
+    #[prost(message, optional, tag = "8")]
+    pub(crate) share: Option<Objective>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

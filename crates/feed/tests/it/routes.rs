@@ -59,16 +59,19 @@ pub(crate) fn request_policy() -> impl Strategy<Value = RequestPolicy> {
         option::of(budget),
         any::<u32>(),
         option::of(ejection),
-        option::of(objective()),
+        (option::of(objective()), option::of(objective())),
     );
     parts.prop_map(
-        |((request, attempt), retry, retry_budget, limit, ejection, objective)| RequestPolicy {
-            timeouts: Timeouts { request, attempt },
-            retry,
-            retry_budget,
-            requests_per_endpoint: NonZeroU32::new(limit),
-            ejection,
-            objective,
+        |((request, attempt), retry, retry_budget, limit, ejection, (objective, share))| {
+            RequestPolicy {
+                timeouts: Timeouts { request, attempt },
+                retry,
+                retry_budget,
+                requests_per_endpoint: NonZeroU32::new(limit),
+                ejection,
+                objective,
+                share,
+            }
         },
     )
 }

@@ -120,7 +120,7 @@ impl Adaptive {
     pub(super) fn new(terms: Terms, objective: Duration) -> Self {
         Self {
             terms,
-            objective_us: f64::max(objective.as_secs_f64() * 1e6, 1.0),
+            objective_us: micros(objective),
             limit: START,
             was_cut: false,
             was_binding: false,
@@ -226,6 +226,14 @@ impl Law for Adaptive {
         self.means.clear();
         self.tails.clear();
     }
+
+    fn aim(&mut self, objective: Duration) {
+        self.objective_us = micros(objective);
+    }
+}
+
+fn micros(objective: Duration) -> f64 {
+    f64::max(objective.as_secs_f64() * 1e6, 1.0)
 }
 
 impl Adaptive {

@@ -16,7 +16,7 @@ use selvedge_scenario::{
 };
 
 use super::{Call, Engine, Visit};
-use crate::policy::{Policy, Stands, Steering};
+use crate::policy::{Policy, Shares, Stands, Steering};
 
 fn millis(rng: &mut Rng, from: u32, to: u32) -> Duration {
     Duration::from_millis(u64::from(from + rng.below(to - from)))
@@ -173,6 +173,11 @@ fn policy(rng: &mut Rng) -> Policy {
         stands: match rng.below(3) {
             0 => Stands::BehindBalancing,
             _ => Stands::BeforeBalancing,
+        },
+        shares: match rng.below(3) {
+            0 => Shares::Known,
+            1 => Shares::Whole,
+            _ => Shares::Planned,
         },
     }
 }

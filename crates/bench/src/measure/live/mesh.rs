@@ -75,8 +75,7 @@ fn name(place: usize) -> String {
 
 fn documents(scenario: &Scenario, ours: Ours) -> String {
     let mut text = String::new();
-    let objectives = selvedge_sim::objectives(scenario);
-    for (place, objective) in objectives.iter().enumerate() {
+    for place in 0..scenario.services.len() {
         let name = name(place);
         let is_entry = scenario.clients.iter().any(|client| client.calls == place);
         let mut rules = String::new();
@@ -103,12 +102,9 @@ fn documents(scenario: &Scenario, ours: Ours) -> String {
                  spec:\n  targetRefs: [{{kind: Service, name: {name}}}]\n{rules}"
             );
         }
-        if ours == Ours::Objective && *objective < Duration::MAX {
-            // The entry keeps what clients want, and the others their share of it.
-            let latency = millis(match is_entry {
-                true => scenario.objective.latency,
-                false => *objective,
-            });
+        // What the others are to keep of it is for the planner to say.
+        if ours == Ours::Objective && is_entry {
+            let latency = millis(scenario.objective.latency);
             let _infallible = write!(
                 text,
                 "---\napiVersion: selvedge.dev/v1alpha1\nkind: ServiceObjective\nmetadata: {{name: {name}}}\n\
@@ -128,13 +124,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_entry_has_the_objective_and_the_others_their_share() {
+    fn the_entry_alone_has_an_objective() {
         let scenario = crate::scenario("chain-storm").unwrap();
         let text = documents(&scenario, Ours::Objective);
         let objectives: Vec<_> = text.lines().filter(|line| line.contains("p95")).collect();
-        assert_eq!(objectives.len(), 4, "{text}");
+        assert_eq!(objectives.len(), 1, "{text}");
         assert!(objectives[0].contains("p95: 250ms"), "{text}");
-        assert!(objectives[1..].iter().all(|line| !line.contains("250ms")));
         assert_eq!(text.matches("timeouts").count(), 1, "{text}");
         let text = documents(&scenario, Ours::Nothing);
         assert!(!text.contains("retry") && !text.contains("ServiceObjective"));

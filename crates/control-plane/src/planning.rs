@@ -1,0 +1,200 @@
+//! The slow loop on a node: what the planner sees, and what becomes of its plans.
+//!
+//! A plan that differs from the one in force is a generation like any other change. It is kept beside the journal, so
+//! that an agent that starts does not take services off the proxy until it knows again what stands behind them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use selvedge_model::{Objective, Observation, PilotMode, Service, ServiceName, Snapshot, Way};
+use selvedge_resilience::planner::{self, Plan, Seen, Share};
+use selvedge_telemetry::{info, warn};
+use tokio::time::sleep;
+
+use crate::host::Host;
+use crate::pilot::Pilot;
+use crate::plane::{ControlPlane, Gone};
+use crate::wire::ShareReport;
+
+const FILE: &str = "plan";
+const UNFINISHED: &str = "plan.unfinished";
+/// Longest stored plan.
+const MOST: u64 = 16 << 20;
+
+/// What makes plans for the services of a node.
+pub struct Planning {
+    /// What is to be in force.
+    pub plane: ControlPlane,
+    /// Who knows who calls whom.
+    pub host: Arc<dyn Host>,
+    /// Who knows how long requests take.
+    pub pilot: Pilot,
+}
+
+impl Planning {
+    /// Makes a plan now and then while there are objectives, and has it in force. Ends with the control plane.
+    ///
+    /// # Errors
+    /// Where the control plane is gone.
+    pub async fn run(self) -> Result<(), Gone> {
+        let mut snapshots = self.plane.snapshots();
+        loop {
+            let snapshot = snapshots.borrow_and_update().clone();
+            let in_force = self.plane.view().plan.clone();
+            let has_objective = snapshot.services.values().any(|it| objective(it).is_some());
+            if !has_objective && in_force.shares.is_empty() {
+                snapshots.changed().await.map_err(|_| Gone)?;
+                continue;
+            }
+            sleep(planner::PERIOD).await;
+            let snapshot = self.plane.view().snapshot.clone();
+            let observed = match self.host.observe() {
+                Ok(observed) => observed,
+                Err(problem) => {
+                    warn!("no plan is made, who calls whom is not known: {problem}");
+                    continue;
+                }
+            };
+            let floors = self.pilot.floors();
+            let seen = observation(&snapshot, &observed, &floors);
+            let plan = planner::plan(&seen, &in_force);
+            if plan == *in_force {
+                continue;
+            }
+            tell(&plan, &in_force);
+            let folder = self.pilot.folder().to_owned();
+            let written = plan.clone();
+            let writing = tokio::task::spawn_blocking(move || write(&folder, &written));
+            if let Ok(Err(error)) = writing.await {
+                warn!("the plan is not stored, and a later agent starts without it: {error}");
+            }
+            self.plane.set_plan(plan).await?;
+        }
+    }
+}
+
+/// What is to be kept of a service's whole answers.
+fn objective(service: &Service) -> Option<Objective> {
+    let objective = service.requests.as_ref()?.objective;
+    objective.filter(|it| it.mode != PilotMode::Off)
+}
+
+/// What of services may be planned: those whose requests are seen anyway, or are known to be there to be seen. What
+/// is spoken elsewhere may be anything, and is not put on the proxy for somebody else's sake.
+fn is_seen(service: &Service) -> bool {
+    let is_about_requests = |port: &selvedge_model::ServicePort| {
+        let is_http = port.app_protocol.as_ref().is_some_and(|it| it.is_http1());
+        is_http || port.way == Way::ProxyOnly
+    };
+    let said = service.requests.as_ref();
+    said.is_some_and(|it| it.says_anything()) || service.ports.iter().any(is_about_requests)
+}
+
+fn observation(
+    snapshot: &Snapshot,
+    observed: &Observation,
+    floors: &planner::Floors,
+) -> planner::Observation {
+    let seen = snapshot.services.values().filter(|it| is_seen(it));
+    let by_address: BTreeMap<_, _> = seen.map(|it| (it.address, it)).collect();
+    let mut calls: BTreeMap<&ServiceName, BTreeSet<ServiceName>> = BTreeMap::new();
+    for (edge, counters) in &observed.edges {
+        let end = |address: Option<_>| by_address.get(&address?);
+        if let (Some(caller), Some(called)) = (end(edge.source), end(edge.destination))
+            && counters.connections > 0
+        {
+            let of_it = calls.entry(&caller.name).or_default();
+            of_it.insert(called.name.clone());
+        }
+    }
+    let seen = |service: &&Service| Seen {
+        objective: objective(service),
+        answer: floors.answer(&service.name),
+        own: floors.own(&service.name),
+        calls: calls.get(&service.name).cloned().unwrap_or_default(),
+    };
+    let services = by_address.values();
+    planner::Observation {
+        services: services.map(|it| (it.name.clone(), seen(it))).collect(),
+    }
+}
+
+fn tell(plan: &Plan, before: &Plan) {
+    for (service, share) in &plan.shares {
+        if before.shares.get(service) != Some(share) {
+            let (time, of) = (share.objective.latency, &share.of);
+            info!("plan: {service} is to keep {time:.1?} for the objective of {of}");
+        }
+    }
+    let gone = before.shares.keys();
+    for service in gone.filter(|it| !plan.shares.contains_key(it)) {
+        info!("plan: {service} works for no other objective any more");
+    }
+}
+
+/// A plan as it is shown and stored.
+pub(crate) fn report(plan: &Plan) -> Vec<ShareReport> {
+    let shares = plan.shares.iter();
+    let share = |(service, share): (&ServiceName, &Share)| ShareReport {
+        service: service.to_string(),
+        latency_us: u64::try_from(share.objective.latency.as_micros()).unwrap_or(u64::MAX),
+        of: share.of.to_string(),
+        is_measured: share.is_measured,
+    };
+    shares.map(share).collect()
+}
+
+/// The mode is that of the objective, which may be another by now.
+fn read_share(report: &ShareReport) -> Option<(ServiceName, Share)> {
+    let share = Share {
+        objective: Objective {
+            latency: Duration::from_micros(report.latency_us),
+            mode: PilotMode::Observe,
+        },
+        of: report.of.parse().ok()?,
+        is_measured: report.is_measured,
+    };
+    Some((report.service.parse().ok()?, share))
+}
+
+/// The plan that an earlier agent left in the folder of its journal; none where there is none.
+pub fn stored_plan(folder: &Path) -> Plan {
+    let path = folder.join(FILE);
+    let read = || -> std::io::Result<Plan> {
+        if fs::metadata(&path)?.len() > MOST {
+            return Err(std::io::Error::other("it is longer than any"));
+        }
+        let shares: Vec<ShareReport> = serde_json::from_slice(&fs::read(&path)?)?;
+        let shares: Option<_> = shares.iter().map(read_share).collect();
+        let shares = shares.ok_or(std::io::Error::other("it names what is no service"))?;
+        Ok(Plan { shares })
+    };
+    match read() {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Plan::default(),
+        Err(error) => {
+            warn!("the plan in {} is not taken: {error}", path.display());
+            Plan::default()
+        }
+        Ok(plan) => plan,
+    }
+}
+
+/// Removes what was stored of plans.
+pub(crate) fn remove(folder: &Path) {
+    for name in [FILE, UNFINISHED] {
+        let _absent = fs::remove_file(folder.join(name));
+    }
+}
+
+/// After a crash there is this plan or the one before. A power loss may cost it: it is soon made again.
+fn write(folder: &Path, plan: &Plan) -> std::io::Result<()> {
+    let beside = folder.join(UNFINISHED);
+    fs::write(&beside, serde_json::to_vec(&report(plan))?)?;
+    fs::rename(&beside, folder.join(FILE))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,150 @@
+//! Claims: a plan is stored as it is, and damage to it is none; what may be no HTTP stays where it is; who calls whom is
+//! what the kernel has counted.
+use selvedge_model::{Edge, EdgeCounters, Generation};
+
+use super::*;
+use crate::{Facts, SourceFile, VirtualRange, compile, parse};
+
+fn name(name: &str) -> ServiceName {
+    name.parse().unwrap()
+}
+
+/// `front` has an objective; `cart` and `ads` speak HTTP, of `store` nobody knows.
+fn shop(plan: &Plan) -> Snapshot {
+    let service = |name: &str, address: u8, port: &str| {
+        format!(
+            "---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\n\
+             spec: {{clusterIP: 127.96.0.{address}, ports: [{{port: 80{port}}}]}}\n"
+        )
+    };
+    let http = ", appProtocol: http";
+    let objective = "---\napiVersion: selvedge.dev/v1alpha1\nkind: ServiceObjective\nmetadata: {name: front}\n\
+        spec: {targetRefs: [{kind: Service, name: front}], latency: {p95: 250ms}, mode: Guard}\n";
+    let text = [
+        &service("front", 1, ""),
+        &service("cart", 2, http),
+        &service("ads", 3, http),
+        &service("store", 4, ""),
+        objective,
+    ];
+    let file = SourceFile {
+        name: "f".to_owned(),
+        text: text.concat(),
+    };
+    let facts = Facts {
+        generation: Generation(1),
+        virtual_range: VirtualRange::DEFAULT,
+        cgroups: &BTreeMap::new(),
+        plan,
+    };
+    compile(&parse(&[file]).unwrap().documents, facts)
+        .unwrap()
+        .snapshot
+}
+
+fn share(of: &str, millis: u64) -> Share {
+    Share {
+        objective: Objective {
+            latency: Duration::from_millis(millis),
+            mode: PilotMode::Observe,
+        },
+        of: name(of),
+        is_measured: true,
+    }
+}
+
+#[test]
+fn a_plan_is_stored_as_it_is_and_a_damaged_one_is_none() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(stored_plan(folder.path()), Plan::default());
+    let plan = Plan {
+        shares: [
+            (name("cart"), share("front", 75)),
+            (name("front"), share("front", 40)),
+        ]
+        .into(),
+    };
+    write(folder.path(), &plan).unwrap();
+    assert_eq!(stored_plan(folder.path()), plan);
+    for damaged in [
+        "[",
+        "[{\"service\": 3}]",
+        "[{\"service\": \"a.b.c\", \"latencyUs\": 1, \"of\": \"x\", \"isMeasured\": true}]",
+    ] {
+        fs::write(folder.path().join(FILE), damaged).unwrap();
+        assert_eq!(stored_plan(folder.path()), Plan::default(), "{damaged}");
+    }
+    remove(folder.path());
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn who_calls_whom_is_what_was_counted_between_services_whose_requests_can_be_seen() {
+    let snapshot = shop(&Plan::default());
+    let edge = |source: Option<&str>, destination: &str, connections| {
+        let address = |it: &str| snapshot.services[&name(it)].address;
+        let edge = Edge {
+            source: source.map(address),
+            destination: Some(address(destination)),
+        };
+        let counters = EdgeCounters {
+            connections,
+            ..EdgeCounters::default()
+        };
+        (edge, counters)
+    };
+    let observed = Observation {
+        edges: [
+            edge(None, "front", 9),
+            edge(Some("front"), "cart", 7),
+            edge(Some("front"), "ads", 0),
+            edge(Some("cart"), "store", 5),
+        ]
+        .into(),
+        ..Observation::default()
+    };
+    let seen = observation(&snapshot, &observed, &planner::Floors::default()).services;
+    let names: Vec<_> = seen.keys().map(ToString::to_string).collect();
+    assert_eq!(names, ["ads.default", "cart.default", "front.default"]);
+    assert_eq!(seen[&name("front")].calls, [name("cart")].into());
+    assert!(seen[&name("cart")].calls.is_empty());
+    assert!(seen[&name("front")].objective.is_some());
+    let plan = planner::plan(&planner::Observation { services: seen }, &Plan::default());
+    let planned: Vec<_> = plan.shares.keys().map(ToString::to_string).collect();
+    assert_eq!(planned, ["cart.default", "front.default"]);
+}
+
+/// Its mode is the objective's, which may have changed since, and no share outlives that.
+#[test]
+fn a_share_holds_while_its_objective_does() {
+    let plan = Plan {
+        shares: [
+            (name("front"), share("front", 40)),
+            (name("cart"), share("front", 900)),
+            (name("ads"), share("store", 40)),
+            (name("gone"), share("front", 40)),
+        ]
+        .into(),
+    };
+    let snapshot = shop(&plan);
+    let own = |it: &str| {
+        let policy = snapshot.services[&name(it)].requests.as_ref()?;
+        policy.of_own()
+    };
+    let objective = |millis| {
+        Some(Objective {
+            latency: Duration::from_millis(millis),
+            mode: PilotMode::Guard,
+        })
+    };
+    assert_eq!(own("front"), objective(40));
+    assert_eq!(
+        own("cart"),
+        objective(250),
+        "no share is more than the whole"
+    );
+    assert_eq!(own("ads"), None, "there is no objective of store");
+    let ways = |it: &str| snapshot.services[&name(it)].ports[0].way;
+    assert_eq!(ways("cart"), Way::ProxyOrDirect);
+    assert_eq!(ways("ads"), Way::Direct);
+}
