@@ -34,6 +34,7 @@ mod serve;
 mod spread;
 mod stream;
 mod sweep;
+mod what_if;
 mod worker;
 
 pub use clock::fresh_seed;
@@ -49,4 +50,5 @@ pub use replica::{Forwarded, ReplicaOptions, ReplicaReport, perform};
 pub use scenarios::{ScenarioFileError, scenario, scenarios};
 pub use serve::{OriginOptions, OriginReport, serve};
 pub use sweep::{SweepOptions, Swept, SweptRun, sweep};
+pub use what_if::{Answer, Change, Figures, Interval, what_if};
 pub use worker::run as run_worker;

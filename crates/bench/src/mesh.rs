@@ -116,6 +116,18 @@ impl Mesh {
         Ok(())
     }
 
+    /// Kills the agent alone; the proxy and the kernel's part go on.
+    pub(crate) fn kill_agent(&mut self) -> anyhow::Result<()> {
+        let mut agent = self.agent.take().context("no agent runs")?;
+        agent.kill()?;
+        Ok(())
+    }
+
+    /// Whether there is an agent, as far as nothing but the bench ends one.
+    pub(crate) const fn has_agent(&self) -> bool {
+        self.agent.is_some()
+    }
+
     pub(crate) fn agent_pid(&self) -> anyhow::Result<u32> {
         Ok(self.agent.as_ref().context("no agent runs")?.pid())
     }

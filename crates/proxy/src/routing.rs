@@ -7,8 +7,8 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 use selvedge_feed::View;
 use selvedge_model::{
-    Backend, BackendIndex, CgroupId, Objective, PilotMode, Port, Protocol, RouteTable, ServiceName,
-    ServicePort, Snapshot, Spoken, Way, Workload,
+    Backend, BackendIndex, CgroupId, Objective, PilotMode, Port, Protocol, RouteTable, Rule,
+    ServiceName, ServicePort, Snapshot, Spoken, Way, Workload,
 };
 use selvedge_resilience::{
     EndpointPlan, LimitLaw, Node, NodePlan, RetryLaw, RoutePlan, UpstreamPlan, WorkloadPlan,
@@ -140,17 +140,7 @@ fn plan(snapshot: &Snapshot, table: &RouteTable) -> NodePlan {
         upstreams: upstreams
             .map(|backend| upstream(snapshot, backend))
             .collect(),
-        routes: routes
-            .map(|rule| RoutePlan {
-                name: rule.name.clone(),
-                service: rule.service.clone(),
-                law: rule
-                    .objective
-                    .filter(is_steered)
-                    .map_or(LimitLaw::Static, |it| LimitLaw::of_entry(it.latency)),
-                is_applied: is_applied(rule.objective),
-            })
-            .collect(),
+        routes: routes.map(|rule| entry(snapshot, table, rule)).collect(),
         workloads: workloads
             .map(|workload| WorkloadPlan {
                 cgroup: workload.cgroup,
@@ -170,6 +160,44 @@ fn proxied<'a>(snapshot: &'a Snapshot, table: &'a RouteTable) -> BTreeSet<&'a Se
         .map(|service| &service.name)
         .chain(served)
         .collect()
+}
+
+/// The entry of a route. At a Gateway, where it is no service's, it keeps what the services want that it leads to, if
+/// all of them want something: the longest, since their requests are one stream there.
+fn entry(snapshot: &Snapshot, table: &RouteTable, rule: &Rule) -> RoutePlan {
+    let (name, service, objective) = match &rule.service {
+        Some(service) => (rule.name.clone(), Some(service), rule.objective),
+        None => {
+            let longest = longest_objective(snapshot, table, rule);
+            let name = format!("{} at Gateways", rule.name);
+            (name, longest.map(|it| it.0), longest.map(|it| it.1))
+        }
+    };
+    RoutePlan {
+        name,
+        service: service.cloned(),
+        law: objective
+            .filter(is_steered)
+            .map_or(LimitLaw::Static, |it| LimitLaw::of_entry(it.latency)),
+        is_applied: is_applied(objective),
+    }
+}
+
+fn longest_objective<'s>(
+    snapshot: &'s Snapshot,
+    table: &RouteTable,
+    rule: &Rule,
+) -> Option<(&'s ServiceName, Objective)> {
+    let mut longest: Option<(&ServiceName, Objective)> = None;
+    for (backend, _) in rule.backends().filter(|(_, weight)| *weight > 0) {
+        let backend = table.backends().get(backend.0 as usize)?;
+        let (name, service) = snapshot.services.get_key_value(&backend.service)?;
+        let objective = service.requests.as_ref()?.objective.filter(is_steered)?;
+        if longest.is_none_or(|(_, it)| it.latency < objective.latency) {
+            longest = Some((name, objective));
+        }
+    }
+    longest
 }
 
 const fn is_steered(objective: &Objective) -> bool {

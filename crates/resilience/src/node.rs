@@ -119,13 +119,15 @@ fn workloads(plan: &NodePlan, before: Option<&Tables>) -> Box<[Local]> {
 
 fn entries(plan: &NodePlan, before: Option<&Tables>, workers: usize) -> Box<[Entry]> {
     let old = before.map(|tables| tables.entries.iter());
-    let old: BTreeMap<&str, &Entry> = old
+    // A route may be several services', and is another for each.
+    let old: BTreeMap<_, &Entry> = old
         .into_iter()
         .flatten()
-        .map(|entry| (entry.name(), entry))
+        .map(|entry| ((entry.name(), entry.service()), entry))
         .collect();
     let entry = |plan: &RoutePlan| {
-        let old = old.get(&*plan.name).copied();
+        let key = (&*plan.name, plan.service.as_ref());
+        let old = old.get(&key).copied();
         Entry::new(plan, old, workers)
     };
     plan.routes.iter().map(entry).collect()

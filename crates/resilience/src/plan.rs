@@ -51,7 +51,7 @@ pub struct EndpointPlan {
 /// What leads requests somewhere: a rule of a route, or what holds for a service without one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RoutePlan {
-    /// Its name in metrics; its key.
+    /// What it is called; with the service, its key.
     pub name: String,
     /// The service whose objective its law holds. Without one no law moves its limit.
     pub service: Option<ServiceName>,

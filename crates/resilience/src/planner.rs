@@ -8,7 +8,9 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use selvedge_model::{JournalEvent, Limited, Objective, ServiceName};
+use selvedge_model::{
+    Backoff, JournalEvent, Limited, Objective, PilotMode, RetryPolicy, ServiceName,
+};
 
 /// What is known of services when a plan is made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -106,6 +108,18 @@ pub fn plan(observation: &Observation, in_force: &Plan) -> Plan {
     plan
 }
 
+/// What is sent again of a service that has these endpoints ready, where nobody said anything about that: what an endpoint
+/// could not do (RFC 9110, sections 15.6.3 and 15.6.4) another perhaps can, so it takes two. It happens where it failed, which is
+/// the lowest place, and not above it too, since tries are those of the whole tree of requests, and paid for out of headroom.
+pub fn retries(mode: PilotMode, endpoints: usize) -> Option<RetryPolicy> {
+    (mode == PilotMode::Drive && endpoints >= 2).then(|| RetryPolicy {
+        attempts: 2,
+        statuses: alloc::vec![502, 503],
+        backoff: Backoff::default(),
+        non_idempotent: false,
+    })
+}
+
 /// From there towards what is due.
 fn step(from: f64, due: f64) -> f64 {
     let ratio = due / from;
@@ -198,7 +212,6 @@ fn micros(tail: f64) -> Duration {
 mod tests {
     use super::*;
     use alloc::string::ToString;
-    use selvedge_model::PilotMode;
 
     const WHOLE: Duration = Duration::from_millis(300);
 

@@ -12,6 +12,7 @@ extern crate alloc;
 mod agenda;
 mod arena;
 mod engine;
+mod fit;
 mod mesh;
 mod objective;
 mod planning;
@@ -21,6 +22,7 @@ mod station;
 mod verdict;
 
 pub use engine::{run, run_and_tell};
+pub use fit::{Fit, Recorded, Sightings, Unfit};
 pub use policy::{NamedPolicy, PARTIAL, POLICIES, Policy, Shares, Stands, Steering};
 pub use report::{Report, Second};
 pub use selvedge_resilience::Record;

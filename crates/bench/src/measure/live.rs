@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use selvedge_model::Histogram;
-use selvedge_scenario::Scenario;
+use selvedge_scenario::{Forwards, Scenario};
 use selvedge_sim::{NamedPolicy, Report};
 use serde::Serialize;
 
@@ -43,6 +43,10 @@ pub struct LiveOptions {
     pub rounds: u32,
     /// How long each of them takes: schedules are drawn together, or apart, to that.
     pub length: Duration,
+    /// Whether the mesh's agent is killed as the trouble begins.
+    pub kills_agent: bool,
+    /// What programs pass on with their calls, instead of what the scenario says.
+    pub forwards: Option<Forwards>,
     /// Seeds that each of them is simulated with beside.
     pub simulated: u32,
     /// Where to write every run, after each.
@@ -150,7 +154,11 @@ struct Play {
 
 fn plays(options: &LiveOptions) -> anyhow::Result<Vec<Play>> {
     let play = |source: &String| {
-        let scenario = crate::scenario(source)?.within(options.length);
+        let mut scenario = crate::scenario(source)?.within(options.length);
+        if let Some(forwards) = options.forwards {
+            let services = scenario.services.iter_mut();
+            services.for_each(|service| service.forwards = forwards);
+        }
         scenario
             .check()
             .with_context(|| format!("{source} cannot be played in this length"))?;

@@ -18,6 +18,10 @@ use stage::{Instructions, Sample, Stage};
 
 /// The name of ours among the proxies.
 const OURS: &str = "ours";
+/// The name of a service of ours with limits that move.
+const STEERED: &str = "ours with an objective";
+/// What all laws may cost, as a share of what ours takes for a request with fixed values.
+const LAWS: f64 = 1.05;
 /// Requests each second of the open loop.
 const RATE: f64 = 5000.0;
 
@@ -56,6 +60,7 @@ pub(super) fn measure(bench: &mut Bench<'_>, section: &mut Section) -> anyhow::R
     let names: Vec<String> = stage.names().map(str::to_owned).collect();
     table(&names, &samples, section);
     compare(&names, &samples, section);
+    compare_laws(&names, &samples, section);
     section.count("requests without a good answer", failed, Some(0));
     neighbours(&samples, section);
     second_client(&mut stage, section)?;
@@ -68,7 +73,8 @@ pub(super) fn measure(bench: &mut Bench<'_>, section: &mut Section) -> anyhow::R
     section.note(
         "each serves 50 hosts with ten routes, makes request ids and has a limit; ours also keeps",
     );
-    section.note("times and counts by caller, route and backend, and ejects what fails");
+    section.note("times and counts by caller, route and backend, and ejects what fails; with an");
+    section.note("objective it has one that nothing comes near, and controllers that look");
     section.note("middle (least - most) of the rounds; ratios are of two figures of one round");
     Ok(())
 }
@@ -172,6 +178,22 @@ fn compare(names: &[String], samples: &[Samples], section: &mut Section) {
                 let base = samples[*rival].figures(shape, of);
                 section.ratio(&name, unit, (&treated, &base), bar);
             }
+        }
+    }
+}
+
+/// What limits that move cost, against ours with fixed ones.
+fn compare_laws(names: &[String], samples: &[Samples], section: &mut Section) {
+    let place = |wanted: &str| names.iter().position(|name| name == wanted);
+    let (Some(fixed), Some(steered)) = (place(OURS), place(STEERED)) else {
+        return;
+    };
+    for (figure, unit, shape, of) in FIGURES {
+        if ["closed: CPU", "open: CPU"].contains(&figure) {
+            let name = format!("{figure}, {OURS} -> {STEERED}");
+            let treated = samples[steered].figures(shape, of);
+            let base = samples[fixed].figures(shape, of);
+            section.ratio(&name, unit, (&treated, &base), Some(LAWS));
         }
     }
 }

@@ -1,6 +1,7 @@
 //! `selvedge pilot`: what the controllers do and why, and having them stop it.
 
 mod replay;
+mod what_if;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ use selvedge_model::ServiceName;
 use crate::client;
 use crate::output::{OutputArgs, Table, Tone, age, toned};
 use replay::ReplayArgs;
+use what_if::WhatIfArgs;
 
 /// Arguments of `selvedge pilot`.
 #[derive(Args, Debug)]
@@ -39,6 +41,8 @@ enum PilotCommand {
     Release(HoldArgs),
     /// Derive the decisions of a journal again from what is written there, and compare
     Replay(ReplayArgs),
+    /// Ask a simulation that is fitted to the journal what would have been otherwise
+    WhatIf(WhatIfArgs),
 }
 
 #[derive(Args, Debug)]
@@ -102,6 +106,7 @@ pub(crate) fn pilot(run_dir: &Path, args: &PilotArgs) -> anyhow::Result<ExitCode
             args.output.print(&report, text)?;
         }
         PilotCommand::Replay(args) => return replay::replay(args),
+        PilotCommand::WhatIf(args) => return what_if::ask(run_dir, args),
     }
     Ok(ExitCode::SUCCESS)
 }

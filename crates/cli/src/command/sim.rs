@@ -70,7 +70,7 @@ struct RunArgs {
 
 /// What programs pass on with their calls.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum ForwardsArg {
+pub(crate) enum ForwardsArg {
     /// The trace.
     Traces,
     /// Nothing.
@@ -83,10 +83,16 @@ fn forward(scenario: &mut Scenario, forwards: Option<ForwardsArg>) {
         return;
     };
     for service in &mut scenario.services {
-        service.forwards = match forwards {
-            ForwardsArg::Traces => Forwards::Traces,
-            ForwardsArg::Nothing => Forwards::Nothing,
-        };
+        service.forwards = forwards.into();
+    }
+}
+
+impl From<ForwardsArg> for Forwards {
+    fn from(forwards: ForwardsArg) -> Self {
+        match forwards {
+            ForwardsArg::Traces => Self::Traces,
+            ForwardsArg::Nothing => Self::Nothing,
+        }
     }
 }
 

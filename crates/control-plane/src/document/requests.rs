@@ -68,7 +68,7 @@ fn read_timeouts(cursor: &Cursor<'_>) -> Option<Timeouts> {
 fn read_retry(cursor: &Cursor<'_>) -> Option<RetryPolicy> {
     cursor.mark();
     let fields = cursor.fields(&["attempts", "statuses", "backoff", "nonIdempotent"])?;
-    let attempts = fields.optional("attempts", |cursor| cursor.integer(1..=u8::MAX));
+    let attempts = fields.optional("attempts", |cursor| cursor.integer(0..=u8::MAX));
     let statuses = fields.optional("statuses", read_statuses);
     let backoff = fields.optional("backoff", read_backoff);
     let non_idempotent = fields.optional("nonIdempotent", Cursor::boolean);

@@ -2,10 +2,12 @@
 //! what the host they name does.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use selvedge_model::{
     Backend, Gateway, GatewayListener, GatewayName, GatewayParent, Hostname, HttpFilters,
-    HttpMatch, HttpRoute, HttpRule, Label, PathMatch, Port, RouteName, Snapshot, WeightedBackend,
+    HttpMatch, HttpRoute, HttpRule, Label, Limited, Objective, PathMatch, PilotMode, Port,
+    RouteName, Snapshot, WeightedBackend,
 };
 
 use crate::agent::until;
@@ -157,4 +159,30 @@ fn at_a_gateway_the_host_and_the_path_say_where_a_request_goes() {
     until("the Gateway to go", || {
         (get(&mut client, "/a", "shop.example.com") == no_route()).then_some(())
     });
+}
+
+/// What comes in at a Gateway is limited there, for the objective of the service it is led to.
+#[test]
+fn an_objective_limits_what_enters_at_a_gateway() {
+    let origin = Origin::answering(|_| ok("cart"));
+    let mut path = Path::to(&[origin.address]);
+    let mut next = with_gateway(&path, 2, origin.address);
+    let service = next.services.values_mut().next().unwrap();
+    let policy = service.requests.get_or_insert_default();
+    policy.objective = Some(Objective {
+        latency: Duration::from_millis(250),
+        mode: PilotMode::Drive,
+    });
+    path.mesh.feed.publish(next);
+    let mut client = path.connect_from_outside();
+    let answer = (200, "cart".to_owned());
+    assert_eq!(get(&mut client, "/a", "shop.example.com"), answer);
+    let parts = path.mesh.feed.begin_journal();
+    let abouts = parts.iter().flat_map(|part| &part.entries);
+    let at_gateway = Limited::Entry {
+        service: "cart".parse().unwrap(),
+        route: "HTTPRoute/default/r/0 at Gateways".to_owned(),
+    };
+    let told: Vec<_> = abouts.map(|entry| &entry.about).collect();
+    assert!(told.contains(&&at_gateway), "{told:?}");
 }

@@ -63,7 +63,15 @@ impl MeshPlane {
         Ok((worker, target))
     }
 
-    pub(super) fn down(self) -> anyhow::Result<()> {
+    /// From now on the mesh has no agent.
+    pub(super) fn lose_agent(&mut self) -> anyhow::Result<()> {
+        self.mesh.kill_agent()
+    }
+
+    pub(super) fn down(mut self) -> anyhow::Result<()> {
+        if !self.mesh.has_agent() {
+            self.mesh.up()?;
+        }
         self.mesh.down()
     }
 }

@@ -121,8 +121,16 @@ impl Stage {
         let moment_ns = |at: Duration| begins_ns + at.as_nanos() as u64;
         pass_until(begins_ns)?;
         let before = self.busy_ticks()?;
-        for at in turns(scenario) {
+        let kills_at = options.kills_agent.then(|| trouble_of(scenario));
+        let mut turns = turns(scenario);
+        turns.extend(kills_at);
+        turns.sort_unstable();
+        turns.dedup();
+        for at in turns {
             pass_until(moment_ns(at))?;
+            if let (true, Plane::Mesh(plane)) = (kills_at == Some(at), &mut self.plane) {
+                plane.lose_agent()?;
+            }
             self.turn(scenario, at)?;
         }
         pass_until(moment_ns(scenario.length))?;
@@ -177,14 +185,15 @@ impl Stage {
 
 /// When something changes at a replica.
 fn turns(scenario: &Scenario) -> Vec<Duration> {
-    let both = scenario
-        .faults
-        .iter()
-        .flat_map(|fault| [fault.from, fault.until]);
-    let mut turns: Vec<_> = both.filter(|at| *at < scenario.length).collect();
-    turns.sort_unstable();
-    turns.dedup();
-    turns
+    let faults = scenario.faults.iter();
+    let both = faults.flat_map(|fault| [fault.from, fault.until]);
+    both.filter(|at| *at < scenario.length).collect()
+}
+
+/// When the worst moment comes to lose an agent: as the trouble begins.
+fn trouble_of(scenario: &Scenario) -> Duration {
+    let disturbed = scenario.disturbed();
+    disturbed.map_or(scenario.length / 2, |it| it.start)
 }
 
 /// Ticks that a processor was busy for, and all (proc_stat(5)).

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 
 /// Services, each with ten rules.
 const SERVICES: u32 = 50;
+/// The one that has an objective.
+pub(super) const STEERED: u32 = 26;
 /// The port of each.
 pub(super) const PORT: u16 = 80;
 
@@ -14,7 +16,7 @@ pub(super) fn service(number: u32) -> String {
 }
 
 /// Services with routes by prefix and header, request limits, time-outs, a retry budget and ejection,
-/// all led to one origin.
+/// all led to one origin. One of them has limits that move besides.
 pub(super) fn documents(origin: SocketAddr) -> String {
     let mut text = String::new();
     for service in 0..SERVICES {
@@ -49,5 +51,11 @@ pub(super) fn documents(origin: SocketAddr) -> String {
             port = origin.port(),
         );
     }
+    // So far above what answers take that nothing is refused: what the laws cost is measured, and not what they do.
+    let _infallible = write!(
+        text,
+        "---\napiVersion: selvedge.dev/v1alpha1\nkind: ServiceObjective\nmetadata: {{name: s{STEERED}}}\n\
+         spec: {{targetRefs: [{{kind: Service, name: s{STEERED}}}], latency: {{p95: 4s}}}}\n"
+    );
     text
 }

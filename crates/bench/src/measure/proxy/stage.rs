@@ -10,7 +10,7 @@ use anyhow::{Context, bail, ensure};
 
 use super::calls::CallCount;
 use super::instructions::Counter;
-use super::{OURS, RATE, Shape, ours};
+use super::{OURS, RATE, STEERED, Shape, ours};
 use crate::crew::Worker;
 use crate::interrupt;
 use crate::load::{Arrivals, LoadOptions, Pace, Target};
@@ -114,18 +114,20 @@ impl Stage {
     fn add_ours(&mut self, backend: SocketAddr) -> anyhow::Result<()> {
         self.mesh.apply(&ours::documents(backend))?;
         let addresses = self.mesh.virtual_addresses()?;
-        let address = addresses
-            .get(&ours::service(MEASURED))
-            .context("no virtual address")?;
-        let address = SocketAddr::new(address.parse()?, ours::PORT);
         let pid = self.mesh.proxy_pid()?;
-        self.await_answer(OURS, address, &mut None)?;
-        self.ways.push(Way {
-            name: OURS.to_owned(),
-            address,
-            proxy: None,
-            pids: vec![pid],
-        });
+        for (name, service) in [(OURS, MEASURED), (STEERED, ours::STEERED)] {
+            let address = addresses
+                .get(&ours::service(service))
+                .context("no virtual address")?;
+            let address = SocketAddr::new(address.parse()?, ours::PORT);
+            self.await_answer(name, address, &mut None)?;
+            self.ways.push(Way {
+                name: name.to_owned(),
+                address,
+                proxy: None,
+                pids: vec![pid],
+            });
+        }
         Ok(())
     }
 
@@ -248,7 +250,7 @@ impl Stage {
         let way = self.way(name)?;
         let all = self.warm_up + self.window + PATIENCE;
         let mut command = match name {
-            OURS => self.mesh.run_command("wrk", &[]),
+            OURS | STEERED => self.mesh.run_command("wrk", &[]),
             _ => Command::new("env"),
         };
         command

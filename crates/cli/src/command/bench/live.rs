@@ -7,6 +7,8 @@ use std::time::Duration;
 use clap::Args;
 use selvedge_bench::{LIVE_POLICIES, LiveOptions, LivePolicy};
 
+use crate::command::sim::ForwardsArg;
+
 /// Arguments of `selvedge bench live`.
 #[derive(Args, Debug)]
 pub(crate) struct LiveArgs {
@@ -22,6 +24,12 @@ pub(crate) struct LiveArgs {
     /// How long each takes; schedules are drawn together to that.
     #[arg(long, default_value = "40s", value_parser = selvedge_bench::duration)]
     length: Duration,
+    /// Kill the mesh's agent as the trouble begins: what is left goes on alone.
+    #[arg(long)]
+    without_agent: bool,
+    /// What programs pass on with the calls that they make, in place of what the scenario says.
+    #[arg(long, value_name = "WHAT")]
+    forwards: Option<ForwardsArg>,
     /// Seeds that each is simulated with beside, in the same length.
     #[arg(long, value_name = "SEEDS", default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=1000))]
     simulated: u32,
@@ -50,6 +58,8 @@ pub(crate) fn live(args: &LiveArgs) -> anyhow::Result<ExitCode> {
         },
         rounds: args.rounds,
         length: args.length,
+        kills_agent: args.without_agent,
+        forwards: args.forwards.map(Into::into),
         simulated: args.simulated,
         json: args.json.clone(),
         seed: args.seed,
