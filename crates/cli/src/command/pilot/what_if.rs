@@ -216,8 +216,7 @@ fn text(reply: &Reply) -> String {
     let by_tail = f64::abs(simulated / answer.recorded_p95_ms - 1.0);
     let by_refusals = f64::abs(answer.as_it_was.refused.middle - answer.recorded_refused);
     if by_tail > UNLIKE || by_refusals > UNLIKE / 2.0 {
-        let line =
-            "the simulation of what was is unlike what was recorded: do not believe the rest";
+        let line = "the simulation of what was is unlike what was recorded: do not believe the rest; if its capacity changed meanwhile, look at a part with --last";
         let _ = writeln!(text, "{}", toned(line, Tone::Bad));
     }
     text
