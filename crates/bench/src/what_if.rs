@@ -24,6 +24,8 @@ pub struct Change {
     pub objective: Option<Duration>,
     /// A fixed limit of requests per endpoint, instead of one that moves.
     pub limit: Option<NonZeroU32>,
+    /// Limits that move, where so far nothing was done.
+    pub drives: bool,
 }
 
 impl Default for Change {
@@ -35,6 +37,7 @@ impl Default for Change {
             replicas: None,
             objective: None,
             limit: None,
+            drives: false,
         }
     }
 }
@@ -45,6 +48,10 @@ impl Default for Change {
 pub struct Answer {
     /// Whether the recorded service was ever at its limits; if not it can do more than is simulated.
     pub is_saturated: bool,
+    /// Whether long times are missing in what was recorded, since windows are short against them.
+    pub is_cut_off: bool,
+    /// Whether limits moved, and were in force, when it was recorded.
+    pub was_applied: bool,
     /// What each endpoint works on at once.
     pub permits: Interval,
     /// Mean time of work, in ms.
@@ -106,7 +113,8 @@ pub fn what_if(
         false => Policy::default(),
     };
     let otherwise = match change.limit {
-        None => adaptive(),
+        None if change.drives => adaptive(),
+        None => as_it_was.clone(),
         Some(limit) => RequestPolicy {
             requests_per_endpoint: Some(limit),
             ..RequestPolicy::default()
@@ -135,6 +143,8 @@ pub fn what_if(
     let first = &runs_done.first().ok_or(Unfit::TooFew)?.0;
     Ok(Some(Answer {
         is_saturated: runs_done.iter().all(|(fit, ..)| fit.is_saturated),
+        is_cut_off: sightings.is_cut_off(),
+        was_applied: sightings.is_applied(),
         permits: of_fit(&|fit| fit.permits),
         mean_ms: of_fit(&|fit| 1e3 * fit.mean.as_secs_f64()),
         sigma: of_fit(&|fit| fit.sigma),

@@ -14,11 +14,11 @@ mod routes;
 use std::collections::{BTreeMap, BTreeSet};
 
 use selvedge_model::{
-    CgroupId, Diagnostic, DnsSettings, GatewayName, Generation, Port, Protocol, RequestPolicy,
-    Service, ServiceName, Snapshot, Workload, WorkloadName,
+    CgroupId, Diagnostic, DnsSettings, GatewayName, Generation, Port, Protocol, Service,
+    ServiceName, Snapshot, Workload, WorkloadName,
 };
 
-use selvedge_resilience::planner::{self, Plan};
+use selvedge_resilience::planner::Plan;
 
 use crate::address::VirtualRange;
 use crate::document::{
@@ -28,7 +28,7 @@ use crate::document::{
 };
 use condition::Findings;
 pub use condition::{Condition, ConditionReason};
-use policies::{Policies, Policy};
+use policies::Policies;
 use routes::Routes;
 
 /// What a compilation needs to know beside the documents.
@@ -93,11 +93,7 @@ pub fn compile<'a>(
             ports,
             connection_limit: policy.connection_limit,
             detailed_counters: policy.detailed_counters.unwrap_or(false),
-            requests: None,
-        };
-        let service = Service {
-            requests: requests(policy, &service),
-            ..service
+            requests: policy.about_requests(),
         };
         note_multiplexing(document, &service, &mut findings);
         snapshot.services.insert(name.clone(), service);
@@ -111,20 +107,6 @@ pub fn compile<'a>(
     snapshot.gateways = gateways::read(&set, &mut findings);
     routes::note_hidden_matches(&set, &snapshot, &mut findings);
     findings.into_result(snapshot)
-}
-
-/// What is said about requests to a service, with what follows for those who said nothing of retries.
-fn requests(policy: &Policy, service: &Service) -> Option<RequestPolicy> {
-    let mut requests = policy.about_requests()?;
-    if requests.retry.is_none()
-        && let Some(objective) = requests.of_own()
-    {
-        let ports = service.ports.iter();
-        let tcp = ports.filter(|port| port.protocol == Protocol::Tcp);
-        let ready = tcp.map(|port| port.endpoints.iter().filter(|it| it.ready).count());
-        requests.retry = planner::retries(objective.mode, ready.max().unwrap_or(0));
-    }
-    Some(requests)
 }
 
 /// Documents by what they are looked up by.

@@ -9,7 +9,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use selvedge_model::{Objective, Observation, PilotMode, Service, ServiceName, Snapshot, Way};
+use selvedge_model::{
+    AppProtocol, Objective, Observation, PilotMode, Service, ServiceName, Snapshot,
+};
 use selvedge_resilience::planner::{self, Plan, Seen, Share};
 use selvedge_telemetry::{info, warn};
 use tokio::time::sleep;
@@ -43,14 +45,14 @@ impl Planning {
         let mut snapshots = self.plane.snapshots();
         loop {
             let snapshot = snapshots.borrow_and_update().clone();
-            let in_force = self.plane.view().plan.clone();
             let has_objective = snapshot.services.values().any(|it| objective(it).is_some());
-            if !has_objective && in_force.shares.is_empty() {
+            if !has_objective && self.plane.view().plan.shares.is_empty() {
                 snapshots.changed().await.map_err(|_| Gone)?;
                 continue;
             }
             sleep(planner::PERIOD).await;
-            let snapshot = self.plane.view().snapshot.clone();
+            let view = self.plane.view();
+            let (snapshot, in_force) = (&view.snapshot, view.plan.clone());
             let observed = match self.host.observe() {
                 Ok(observed) => observed,
                 Err(problem) => {
@@ -59,7 +61,7 @@ impl Planning {
                 }
             };
             let floors = self.pilot.floors();
-            let seen = observation(&snapshot, &observed, &floors);
+            let seen = observation(snapshot, &observed, &floors);
             let plan = planner::plan(&seen, &in_force);
             if plan == *in_force {
                 continue;
@@ -84,13 +86,32 @@ fn objective(service: &Service) -> Option<Objective> {
 
 /// What of services may be planned: those whose requests are seen anyway, or are known to be there to be seen. What
 /// is spoken elsewhere may be anything, and is not put on the proxy for somebody else's sake.
-fn is_seen(service: &Service) -> bool {
-    let is_about_requests = |port: &selvedge_model::ServicePort| {
-        let is_http = port.app_protocol.as_ref().is_some_and(|it| it.is_http1());
-        is_http || port.way == Way::ProxyOnly
-    };
+fn is_seen(service: &Service, led: &Led<'_>) -> bool {
+    let mut spoken = service
+        .ports
+        .iter()
+        .filter_map(|it| it.app_protocol.as_ref());
     let said = service.requests.as_ref();
-    said.is_some_and(|it| it.says_anything()) || service.ports.iter().any(is_about_requests)
+    said.is_some_and(|it| it.says_anything())
+        || spoken.any(AppProtocol::is_http1)
+        || led.contains_key(&service.name)
+        || led.values().any(|it| it.contains(&service.name))
+}
+
+/// Where the routes of a service lead its requests.
+type Led<'s> = BTreeMap<&'s ServiceName, BTreeSet<&'s ServiceName>>;
+
+fn led(snapshot: &Snapshot) -> Led<'_> {
+    let mut led = Led::new();
+    for route in snapshot.http_routes.values() {
+        let backends = route.rules.iter().flat_map(|rule| &rule.backends);
+        let backends = backends.filter(|it| it.weight > 0);
+        let backends: BTreeSet<_> = backends.map(|it| &it.backend.service).collect();
+        for parent in &route.parents {
+            led.entry(&parent.service).or_default().extend(&backends);
+        }
+    }
+    led
 }
 
 fn observation(
@@ -98,7 +119,8 @@ fn observation(
     observed: &Observation,
     floors: &planner::Floors,
 ) -> planner::Observation {
-    let seen = snapshot.services.values().filter(|it| is_seen(it));
+    let led = led(snapshot);
+    let seen = snapshot.services.values().filter(|it| is_seen(it, &led));
     let by_address: BTreeMap<_, _> = seen.map(|it| (it.address, it)).collect();
     let mut calls: BTreeMap<&ServiceName, BTreeSet<ServiceName>> = BTreeMap::new();
     for (edge, counters) in &observed.edges {
@@ -110,11 +132,17 @@ fn observation(
             of_it.insert(called.name.clone());
         }
     }
-    let seen = |service: &&Service| Seen {
-        objective: objective(service),
-        answer: floors.answer(&service.name),
-        own: floors.own(&service.name),
-        calls: calls.get(&service.name).cloned().unwrap_or_default(),
+    let seen = |service: &&Service| {
+        let mut calls = calls.get(&service.name).cloned().unwrap_or_default();
+        let others = led.get(&service.name).into_iter().flatten();
+        calls.extend(others.map(|it| ServiceName::clone(it)));
+        calls.remove(&service.name);
+        Seen {
+            objective: objective(service),
+            answer: floors.answer(&service.name),
+            own: floors.own(&service.name),
+            calls,
+        }
     };
     let services = by_address.values();
     planner::Observation {
@@ -149,6 +177,9 @@ pub(crate) fn report(plan: &Plan) -> Vec<ShareReport> {
 
 /// The mode is that of the objective, which may be another by now.
 fn read_share(report: &ShareReport) -> Option<(ServiceName, Share)> {
+    if report.latency_us == 0 {
+        return None;
+    }
     let share = Share {
         objective: Objective {
             latency: Duration::from_micros(report.latency_us),
@@ -169,7 +200,9 @@ pub fn stored_plan(folder: &Path) -> Plan {
         }
         let shares: Vec<ShareReport> = serde_json::from_slice(&fs::read(&path)?)?;
         let shares: Option<_> = shares.iter().map(read_share).collect();
-        let shares = shares.ok_or(std::io::Error::other("it names what is no service"))?;
+        let shares = shares.ok_or(std::io::Error::other(
+            "it names what is no service, or no time",
+        ))?;
         Ok(Plan { shares })
     };
     match read() {

@@ -32,10 +32,13 @@ impl RequestPolicy {
     /// this service, where somebody did.
     pub fn of_own(&self) -> Option<Objective> {
         match (self.objective, self.share) {
-            (Some(said), Some(share)) => Some(Objective {
-                latency: said.latency.min(share.latency),
-                mode: said.mode,
-            }),
+            // Nothing is done for the sake of an objective that only observes.
+            (Some(said), Some(share)) if share.mode.applies() || !said.mode.applies() => {
+                Some(Objective {
+                    latency: said.latency.min(share.latency),
+                    mode: said.mode,
+                })
+            }
             (said, share) => said.or(share),
         }
     }
@@ -70,6 +73,13 @@ pub enum PilotMode {
     Guard,
     /// Anything within the fixed values.
     Drive,
+}
+
+impl PilotMode {
+    /// Whether what controllers decide is done.
+    pub const fn applies(self) -> bool {
+        matches!(self, Self::Guard | Self::Drive)
+    }
 }
 
 /// How long requests may take; `None` is for ever.

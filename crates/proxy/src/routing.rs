@@ -10,6 +10,7 @@ use selvedge_model::{
     Backend, BackendIndex, CgroupId, Objective, PilotMode, Port, Protocol, RouteTable, Rule,
     ServiceName, ServicePort, Snapshot, Spoken, Way, Workload,
 };
+use selvedge_resilience::planner;
 use selvedge_resilience::{
     EndpointPlan, LimitLaw, Node, NodePlan, RetryLaw, RoutePlan, UpstreamPlan, WorkloadPlan,
 };
@@ -163,7 +164,8 @@ fn proxied<'a>(snapshot: &'a Snapshot, table: &'a RouteTable) -> BTreeSet<&'a Se
 }
 
 /// The entry of a route. At a Gateway, where it is no service's, it keeps what the services want that it leads to, if
-/// all of them want something: the longest, since their requests are one stream there.
+/// all of them want something: the longest, since their requests are one stream there, and only to observe if one of
+/// them does.
 fn entry(snapshot: &Snapshot, table: &RouteTable, rule: &Rule) -> RoutePlan {
     let (name, service, objective) = match &rule.service {
         Some(service) => (rule.name.clone(), Some(service), rule.objective),
@@ -189,15 +191,21 @@ fn longest_objective<'s>(
     rule: &Rule,
 ) -> Option<(&'s ServiceName, Objective)> {
     let mut longest: Option<(&ServiceName, Objective)> = None;
+    let mut all_apply = true;
     for (backend, _) in rule.backends().filter(|(_, weight)| *weight > 0) {
         let backend = table.backends().get(backend.0 as usize)?;
         let (name, service) = snapshot.services.get_key_value(&backend.service)?;
         let objective = service.requests.as_ref()?.objective.filter(is_steered)?;
+        all_apply &= objective.mode.applies();
         if longest.is_none_or(|(_, it)| it.latency < objective.latency) {
             longest = Some((name, objective));
         }
     }
-    longest
+    let (name, mut objective) = longest?;
+    if !all_apply {
+        objective.mode = PilotMode::Observe;
+    }
+    Some((name, objective))
 }
 
 const fn is_steered(objective: &Objective) -> bool {
@@ -206,7 +214,7 @@ const fn is_steered(objective: &Objective) -> bool {
 
 /// Whether what controllers decide is done.
 fn is_applied(objective: Option<Objective>) -> bool {
-    objective.is_none_or(|it| matches!(it.mode, PilotMode::Guard | PilotMode::Drive))
+    objective.is_none_or(|it| it.mode.applies())
 }
 
 fn upstream(snapshot: &Snapshot, backend: &Backend) -> UpstreamPlan {
@@ -216,21 +224,27 @@ fn upstream(snapshot: &Snapshot, backend: &Backend) -> UpstreamPlan {
     };
     let port = service.and_then(|service| service.ports.iter().find(is_it));
     let endpoints = port.into_iter().flat_map(|port| &port.endpoints);
+    let endpoints: Vec<_> = endpoints.filter(|it| it.ready).collect();
     let policy = service.and_then(|it| it.requests.clone());
-    let policy = policy.unwrap_or_default();
+    let mut policy = policy.unwrap_or_default();
     let objective = policy.of_own().filter(is_steered);
+    if policy.retry.is_none() {
+        policy.retry = objective.and_then(|it| planner::retries(it.mode, endpoints.len()));
+    }
     UpstreamPlan {
         backend: backend.clone(),
         law: objective.map_or(LimitLaw::Static, |it| LimitLaw::of_endpoint(it.latency)),
         retries: match objective.map(|it| it.mode) {
             Some(PilotMode::Guard) => RetryLaw::BudgetAndHeadroom,
+            // What somebody said is not crossed.
+            Some(PilotMode::Drive) if policy.retry_budget.is_some() => RetryLaw::BudgetAndHeadroom,
             Some(PilotMode::Drive) => RetryLaw::Headroom,
             _ => RetryLaw::Budget,
         },
         is_applied: is_applied(objective),
         policy,
         endpoints: endpoints
-            .filter(|endpoint| endpoint.ready)
+            .into_iter()
             .map(|endpoint| EndpointPlan {
                 place: endpoint.place,
                 port: endpoint.port,

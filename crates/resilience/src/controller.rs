@@ -322,6 +322,10 @@ impl Steered {
     ) -> Option<u32> {
         let objective = self.limiter.objective();
         if objective != self.objective {
+            if objective < self.objective && self.held.is_none() {
+                // What held the one before may not hold this.
+                self.rest = Rest::default();
+            }
             self.objective = objective;
             self.controller.aim(objective);
             self.tell(turn.now, turn.record);

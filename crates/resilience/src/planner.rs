@@ -65,7 +65,7 @@ const LONGEST_STEP: f64 = 2.0;
 /// objectives that a service works for the nearest counts. A service that has an objective itself has a share
 /// of its callers' too.
 pub fn plan(observation: &Observation, in_force: &Plan) -> Plan {
-    let mut plan = Plan::default();
+    let mut wants: BTreeMap<&ServiceName, Want<'_>> = BTreeMap::new();
     for (root, seen) in &observation.services {
         let Some(objective) = seen.objective else {
             continue;
@@ -85,27 +85,68 @@ pub fn plan(observation: &Observation, in_force: &Plan) -> Plan {
                 let due = own.as_secs_f64() * stretch * GUARD;
                 due.min(whole)
             });
+            // What was measured before is not forgotten where it cannot be measured now.
             let before = in_force.shares.get(service);
-            let before = before.filter(|it| it.of == *root && it.is_measured);
-            let before = before.map(|it| it.objective.latency.as_secs_f64().min(whole));
-            let latency = match (due, before) {
-                (Some(due), before) => step(before.unwrap_or(whole), due),
-                (None, before) => before.unwrap_or(whole),
+            let known = before.filter(|it| it.of == *root && it.is_measured);
+            let known = known.map(|it| it.objective.latency.as_secs_f64().min(whole));
+            let want = Want {
+                of: root,
+                objective,
+                due: due.or(known),
             };
-            plan.offer(
-                service,
-                Share {
-                    objective: Objective {
-                        latency: Duration::from_micros((latency * 1e6) as u64),
-                        mode: objective.mode,
-                    },
-                    of: root.clone(),
-                    is_measured: due.or(before).is_some(),
-                },
-            );
+            match wants.get(service) {
+                Some(other) if !want.comes_before(other) => {}
+                _ => drop(wants.insert(service, want)),
+            }
         }
     }
-    plan
+    let shares = wants.into_iter().map(|(service, want)| {
+        let share = want.share(in_force.shares.get(service));
+        (service.clone(), share)
+    });
+    Plan {
+        shares: shares.collect(),
+    }
+}
+
+/// What an objective wants of a service.
+struct Want<'o> {
+    of: &'o ServiceName,
+    objective: Objective,
+    /// In seconds; not known is all of it.
+    due: Option<f64>,
+}
+
+impl Want<'_> {
+    fn whole(&self) -> f64 {
+        self.objective.latency.as_secs_f64()
+    }
+
+    /// An objective that only observes yields to any for which something is done; of others the nearer counts.
+    fn comes_before(&self, other: &Self) -> bool {
+        let is_idle = |it: &Self| !it.objective.mode.applies();
+        let due = |it: &Self| it.due.unwrap_or(it.whole());
+        (is_idle(self), due(self)) < (is_idle(other), due(other))
+    }
+
+    fn share(&self, before: Option<&Share>) -> Share {
+        let before = before.filter(|it| it.is_measured);
+        let before = before.map(|it| it.objective.latency);
+        let latency = match (self.due, before) {
+            // It may be more than there is now to share.
+            (Some(due), Some(from)) => step(from, due).min(self.objective.latency),
+            (Some(due), None) => step(self.objective.latency, due),
+            (None, _) => self.objective.latency,
+        };
+        Share {
+            objective: Objective {
+                latency,
+                mode: self.objective.mode,
+            },
+            of: self.of.clone(),
+            is_measured: self.due.is_some(),
+        }
+    }
 }
 
 /// What is sent again of a service that has these endpoints ready, where nobody said anything about that: what an endpoint
@@ -120,23 +161,15 @@ pub fn retries(mode: PilotMode, endpoints: usize) -> Option<RetryPolicy> {
     })
 }
 
-/// From there towards what is due.
-fn step(from: f64, due: f64) -> f64 {
-    let ratio = due / from;
+/// From there towards what is due, in seconds.
+fn step(from: Duration, due: f64) -> Duration {
+    let now = from.as_secs_f64();
+    let ratio = due / now;
     if (1.0 - DEAD_BAND..=1.0 / (1.0 - DEAD_BAND)).contains(&ratio) {
         return from;
     }
-    from * ratio.clamp(1.0 / LONGEST_STEP, LONGEST_STEP)
-}
-
-impl Plan {
-    /// Has the service keep this, unless it is to keep less already.
-    fn offer(&mut self, service: &ServiceName, share: Share) {
-        let nearest = self.shares.get(service);
-        if nearest.is_none_or(|it| share.objective.latency < it.objective.latency) {
-            self.shares.insert(service.clone(), share);
-        }
-    }
+    let next = now * ratio.clamp(1.0 / LONGEST_STEP, LONGEST_STEP);
+    Duration::from_micros(libm::round(next * 1e6) as u64).max(Duration::from_micros(1))
 }
 
 impl Observation {
@@ -340,5 +373,26 @@ mod tests {
         assert_eq!(share.objective.latency, ms(25).unwrap());
         // Those behind follow the nearer one too; all call one another here.
         assert_eq!(plan.shares[&name("front")].of, name("cart"));
+    }
+
+    /// Nobody is held to an objective that only observes while there is another.
+    #[test]
+    fn who_observes_yields() {
+        let mut shop = shop(ms(100));
+        let watched = Seen {
+            objective: Some(Objective {
+                latency: Duration::from_millis(50),
+                mode: PilotMode::Observe,
+            }),
+            answer: ms(50),
+            ..seen(ms(5), &["ads"])
+        };
+        shop.services.insert(name("watched"), watched);
+        let (plan, _) = settled(&shop);
+        assert_eq!(plan.shares[&name("ads")].of, name("front"));
+        assert_eq!(
+            plan.shares[&name("watched")].objective.mode,
+            PilotMode::Observe
+        );
     }
 }

@@ -19,6 +19,8 @@ use selvedge_scenario::{
 const BIN: f64 = 5.0;
 /// A window whose mean is as many times that without load is of requests that waited.
 const WAITED: f64 = 1.3;
+/// Windows as many times as long as their mean time hold nearly all of a lognormal time with a deviation of 1.
+const LONG: f64 = 6.0;
 /// Fewer windows than this say nothing.
 const LEAST: usize = 10;
 /// Clients give up after as many objectives.
@@ -51,8 +53,8 @@ struct Sighting {
     mean: f64,
     median: f64,
     q95: f64,
-    /// Requests that came.
-    came: f64,
+    /// Requests that had a place and were answered.
+    answered: f64,
     refused: f64,
 }
 
@@ -122,7 +124,7 @@ impl Sightings {
             }
             JournalEvent::Gone => drop(self.endpoints.remove(&entry.about)),
             JournalEvent::Decided { window, .. } => {
-                let Some(sighting) = Sighting::of(epoch, window, is_entry) else {
+                let Some(sighting) = Sighting::of(epoch, window) else {
                     return;
                 };
                 match is_entry {
@@ -132,6 +134,11 @@ impl Sightings {
             }
             JournalEvent::State(_) | JournalEvent::Held { .. } => {}
         }
+    }
+
+    /// States of all endpoints that there are come anew.
+    pub fn begin(&mut self) {
+        self.endpoints.clear();
     }
 
     /// Forgets what is older than so long before the last window.
@@ -163,38 +170,38 @@ impl Sightings {
         let samples: f64 = self.windows.iter().map(|it| it.samples).sum();
         let tails = self.windows.iter().map(|it| it.samples * it.q95);
         let (came, refused) = self.came().fold((0.0, 0.0), |(came, refused), it| {
-            (came + it.came, refused + it.refused)
+            (came + it.came(), refused + it.refused)
         });
-        // What was refused at the endpoints is told by each of them.
-        let inside = self.windows.iter().map(|it| it.refused).sum::<f64>();
-        let inside = match self.entries.is_empty() {
-            true => 0.0,
-            false => inside / f64::max(self.endpoints.len() as f64, 1.0),
-        };
         Recorded {
             p95: seconds(tails.sum::<f64>() / samples.max(1.0)),
-            refused: (refused + inside) / came.max(1.0),
+            refused: f64::min(refused / came.max(1.0), 1.0),
         }
     }
 
-    /// Windows that tell how many requests came: those of entries, which see all, where there are any.
+    /// Windows that tell how many requests came, each once: answered by endpoints, refused there, which each of them
+    /// tells of all, or refused at an entry.
     fn came(&self) -> impl Iterator<Item = Sighting> {
         let endpoints = f64::max(self.endpoints.len() as f64, 1.0);
-        let is_behind = self.entries.is_empty();
-        let windows = if is_behind {
-            &self.windows
-        } else {
-            &self.entries
-        };
-        windows.iter().map(move |it| match is_behind {
-            // What was refused is told by each endpoint.
-            true => Sighting {
-                came: it.came - it.refused + it.refused / endpoints,
-                refused: it.refused / endpoints,
-                ..*it
-            },
-            false => *it,
-        })
+        let inside = self.windows.iter().map(move |it| Sighting {
+            refused: it.refused / endpoints,
+            ..*it
+        });
+        let outside = self.entries.iter().map(|it| Sighting {
+            answered: 0.0,
+            ..*it
+        });
+        inside.chain(outside)
+    }
+
+    /// Whether windows are so short against the times in them that long ones are cut off: what takes longer than its
+    /// window is in none.
+    pub fn is_cut_off(&self) -> bool {
+        let lengths = self
+            .windows
+            .iter()
+            .map(|it| (it.ended - it.began) * it.samples);
+        let times = self.windows.iter().map(|it| it.mean * it.samples);
+        lengths.sum::<f64>() < LONG * times.sum::<f64>()
     }
 
     /// A service like the recorded one, from windows drawn with replacement from those recorded (B. Efron,
@@ -231,7 +238,11 @@ impl Sightings {
         // Of a lognormal distribution the 95th percentile is `exp(Z95 sigma)` times the median.
         let sigma = weighted(&|it| libm::log(f64::max(it.q95 / it.median, 1.0)) / Z95);
         let permits = self.permits(mean, Some(rng));
-        let busiest = unhindered.iter().map(|it| it.most).fold(1.0, f64::max);
+        // It works on as much as is in flight in the mean where nothing waits.
+        let busiest = unhindered
+            .iter()
+            .map(|it| libm::ceil(it.answered / (it.ended - it.began) * it.mean));
+        let busiest = busiest.fold(1.0, f64::max);
         let (began, ended) = self.span();
         let length = f64::min(
             libm::ceil(ended - began),
@@ -278,7 +289,7 @@ impl Sightings {
             for (bin, count) in came.iter_mut().enumerate() {
                 let from = began + BIN * bin as f64;
                 let common = f64::min(window.ended, from + BIN) - f64::max(window.began, from);
-                *count += window.came * common.max(0.0) / time;
+                *count += window.came() * common.max(0.0) / time;
             }
         }
         let rates = came.iter().enumerate().map(|(bin, count)| Rate {
@@ -291,14 +302,14 @@ impl Sightings {
 
 impl Sighting {
     /// `None` of what cannot be.
-    fn of(epoch: u64, window: &WindowSummary, is_entry: bool) -> Option<Self> {
+    fn of(epoch: u64, window: &WindowSummary) -> Option<Self> {
         let at = |nanos: u64| epoch.saturating_add(nanos) as f64 / 1e9;
         let (began, ended) = (at(window.began.as_nanos()), at(window.ended.as_nanos()));
         let times = &window.times;
         let (mean, median, q95) = (times.mean / 1e6, times.median / 1e6, times.q95 / 1e6);
-        let is_plausible = [mean, median, q95]
-            .iter()
-            .all(|it| it.is_finite() && *it > 0.0);
+        let longest = Scenario::MOST_LENGTH.as_secs_f64();
+        let mut all = [mean, median, q95].into_iter();
+        let is_plausible = all.all(|it| it > 0.0 && it <= longest);
         if !is_plausible || ended <= began {
             return None;
         }
@@ -306,10 +317,7 @@ impl Sighting {
         let refused = window.refused as f64;
         // Samples are of requests that began in the window, and those of its end are not over.
         let length = ended - began;
-        let answered = match is_entry {
-            true => window.fates.ended as f64,
-            false => samples * length / f64::max(length - mean, 0.3 * length),
-        };
+        let answered = samples * length / f64::max(length - mean, 0.3 * length);
         let most = match window.is_applied {
             true => window.peak.min(window.limit),
             false => window.peak,
@@ -324,9 +332,13 @@ impl Sighting {
             mean,
             median,
             q95,
-            came: answered + refused,
+            answered,
             refused,
         })
+    }
+
+    fn came(&self) -> f64 {
+        self.answered + self.refused
     }
 
     /// Nothing was held back.
@@ -344,7 +356,7 @@ impl Sighting {
         match self.is_applied {
             // A limit that binds is reached all the time.
             true => self.most,
-            false => self.came / (self.ended - self.began) * self.mean,
+            false => self.answered / (self.ended - self.began) * self.mean,
         }
     }
 }
@@ -458,7 +470,9 @@ mod tests {
         let sightings = sightings(200.0, 300.0);
         let fit = sightings.fit(&mut Rng::seeded(2)).unwrap();
         assert!(!fit.is_saturated);
-        assert!(fit.permits <= 10.0, "{fit:?}");
+        // Three are at work in the mean, at each of two.
+        assert!((3.0..8.0).contains(&fit.permits), "{fit:?}");
+        assert!(!sightings.is_cut_off());
         is_near(fit.mean.as_secs_f64(), 0.02, 0.1);
     }
 

@@ -260,10 +260,13 @@ impl Policy {
         (self.requests != RequestPolicy::default()).then(|| self.requests.clone())
     }
 
-    /// Whether something is said about requests, and this protocol lets them be seen.
+    /// Whether something is said about requests, and this protocol lets them be seen; where a plan alone has
+    /// something to say, it has to be known that there are any.
     pub(super) fn is_about(&self, spoken: Option<&AppProtocol>) -> bool {
-        let is_seen = spoken.is_none_or(|spoken| !spoken.hides_requests());
-        is_seen && self.requests != RequestPolicy::default()
+        match self.requests.says_anything() {
+            true => spoken.is_none_or(|spoken| !spoken.hides_requests()),
+            false => self.requests.share.is_some() && spoken.is_some_and(AppProtocol::is_http1),
+        }
     }
 
     pub(super) fn weight_of_workload(&self, name: &str) -> Option<u16> {

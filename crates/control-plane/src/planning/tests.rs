@@ -1,6 +1,9 @@
 //! Claims: a plan is stored as it is, and damage to it is none; what may be no HTTP stays where it is; who calls whom is
 //! what the kernel has counted.
-use selvedge_model::{Edge, EdgeCounters, Generation};
+use selvedge_model::{
+    Backend, Edge, EdgeCounters, Generation, HttpFilters, HttpRoute, HttpRule, Label, Port,
+    RouteName, RouteParent, Way, WeightedBackend,
+};
 
 use super::*;
 use crate::{Facts, SourceFile, VirtualRange, compile, parse};
@@ -22,7 +25,11 @@ fn shop(plan: &Plan) -> Snapshot {
         spec: {targetRefs: [{kind: Service, name: front}], latency: {p95: 250ms}, mode: Guard}\n";
     let text = [
         &service("front", 1, ""),
-        &service("cart", 2, http),
+        &service(
+            "cart",
+            2,
+            ", name: web, appProtocol: http}, {name: db, port: 81",
+        ),
         &service("ads", 3, http),
         &service("store", 4, ""),
         objective,
@@ -114,6 +121,47 @@ fn who_calls_whom_is_what_was_counted_between_services_whose_requests_can_be_see
     assert_eq!(planned, ["cart.default", "front.default"]);
 }
 
+/// What requests are led to stands behind the service that they are for.
+#[test]
+fn a_plan_follows_routes() {
+    let mut snapshot = shop(&Plan::default());
+    let backend = |it: &str, weight| WeightedBackend {
+        backend: Backend {
+            service: name(it),
+            port: Port::new(80).unwrap(),
+        },
+        weight,
+    };
+    let rule = HttpRule {
+        name: None,
+        matches: Vec::new(),
+        filters: HttpFilters::default(),
+        backends: vec![backend("front", 9), backend("store", 1), backend("ads", 0)],
+        request_timeout: None,
+        backend_request_timeout: None,
+        retry: None,
+    };
+    let route = RouteName {
+        namespace: Label::default_namespace(),
+        name: Label::new("canary").unwrap(),
+    };
+    let canary = HttpRoute {
+        name: route.clone(),
+        parents: vec![RouteParent {
+            service: name("front"),
+            port: None,
+        }],
+        gateways: Vec::new(),
+        hostnames: Vec::new(),
+        rules: vec![rule],
+    };
+    snapshot.http_routes.insert(route, canary);
+    let floors = planner::Floors::default();
+    let seen = observation(&snapshot, &Observation::default(), &floors).services;
+    assert_eq!(seen[&name("front")].calls, [name("store")].into());
+    assert!(seen.contains_key(&name("store")), "its requests are seen");
+}
+
 /// Its mode is the objective's, which may have changed since, and no share outlives that.
 #[test]
 fn a_share_holds_while_its_objective_does() {
@@ -144,7 +192,8 @@ fn a_share_holds_while_its_objective_does() {
         "no share is more than the whole"
     );
     assert_eq!(own("ads"), None, "there is no objective of store");
-    let ways = |it: &str| snapshot.services[&name(it)].ports[0].way;
-    assert_eq!(ways("cart"), Way::ProxyOrDirect);
-    assert_eq!(ways("ads"), Way::Direct);
+    let way = |it: &str, port: usize| snapshot.services[&name(it)].ports[port].way;
+    assert_eq!(way("cart", 0), Way::ProxyOrDirect);
+    assert_eq!(way("cart", 1), Way::Direct, "what it speaks is not known");
+    assert_eq!(way("ads", 0), Way::Direct);
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use selvedge_feed::JournalPart;
 use selvedge_model::{
-    Holds, JournalEvent, Limited, Objective, PilotMode, RequestPolicy, Traffic, Why,
+    Backoff, Holds, JournalEvent, Limited, Objective, PilotMode, RequestPolicy, RetryPolicy,
+    Traffic, Why,
 };
 use selvedge_resilience::{Replay, Replayed};
 
@@ -155,4 +156,29 @@ fn what_is_held_stays_until_it_is_released() {
         Some(3),
         "it goes on from there"
     );
+}
+
+/// One objective is enough: what one endpoint cannot do another is asked for, unless somebody said otherwise.
+#[test]
+fn who_drives_retries_at_another_endpoint() {
+    let bad =
+        Origin::answering(|_| "HTTP/1.1 503 Unavailable\r\ncontent-length: 0\r\n\r\n".to_owned());
+    let good = Origin::answering(|_| ok("hello"));
+    let failed = |policy: RequestPolicy| {
+        let path = start(&[&bad, &good], policy);
+        (0..20).filter(|_| path.get(GET).status == 503).count()
+    };
+    assert_eq!(failed(objective(PilotMode::Drive)), 0);
+    assert!(failed(objective(PilotMode::Guard)) > 0);
+    let none = RetryPolicy {
+        attempts: 0,
+        statuses: vec![503],
+        backoff: Backoff::default(),
+        non_idempotent: false,
+    };
+    let said = RequestPolicy {
+        retry: Some(none),
+        ..objective(PilotMode::Drive)
+    };
+    assert!(failed(said) > 0);
 }

@@ -239,7 +239,8 @@ fn micros(objective: Duration) -> f64 {
 impl Adaptive {
     /// Takes in what the window says about the endpoint.
     fn look(&mut self, window: &WindowSummary, binds: bool) {
-        if window.refused > 0 {
+        // Nor is an entry without load while limits behind it refuse.
+        if window.refused > 0 || self.yields(&window.fates) {
             self.refused_at = Some(window.ended);
         }
         let is_quiet = self

@@ -49,7 +49,10 @@ pub(super) struct WhatIfArgs {
     /// A fixed limit of requests per endpoint, instead of one that moves
     #[arg(long, value_name = "N")]
     limit: Option<NonZeroU32>,
-    /// How much of the journal, from its end
+    /// Limits that move, where the objective only observes
+    #[arg(long, conflicts_with = "limit")]
+    drive: bool,
+    /// How much of the journal, from its end, an hour at most
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = duration)]
     last: Duration,
     /// How many simulations, each with another drawing of what was recorded
@@ -93,7 +96,7 @@ pub(super) fn ask(run_dir: &Path, args: &WhatIfArgs) -> anyhow::Result<ExitCode>
             read(&mut sightings, path)?;
         }
     }
-    sightings.keep_last(args.last);
+    sightings.keep_last(args.last.min(Duration::from_secs(3600)));
     let change = Change {
         load: args.load,
         slow: args.slow,
@@ -101,6 +104,7 @@ pub(super) fn ask(run_dir: &Path, args: &WhatIfArgs) -> anyhow::Result<ExitCode>
         replicas: args.replicas,
         objective: args.objective,
         limit: args.limit,
+        drives: args.drive,
     };
     if change == Change::default() {
         bail!("nothing would be otherwise; say what, for instance --load 1.5 or --permits 0.5");
@@ -130,6 +134,9 @@ pub(super) fn ask(run_dir: &Path, args: &WhatIfArgs) -> anyhow::Result<ExitCode>
 fn read(sightings: &mut Sightings, path: &Path) -> anyhow::Result<()> {
     let mut reader = Reader::open(path)?;
     while let Some(part) = reader.next_part()? {
+        if part.is_beginning {
+            sightings.begin();
+        }
         for entry in &part.entries {
             sightings.on_entry(part.epoch_unix_ns, entry);
         }
@@ -160,6 +167,9 @@ fn question(args: &WhatIfArgs) -> String {
     }
     if let Some(objective) = args.objective {
         parts.push(format!("an objective of {objective:?}"));
+    }
+    if args.drive {
+        parts.push("limits that move".to_owned());
     }
     if let Some(limit) = args.limit {
         parts.push(format!("a fixed limit of {limit} for each endpoint"));
@@ -201,7 +211,13 @@ fn text(reply: &Reply) -> String {
         "-".to_owned(),
     ]);
     for (name, figures) in [
-        ("the same, simulated", &answer.as_it_was),
+        (
+            match answer.was_applied {
+                true => "the same, simulated",
+                false => "the same, simulated, without limits",
+            },
+            &answer.as_it_was,
+        ),
         ("what if", &answer.what_if),
     ] {
         table.row(row(name, figures));
@@ -209,7 +225,11 @@ fn text(reply: &Reply) -> String {
     text.push_str(&table.into_text());
     text.push_str("in brackets is where nine of ten simulations lie\n");
     if !answer.is_saturated {
-        let line = "the service was never at its limits: it can work on more at once than is simulated, so that this is the worst case";
+        let line = "the service was never at its limits: how much more it can do than is simulated is not known";
+        let _ = writeln!(text, "{}", toned(line, Tone::Poor));
+    }
+    if answer.is_cut_off {
+        let line = "what takes longer than a window is in none, and windows were short against the times in them: all times here are too short";
         let _ = writeln!(text, "{}", toned(line, Tone::Poor));
     }
     let simulated = answer.as_it_was.p95_ms.middle;

@@ -243,30 +243,3 @@ fn an_objective_puts_its_service_on_the_proxy() {
     assert_eq!(errors.len(), 1, "{errors:?}");
     assert_eq!(errors[0].path, "spec.targetRefs[0].name");
 }
-
-/// One line is enough: what failed at one endpoint is sent to another, unless somebody said otherwise.
-#[test]
-fn who_drives_retries_where_there_is_another_endpoint() {
-    let objective = |mode: &str| {
-        format!(
-            "\n---\napiVersion: selvedge.dev/v1alpha1\nkind: ServiceObjective\nmetadata: {{name: cart}}\n\
-             spec: {{targetRefs: [{{kind: Service, name: cart}}], latency: {{p95: 250ms}}, mode: {mode}}}\n"
-        )
-    };
-    let two = workload("cart-0", "cgroup: /a") + &workload("cart-1", "cgroup: /b");
-    let attempts = |text: String| {
-        let snapshot = compiled(&text).unwrap().snapshot;
-        let cart = snapshot.services.into_values().next().unwrap();
-        let retry = cart.requests.and_then(|it| it.retry);
-        retry.map(|retry| (retry.attempts, retry.statuses))
-    };
-    let drive = objective("Drive");
-    let planned = Some((2, vec![502, 503]));
-    assert_eq!(attempts(format!("{CART}{two}{drive}")), planned);
-    let one = workload("cart-0", "cgroup: /a");
-    assert_eq!(attempts(format!("{CART}{one}{drive}")), None);
-    assert_eq!(attempts(format!("{CART}{two}{}", objective("Guard"))), None);
-    let none = policy("p", "retry: {attempts: 0}");
-    let said = attempts(format!("{CART}{two}{drive}{none}"));
-    assert_eq!(said.map(|(attempts, _)| attempts), Some(0));
-}
