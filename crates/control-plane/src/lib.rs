@@ -21,6 +21,7 @@ mod publish;
 mod source;
 mod status;
 mod store;
+mod stored_plan;
 mod traffic;
 pub mod wire;
 
@@ -46,9 +47,10 @@ pub use plane::{
     Applied, ApplyError, ControlPlane, Effect, FolderState, Gone, Options, Placed, StoreState,
     View, start,
 };
-pub use planning::{Planning, stored_plan};
+pub use planning::Planning;
 pub use problem::{Finding, Problem, ProblemKind};
 pub use publish::{FeedEnd, ProxyHealth, Publisher};
 pub use selvedge_feed::Settings;
 pub use source::{Folder, read_files};
 pub use store::{Disk, Files, Restored, Store, StoreError};
+pub use stored_plan::read as stored_plan;

@@ -23,7 +23,7 @@ use selvedge_telemetry::{log, warn};
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::journal::{Journal, JournalError, Left, remove_segments};
-use crate::planning;
+use crate::stored_plan;
 
 pub use lines::{JournalQuery, milliseconds, read_segment};
 
@@ -192,7 +192,7 @@ impl Pilot {
         for name in [HOLDS.to_owned(), unfinished()] {
             let _absent = fs::remove_file(folder.join(name));
         }
-        planning::remove(folder);
+        stored_plan::remove(folder);
         let _not_empty = fs::remove_dir(folder);
         Ok(())
     }

@@ -4,27 +4,19 @@
 //! that an agent that starts does not take services off the proxy until it knows again what stands behind them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use selvedge_model::{
     AppProtocol, Objective, Observation, PilotMode, Service, ServiceName, Snapshot,
 };
-use selvedge_resilience::planner::{self, Plan, Seen, Share};
+use selvedge_resilience::planner::{self, Plan, Seen};
 use selvedge_telemetry::{info, warn};
 use tokio::time::sleep;
 
 use crate::host::Host;
 use crate::pilot::Pilot;
 use crate::plane::{ControlPlane, Gone};
-use crate::wire::ShareReport;
-
-const FILE: &str = "plan";
-const UNFINISHED: &str = "plan.unfinished";
-/// Longest stored plan.
-const MOST: u64 = 16 << 20;
+use crate::stored_plan;
 
 /// What makes plans for the services of a node.
 pub struct Planning {
@@ -69,7 +61,8 @@ impl Planning {
             tell(&plan, &in_force);
             let folder = self.pilot.folder().to_owned();
             let written = plan.clone();
-            let writing = tokio::task::spawn_blocking(move || write(&folder, &written));
+            let writing =
+                tokio::task::spawn_blocking(move || stored_plan::write(&folder, &written));
             if let Ok(Err(error)) = writing.await {
                 warn!("the plan is not stored, and a later agent starts without it: {error}");
             }
@@ -161,72 +154,6 @@ fn tell(plan: &Plan, before: &Plan) {
     for service in gone.filter(|it| !plan.shares.contains_key(it)) {
         info!("plan: {service} works for no other objective any more");
     }
-}
-
-/// A plan as it is shown and stored.
-pub(crate) fn report(plan: &Plan) -> Vec<ShareReport> {
-    let shares = plan.shares.iter();
-    let share = |(service, share): (&ServiceName, &Share)| ShareReport {
-        service: service.to_string(),
-        latency_us: u64::try_from(share.objective.latency.as_micros()).unwrap_or(u64::MAX),
-        of: share.of.to_string(),
-        is_measured: share.is_measured,
-    };
-    shares.map(share).collect()
-}
-
-/// The mode is that of the objective, which may be another by now.
-fn read_share(report: &ShareReport) -> Option<(ServiceName, Share)> {
-    if report.latency_us == 0 {
-        return None;
-    }
-    let share = Share {
-        objective: Objective {
-            latency: Duration::from_micros(report.latency_us),
-            mode: PilotMode::Observe,
-        },
-        of: report.of.parse().ok()?,
-        is_measured: report.is_measured,
-    };
-    Some((report.service.parse().ok()?, share))
-}
-
-/// The plan that an earlier agent left in the folder of its journal; none where there is none.
-pub fn stored_plan(folder: &Path) -> Plan {
-    let path = folder.join(FILE);
-    let read = || -> std::io::Result<Plan> {
-        if fs::metadata(&path)?.len() > MOST {
-            return Err(std::io::Error::other("it is longer than any"));
-        }
-        let shares: Vec<ShareReport> = serde_json::from_slice(&fs::read(&path)?)?;
-        let shares: Option<_> = shares.iter().map(read_share).collect();
-        let shares = shares.ok_or(std::io::Error::other(
-            "it names what is no service, or no time",
-        ))?;
-        Ok(Plan { shares })
-    };
-    match read() {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Plan::default(),
-        Err(error) => {
-            warn!("the plan in {} is not taken: {error}", path.display());
-            Plan::default()
-        }
-        Ok(plan) => plan,
-    }
-}
-
-/// Removes what was stored of plans.
-pub(crate) fn remove(folder: &Path) {
-    for name in [FILE, UNFINISHED] {
-        let _absent = fs::remove_file(folder.join(name));
-    }
-}
-
-/// After a crash there is this plan or the one before. A power loss may cost it: it is soon made again.
-fn write(folder: &Path, plan: &Plan) -> std::io::Result<()> {
-    let beside = folder.join(UNFINISHED);
-    fs::write(&beside, serde_json::to_vec(&report(plan))?)?;
-    fs::rename(&beside, folder.join(FILE))
 }
 
 #[cfg(test)]

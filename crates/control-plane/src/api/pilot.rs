@@ -13,8 +13,8 @@ use super::Api;
 use crate::journal::JournalError;
 use crate::pilot::lines::{about, because, doubt, find, held, read_journal};
 use crate::pilot::{JournalQuery, Known};
-use crate::planning;
 use crate::problem::{Problem, ProblemKind};
+use crate::stored_plan;
 use crate::wire::{
     HoldRequest, JournalReply, JournalReport, LimitReport, PilotReport, UndoRequest,
 };
@@ -50,7 +50,7 @@ pub(super) fn report(api: &Api) -> PilotReport {
         limits: by_service(&limits)
             .map(|(limited, known)| limit(limited, known, snapshot))
             .collect(),
-        plan: planning::report(&view.plan),
+        plan: stored_plan::report(&view.plan),
         journal: JournalReport {
             folder: api.pilot.folder().display().to_string(),
             next: journal.next,

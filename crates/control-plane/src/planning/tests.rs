@@ -1,9 +1,13 @@
-//! Claims: a plan is stored as it is, and damage to it is none; what may be no HTTP stays where it is; who calls whom is
-//! what the kernel has counted.
+//! Claims: what may be no HTTP stays where it is; who calls whom is what the kernel has counted, and what routes say; a
+//! share does not outlive its objective.
+use std::time::Duration;
+
 use selvedge_model::{
     Backend, Edge, EdgeCounters, Generation, HttpFilters, HttpRoute, HttpRule, Label, Port,
     RouteName, RouteParent, Way, WeightedBackend,
 };
+
+use selvedge_resilience::planner::Share;
 
 use super::*;
 use crate::{Facts, SourceFile, VirtualRange, compile, parse};
@@ -58,31 +62,6 @@ fn share(of: &str, millis: u64) -> Share {
         of: name(of),
         is_measured: true,
     }
-}
-
-#[test]
-fn a_plan_is_stored_as_it_is_and_a_damaged_one_is_none() {
-    let folder = tempfile::tempdir().unwrap();
-    assert_eq!(stored_plan(folder.path()), Plan::default());
-    let plan = Plan {
-        shares: [
-            (name("cart"), share("front", 75)),
-            (name("front"), share("front", 40)),
-        ]
-        .into(),
-    };
-    write(folder.path(), &plan).unwrap();
-    assert_eq!(stored_plan(folder.path()), plan);
-    for damaged in [
-        "[",
-        "[{\"service\": 3}]",
-        "[{\"service\": \"a.b.c\", \"latencyUs\": 1, \"of\": \"x\", \"isMeasured\": true}]",
-    ] {
-        fs::write(folder.path().join(FILE), damaged).unwrap();
-        assert_eq!(stored_plan(folder.path()), Plan::default(), "{damaged}");
-    }
-    remove(folder.path());
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 
 #[test]
