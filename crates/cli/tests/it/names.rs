@@ -80,11 +80,12 @@ fn more(lookups: &mut Process, part: &str, count: usize) {
     lookups.lines(part, before + count);
 }
 
-/// Asserts that no look-up of an outside name failed, and that none of a mesh name was answered by
-/// somebody else.
-fn check_lookups(lookups: &Process, server: &NameServer) {
+/// Asserts that no more look-ups of an outside name failed than may be lost, and that none of a mesh name was
+/// answered by somebody else.
+fn check_lookups(lookups: &Process, server: &NameServer, lost: usize) {
     let printed = lookups.printed();
-    assert!(!printed.contains("outside.example failed"), "{printed}");
+    let failed = printed.matches("outside.example failed").count();
+    assert!(failed <= lost, "{printed}");
     assert!(!printed.contains(&format!("cart {ANSWER}")), "{printed}");
     let asked = server.asked();
     assert!(
@@ -122,7 +123,8 @@ fn nothing_leaks_while_the_mesh_is_away() {
     mesh.start_agent();
     more(&mut lookups, &cart, 3);
     more(&mut lookups, &outside, 3);
-    check_lookups(&lookups, &server);
+    // What the proxy was asked when it was killed is lost with it, and this program asks but once.
+    check_lookups(&lookups, &server, 1);
 }
 
 /// A proxy that hangs is found out and replaced; until then the kernel's fallbacks serve.
@@ -154,5 +156,5 @@ fn a_hanging_proxy_is_replaced() {
     assert!(eventually(replaced), "{:?}", mesh.status().proxy);
     more(&mut lookups, &cart, 3);
     more(&mut lookups, "outside.example", 3);
-    check_lookups(&lookups, &server);
+    check_lookups(&lookups, &server, 0);
 }
