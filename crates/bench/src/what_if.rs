@@ -131,8 +131,6 @@ pub fn what_if(
         let would = figures(&run(&scenario, &otherwise, seed)?);
         Ok((fit, was, would))
     };
-    // What is wrong is wrong with all of them.
-    simulate(0)?;
     let runs_done = parallel::each(runs as usize, |_| (), simulate)?;
     let runs_done: Vec<_> = runs_done.into_iter().collect::<anyhow::Result<_>>()?;
     if runs_done.len() < runs as usize {

@@ -82,14 +82,14 @@ pub(crate) fn write(folder: &Path, plan: &Plan) -> std::io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn name(name: &str) -> ServiceName {
+    pub(crate) fn name(name: &str) -> ServiceName {
         name.parse().unwrap()
     }
 
-    fn share(of: &str, millis: u64) -> Share {
+    pub(crate) fn share(of: &str, millis: u64) -> Share {
         Share {
             objective: Objective {
                 latency: Duration::from_millis(millis),

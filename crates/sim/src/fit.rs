@@ -282,19 +282,24 @@ impl Sightings {
 
     /// Requests a second, bin by bin.
     fn rates(&self, began: f64, length: f64) -> Vec<Rate> {
+        let from = |bin: usize| BIN * bin as f64;
         let bins = libm::ceil(length / BIN) as usize;
         let mut came = vec![0.0; bins];
         for window in self.came() {
-            let time = f64::max(window.ended - window.began, 1e-9);
-            for (bin, count) in came.iter_mut().enumerate() {
-                let from = began + BIN * bin as f64;
-                let common = f64::min(window.ended, from + BIN) - f64::max(window.began, from);
-                *count += window.came() * common.max(0.0) / time;
+            let (began, ended) = (window.began - began, window.ended - began);
+            let first = (began.max(0.0) / BIN) as usize;
+            for (bin, count) in came.iter_mut().enumerate().skip(first) {
+                let common = f64::min(ended, from(bin + 1)) - f64::max(began, from(bin));
+                if common <= 0.0 {
+                    break;
+                }
+                *count += window.came() * common / (ended - began);
             }
         }
         let rates = came.iter().enumerate().map(|(bin, count)| Rate {
-            from: seconds(BIN * bin as f64),
-            per_second: count / BIN,
+            from: seconds(from(bin)),
+            // The last one may be cut short.
+            per_second: count / f64::min(BIN, length - from(bin)),
         });
         rates.collect()
     }
@@ -308,9 +313,10 @@ impl Sighting {
         let times = &window.times;
         let (mean, median, q95) = (times.mean / 1e6, times.median / 1e6, times.q95 / 1e6);
         let longest = Scenario::MOST_LENGTH.as_secs_f64();
-        let mut all = [mean, median, q95].into_iter();
-        let is_plausible = all.all(|it| it > 0.0 && it <= longest);
-        if !is_plausible || ended <= began {
+        let is_plausible = [mean, median, q95]
+            .into_iter()
+            .all(|it| it > 0.0 && it <= longest);
+        if !is_plausible || times.samples == 0 || ended <= began {
             return None;
         }
         let samples = f64::from(times.samples);

@@ -55,6 +55,60 @@ fn limit_of<'a>(report: &'a Value, about: &str) -> &'a Value {
     found.unwrap_or_else(|| panic!("{about} is not in {report:#}"))
 }
 
+/// One objective is enough: who was called for a service's answers keeps a share of it, and is on the proxy, as
+/// long as there is that objective.
+#[test]
+fn a_plan_reaches_the_services_behind_an_objective() {
+    let test = "a_plan_reaches_the_services_behind_an_objective";
+    let Some(mut mesh) = Mesh::start(test, &["python3"]) else {
+        return;
+    };
+    mesh.apply(
+        "apiVersion: v1\nkind: Service\nmetadata: {name: store}\n\
+         spec: {ports: [{port: 8081, appProtocol: http}]}\n",
+    );
+    let serve = |service, port| [service, "--", "/usr/bin/python3", TALK, "serve", port];
+    let _web = mesh.run(&serve("web", "8080"));
+    mesh.await_listening("web", 1);
+    let _store = mesh.run(&serve("store", "8081"));
+    mesh.await_listening("store", 1);
+    mesh.apply(OBJECTIVE);
+    let called = ["/usr/bin/python3", TALK, "get", "store", "8081", "/a"];
+    let (status, printed) = mesh.run_to_end("web", &called);
+    assert_eq!(status, 0, "{printed}");
+
+    let planned = |mesh: &Mesh| {
+        let report = read(mesh, &["status"]);
+        let plan = report["plan"].as_array().cloned().unwrap_or_default();
+        let share = |it: &Value| (it["service"].clone(), it["latencyUs"].clone());
+        plan.iter().map(share).collect::<Vec<_>>()
+    };
+    let whole = || serde_json::json!(5_000_000);
+    let expected = [("store.default", whole()), ("web.default", whole())];
+    let expected = expected.map(|(it, time)| (Value::from(it), time));
+    assert!(
+        eventually(|| planned(&mesh) == expected),
+        "{:?}",
+        planned(&mesh)
+    );
+    assert!(eventually(|| {
+        let report = read(&mesh, &["status"]);
+        limit_of_any(&report, "store-0").is_some_and(|limit| limit["mode"] == "drive")
+    }));
+
+    // The next agent has it from the start,
+    mesh.kill_agent();
+    mesh.start_agent();
+    assert_eq!(planned(&mesh), expected);
+    // and nothing is left of it without the objective.
+    mesh.ask(&["delete", "serviceobjective", "web"]);
+    assert!(eventually(|| planned(&mesh).is_empty()));
+    let plan = mesh.state_dir().join("journal/plan");
+    assert_eq!(std::fs::read_to_string(&plan).ok().as_deref(), Some("[]"));
+    assert!(mesh.down(&["--stop"]).status.success());
+    assert!(!plan.exists());
+}
+
 #[test]
 fn decisions_are_written_down_and_can_be_undone() {
     let test = "decisions_are_written_down_and_can_be_undone";

@@ -7,14 +7,9 @@ use selvedge_model::{
     RouteName, RouteParent, Way, WeightedBackend,
 };
 
-use selvedge_resilience::planner::Share;
-
 use super::*;
+use crate::stored_plan::tests::{name, share};
 use crate::{Facts, SourceFile, VirtualRange, compile, parse};
-
-fn name(name: &str) -> ServiceName {
-    name.parse().unwrap()
-}
 
 /// `front` has an objective; `cart` and `ads` speak HTTP, of `store` nobody knows.
 fn shop(plan: &Plan) -> Snapshot {
@@ -51,17 +46,6 @@ fn shop(plan: &Plan) -> Snapshot {
     compile(&parse(&[file]).unwrap().documents, facts)
         .unwrap()
         .snapshot
-}
-
-fn share(of: &str, millis: u64) -> Share {
-    Share {
-        objective: Objective {
-            latency: Duration::from_millis(millis),
-            mode: PilotMode::Observe,
-        },
-        of: name(of),
-        is_measured: true,
-    }
 }
 
 #[test]

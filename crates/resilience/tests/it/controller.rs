@@ -358,8 +358,6 @@ fn what_is_held_does_not_move_until_it_is_released() {
     assert_eq!(hold(&mut rig, &mut later, &rested).0, at);
 }
 
-/// What controllers told of themselves leads, replayed, to what they decided: also where the journal begins
-/// later, and over a hold.
 /// What happens to limits while time passes so, in steps of 50 ms.
 fn pass(rig: &mut Rig, controllers: &mut Controllers, time: Duration) -> Vec<JournalEvent> {
     let mut told = Vec::new();
@@ -448,6 +446,8 @@ fn who_freezes_is_obeyed_in_doubt() {
     assert!(told.len() == 1 && goes_on(&told), "{told:?}");
 }
 
+/// What controllers told of themselves leads, replayed, to what they decided: also where the journal begins
+/// later, over a hold, and where what is to be kept moves, which in itself moves no limit.
 #[test]
 fn what_controllers_tell_can_be_replayed() {
     let (mut rig, mut controllers) = adaptive(&[1, 1]);
@@ -461,6 +461,13 @@ fn what_controllers_tell_can_be_replayed() {
                 replay.on_entry(&JournalEntry { about, event });
             });
             replays.push(replay);
+        }
+        if round % 130 == 90 {
+            let objective = Duration::from_millis(u64::from(40 + round % 200));
+            let before = limit(&rig);
+            rig.plan.upstreams[0].law = LimitLaw::of_endpoint(objective);
+            rig.reconfigure();
+            assert_eq!(limit(&rig), before);
         }
         controllers.hold(Arc::new(Holds {
             everything: (700..800).contains(&round),
@@ -486,7 +493,7 @@ fn what_controllers_tell_can_be_replayed() {
         });
     }
     let [equal, differing, unfounded, undecided] = counts;
-    assert!(equal > 500 && undecided > 2, "{counts:?}");
+    assert!(equal > 500 && undecided > 30, "{counts:?}");
     assert_eq!((differing, unfounded), (0, 0));
 }
 
