@@ -14,7 +14,7 @@ use serde::{Deserialize, Deserializer};
 use crate::plants::plant;
 
 /// The files that come with the binary, in the order in which they are listed.
-const FILES: [(&str, &str); 23] = [
+const FILES: [(&str, &str); 25] = [
     ("steady", include_str!("../scenarios/steady.yaml")),
     ("step", include_str!("../scenarios/step.yaml")),
     ("trigger", include_str!("../scenarios/trigger.yaml")),
@@ -36,6 +36,11 @@ const FILES: [(&str, &str); 23] = [
         "gray-replica",
         include_str!("../scenarios/gray-replica.yaml"),
     ),
+    (
+        "failing-replica",
+        include_str!("../scenarios/failing-replica.yaml"),
+    ),
+    ("black-hole", include_str!("../scenarios/black-hole.yaml")),
     (
         "noisy-neighbour",
         include_str!("../scenarios/noisy-neighbour.yaml"),

@@ -156,8 +156,8 @@ mod tests {
     use crate::{MAX_TO_AGENT_BYTES, ToAgent};
     use alloc::{format, vec};
     use selvedge_model::{
-        BackendReading, EndpointTraffic, Histogram, Place, Port, TrafficEdge, TrafficEnd,
-        TrafficPath, TrafficUnit,
+        BackendReading, EndpointPace, EndpointTraffic, Histogram, Place, Port, TrafficEdge,
+        TrafficEnd, TrafficPath, TrafficUnit,
     };
 
     fn path(number: usize) -> TrafficPath {
@@ -196,6 +196,10 @@ mod tests {
             in_flight: u32::MAX,
             is_ejected: true,
             ejections: u64::MAX,
+            pace: Some(EndpointPace {
+                mean_us: u32::MAX,
+                good_per_mille: 1000,
+            }),
         };
         let backend = selvedge_model::Backend {
             service: "cart".parse().unwrap(),

@@ -64,7 +64,7 @@ pub use route_table::{
 pub use service::{AppProtocol, Endpoint, Place, Port, Protocol, Service, ServicePort, Way};
 pub use snapshot::{Generation, Snapshot};
 pub use traffic::{
-    BackendReading, EndpointTraffic, Traffic, TrafficEdge, TrafficEnd, TrafficPath, TrafficRoute,
-    TrafficUnit,
+    BackendReading, EndpointPace, EndpointTraffic, Traffic, TrafficEdge, TrafficEnd, TrafficPath,
+    TrafficRoute, TrafficUnit,
 };
 pub use workload::{CgroupId, DnsSettings, PortMode, Workload, WorkloadName};

@@ -132,6 +132,17 @@ pub struct EndpointTraffic {
     pub is_ejected: bool,
     /// How often it was.
     pub ejections: u64,
+    /// How it answers, where requests go by that and something is known of it.
+    pub pace: Option<EndpointPace>,
+}
+
+/// How an endpoint answers of late, as requests are led by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EndpointPace {
+    /// Mean time to the head of a good answer in microseconds.
+    pub mean_us: u32,
+    /// Good answers of a thousand.
+    pub good_per_mille: u16,
 }
 
 #[cfg(test)]

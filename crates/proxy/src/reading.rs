@@ -68,5 +68,6 @@ fn endpoint(endpoint: &EndpointReading) -> EndpointTraffic {
         in_flight: endpoint.in_flight,
         is_ejected: endpoint.circuit != Circuit::Closed,
         ejections: endpoint.ejections,
+        pace: endpoint.pace,
     }
 }

@@ -12,7 +12,8 @@ use selvedge_model::{
 };
 use selvedge_resilience::planner;
 use selvedge_resilience::{
-    EndpointPlan, LimitLaw, Node, NodePlan, RetryLaw, RoutePlan, UpstreamPlan, WorkloadPlan,
+    BalanceLaw, EndpointPlan, LimitLaw, Node, NodePlan, RetryLaw, RoutePlan, UpstreamPlan,
+    WorkloadPlan,
 };
 
 use crate::heard::Heard;
@@ -234,6 +235,10 @@ fn upstream(snapshot: &Snapshot, backend: &Backend) -> UpstreamPlan {
     UpstreamPlan {
         backend: backend.clone(),
         law: objective.map_or(LimitLaw::Static, |it| LimitLaw::of_endpoint(it.latency)),
+        balance: match objective.map(|it| it.mode) {
+            Some(PilotMode::Drive) => BalanceLaw::LeastTime,
+            _ => BalanceLaw::LeastRequest,
+        },
         retries: match objective.map(|it| it.mode) {
             Some(PilotMode::Guard) => RetryLaw::BudgetAndHeadroom,
             // What somebody said is not crossed.

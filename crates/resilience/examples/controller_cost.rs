@@ -10,8 +10,8 @@ use selvedge_model::{
     Timeouts,
 };
 use selvedge_resilience::{
-    Call, Controllers, Ending, EndpointPlan, LimitLaw, Node, NodePlan, RetryLaw, RoutePlan, Seat,
-    UpstreamPlan,
+    BalanceLaw, Call, Controllers, Ending, EndpointPlan, LimitLaw, Node, NodePlan, RetryLaw,
+    RoutePlan, Seat, UpstreamPlan,
 };
 
 /// Requests of an endpoint in a window.
@@ -87,6 +87,7 @@ fn plan(endpoints: u64) -> NodePlan {
             },
             policy: RequestPolicy::default(),
             law: LimitLaw::of_endpoint(Duration::from_millis(100)),
+            balance: BalanceLaw::LeastTime,
             retries: RetryLaw::Headroom,
             is_applied: true,
             endpoints: (1..=endpoints)

@@ -14,8 +14,8 @@ use selvedge_model::{
     RouteIndex, ServiceName, Timeouts,
 };
 use selvedge_resilience::{
-    Call, Ending, EndpointPlan, LimitLaw, Node, NodePlan, RetryLaw, RoutePlan, Seat, UpstreamPlan,
-    WorkloadPlan,
+    BalanceLaw, Call, Ending, EndpointPlan, LimitLaw, Node, NodePlan, RetryLaw, RoutePlan, Seat,
+    UpstreamPlan, WorkloadPlan,
 };
 
 const ROUNDS: usize = 101;
@@ -131,6 +131,10 @@ fn plan(law: LimitLaw) -> NodePlan {
             backend: Backend { service, port },
             policy,
             law,
+            balance: match law {
+                LimitLaw::Static => BalanceLaw::LeastRequest,
+                _ => BalanceLaw::LeastTime,
+            },
             retries: match law {
                 LimitLaw::Static => RetryLaw::Budget,
                 _ => RetryLaw::Headroom,

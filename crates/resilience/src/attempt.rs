@@ -97,7 +97,9 @@ impl Attempt {
     pub(crate) fn answer(&mut self, now: Instant, status: u16) {
         let probe = self.probe.take();
         let upstream = self.upstream();
-        upstream.gate.on_head(now, self.endpoint, probe, status);
+        let (gate, kind) = (&upstream.gate, OutcomeKind::Answered { status });
+        gate.on_head(now, self.endpoint, probe, status);
+        gate.pace(now, self.endpoint, now.since(self.began), kind);
         let meters = upstream.shared.meters(self.lane.worker);
         meters.answer(status);
         if self.is_repeat && status < 500 {
@@ -123,6 +125,10 @@ impl Attempt {
         }
         if !is_failed {
             upstream.gate.on_end(at, self.endpoint, probe, kind);
+        }
+        if let (Stage::Sent, Some(now)) = (self.stage, now) {
+            let time = now.since(self.began);
+            upstream.gate.pace(now, self.endpoint, time, kind);
         }
         if let Some(now) = now.filter(|_| !is_failed) {
             self.sample(now, kind);
@@ -168,7 +174,7 @@ impl Attempt {
             return;
         }
         let endpoint = self.endpoint();
-        endpoint.state.in_flight.0.leave();
+        endpoint.state.traffic.0.in_flight.leave();
         if let (Some(joined), Some(workload)) = (self.joined, &endpoint.workload) {
             workload.end_request(&self.lane.tables.traces, joined, now);
         }

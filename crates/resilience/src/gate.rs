@@ -3,10 +3,11 @@
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::time::Duration;
 
-use selvedge_model::{Ejection, Instant, Place, Port, Reason, Rng};
+use selvedge_model::{Ejection, EndpointPace, Instant, Place, Port, Reason, Rng};
 
-use crate::balance::{Draw, Load, lighter};
+use crate::balance::{BalanceLaw, Draw, Load, Pace, Standing, lighter, sooner};
 use crate::counter::Apart;
 use crate::eject::{Breaker, Pass, Probe};
 use crate::in_flight::InFlight;
@@ -24,6 +25,7 @@ pub(crate) struct EndpointGate {
     candidates: usize,
     /// Draws among these.
     draw: Draw,
+    balance: BalanceLaw,
     ejection: Option<Ejection>,
 }
 
@@ -44,8 +46,15 @@ pub(crate) struct Endpoint {
 /// What lives on of an endpoint: what every request writes apart from what every request reads.
 #[derive(Debug, Default)]
 pub(crate) struct EndpointState {
-    pub(crate) in_flight: Apart<InFlight>,
+    pub(crate) traffic: Apart<Traffic>,
     pub(crate) breaker: Apart<Breaker>,
+}
+
+/// What each request writes.
+#[derive(Debug, Default)]
+pub(crate) struct Traffic {
+    pub(crate) in_flight: InFlight,
+    pub(crate) pace: Pace,
 }
 
 /// A place in flight at an endpoint; whoever has it gives it back.
@@ -81,7 +90,19 @@ impl Tried {
 
 impl Endpoint {
     pub(crate) fn in_flight(&self) -> u32 {
-        self.state.in_flight.0.get()
+        self.state.traffic.0.in_flight.get()
+    }
+
+    fn load(&self) -> Load {
+        Load {
+            in_flight: self.in_flight(),
+            weight: self.weight,
+        }
+    }
+
+    fn standing(&self, now: Instant) -> Standing {
+        let pace = &self.state.traffic.0.pace;
+        pace.standing(now, self.in_flight(), self.weight)
     }
 
     /// Requests in flight that the limit counts.
@@ -92,7 +113,7 @@ impl Endpoint {
 
     /// Counts one more, if that is within the limit.
     fn try_enter(&self) -> bool {
-        let (limit, in_flight) = (self.limiter.limit(), &self.state.in_flight.0);
+        let (limit, in_flight) = (self.limiter.limit(), &self.state.traffic.0.in_flight);
         if !self.limiter.is_watched() {
             return in_flight.try_enter(limit).is_some();
         }
@@ -125,14 +146,18 @@ impl Endpoint {
         let counts = self
             .siblings
             .iter()
-            .map(|it| u64::from(it.in_flight.0.get()));
+            .map(|it| u64::from(it.traffic.0.in_flight.get()));
         let share = u64::from(waiting) * u64::from(in_flight) / counts.sum::<u64>().max(1);
         (share as u32).min(in_flight)
     }
 }
 
 impl EndpointGate {
-    pub(crate) fn new(mut endpoints: Vec<Endpoint>, ejection: Option<Ejection>) -> Self {
+    pub(crate) fn new(
+        mut endpoints: Vec<Endpoint>,
+        balance: BalanceLaw,
+        ejection: Option<Ejection>,
+    ) -> Self {
         endpoints.sort_by_key(|endpoint| endpoint.weight == 0);
         let candidates = endpoints.partition_point(|endpoint| endpoint.weight > 0);
         let taking = endpoints[..candidates].iter();
@@ -141,6 +166,7 @@ impl EndpointGate {
             endpoints: endpoints.into_boxed_slice(),
             candidates,
             draw: Draw::new(&weights),
+            balance,
             ejection,
         }
     }
@@ -161,7 +187,7 @@ impl EndpointGate {
         tried: &Tried,
     ) -> Result<Taken, Rejection> {
         if let Some((one, other)) = self.draw.two(rng) {
-            let order = match lighter(self.load(other), self.load(one)) {
+            let order = match self.goes_before(now, other, one) {
                 true => [other, one],
                 false => [one, other],
             };
@@ -188,7 +214,7 @@ impl EndpointGate {
             let all = (0..self.candidates).map(|step| (start + step) % self.candidates);
             let open =
                 all.filter(|index| pass(*index).is_open() && self.endpoints[*index].has_room());
-            let best = open.reduce(|best, next| self.better(best, next, tried));
+            let best = open.reduce(|best, next| self.better(now, best, next, tried));
             let Some(best) = best else { break };
             if let Some(taken) = self.try_take(now, best, pass(best)) {
                 return Ok(taken);
@@ -206,11 +232,11 @@ impl EndpointGate {
         })
     }
 
-    fn better(&self, best: usize, next: usize, tried: &Tried) -> usize {
+    fn better(&self, now: Instant, best: usize, next: usize, tried: &Tried) -> usize {
         match (tried.has(best), tried.has(next)) {
             (true, false) => next,
             (false, true) => best,
-            _ if lighter(self.load(next), self.load(best)) => next,
+            _ if self.goes_before(now, next, best) => next,
             _ => best,
         }
     }
@@ -242,11 +268,12 @@ impl EndpointGate {
         limits.max().unwrap_or(u32::MAX)
     }
 
-    fn load(&self, index: usize) -> Load {
-        let endpoint = &self.endpoints[index];
-        Load {
-            in_flight: endpoint.in_flight(),
-            weight: endpoint.weight,
+    /// Whether a request goes to `one` sooner than to `other`.
+    fn goes_before(&self, now: Instant, one: usize, other: usize) -> bool {
+        let [one, other] = [one, other].map(|index| &self.endpoints[index]);
+        match self.balance {
+            BalanceLaw::LeastRequest => lighter(one.load(), other.load()),
+            BalanceLaw::LeastTime => sooner(one.standing(now), other.standing(now)),
         }
     }
 
@@ -269,6 +296,32 @@ impl EndpointGate {
         match (self.candidates, &self.ejection) {
             (0 | 1, _) | (_, None) => 0,
             (count, Some(law)) => (count * usize::from(law.most_percent) / 100).max(1),
+        }
+    }
+
+    /// How it answers, where requests go by that.
+    pub(crate) fn pace_of(&self, now: Instant, endpoint: &Endpoint) -> Option<EndpointPace> {
+        let goes_by_it = self.balance == BalanceLaw::LeastTime;
+        goes_by_it.then(|| endpoint.standing(now).pace()).flatten()
+    }
+
+    /// What the head of a response, or its failing to come, says about how soon an endpoint answers.
+    pub(crate) fn pace(&self, now: Instant, endpoint: usize, time: Duration, kind: OutcomeKind) {
+        if self.balance != BalanceLaw::LeastTime {
+            return;
+        }
+        let pace = &self.endpoints[endpoint].state.traffic.0.pace;
+        match kind {
+            OutcomeKind::Answered { status } => pace.answered(now, time, status < 500),
+            OutcomeKind::Cancelled => pace.gave_up(now, time),
+            OutcomeKind::TimedOut => {
+                pace.gave_up(now, time);
+                pace.answered(now, time, false);
+            }
+            OutcomeKind::Stale => {}
+            OutcomeKind::ConnectFailed | OutcomeKind::Cut | OutcomeKind::Malformed => {
+                pace.answered(now, time, false);
+            }
         }
     }
 

@@ -48,6 +48,7 @@ mod workload;
 
 pub use admission::{Admission, Call};
 pub use attempt::Attempt;
+pub use balance::BalanceLaw;
 pub use controller::{Controllers, Record};
 pub use counter::Counter;
 pub use eject::Circuit;

@@ -150,7 +150,7 @@ fn upstream(
     Upstream {
         shared,
         rule: plan.policy.retry.as_ref().map(RetryRule::from),
-        gate: EndpointGate::new(endpoints, plan.policy.ejection),
+        gate: EndpointGate::new(endpoints, plan.balance, plan.policy.ejection),
         policy: plan.policy.clone(),
         retries: plan.retries,
         budget,

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use selvedge_model::{Backend, CgroupId, Place, Port, RequestPolicy, ServiceName};
 
+use crate::balance::BalanceLaw;
 use crate::limit::LimitLaw;
 use crate::retry::RetryLaw;
 
@@ -29,6 +30,8 @@ pub struct UpstreamPlan {
     pub policy: RequestPolicy,
     /// How the limit of each endpoint is set.
     pub law: LimitLaw,
+    /// Which endpoint a request goes to.
+    pub balance: BalanceLaw,
     /// What retries cost.
     pub retries: RetryLaw,
     /// Whether what the laws decide is done, and not only told.

@@ -3,7 +3,7 @@
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use selvedge_model::{Backend, CgroupId, Instant, Place, Port};
+use selvedge_model::{Backend, CgroupId, EndpointPace, Instant, Place, Port};
 
 use crate::eject::Circuit;
 use crate::entry::Entry;
@@ -69,6 +69,8 @@ pub struct EndpointReading {
     pub circuit: Circuit,
     /// How often it was ejected; a probe that failed counts once more.
     pub ejections: u64,
+    /// How it answers, where requests go by that and something is known of it.
+    pub pace: Option<EndpointPace>,
 }
 
 /// A route.
@@ -148,6 +150,7 @@ fn upstream(now: Instant, upstream: &Upstream) -> UpstreamReading {
         limit: said(endpoint.limiter.limit()),
         circuit: endpoint.state.breaker.0.circuit(now),
         ejections: endpoint.state.breaker.0.ejections(),
+        pace: upstream.gate.pace_of(now, endpoint),
     };
     UpstreamReading {
         backend: upstream.shared.backend.clone(),

@@ -31,6 +31,13 @@ impl Scenario {
         on.next().map(|fault| fault.condition).unwrap_or_default()
     }
 
+    /// The replica of a service that requests should go past by now, since it alone has been slow, late or failing for
+    /// five seconds.
+    pub fn bad_replica(&self, service: usize, at: Duration) -> Option<u32> {
+        let mut of_it = self.faults.iter().filter(|fault| fault.service == service);
+        of_it.find_map(|fault| fault.bad_replica(at))
+    }
+
     /// Requests a second that could be answered at a moment whatever law leads them, where all clients call
     /// the same service: as many as the narrowest service carries of their mean work. Whoever picks the light
     /// ones can answer more; where answers take longer than the objective none are good. `None` where

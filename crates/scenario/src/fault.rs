@@ -18,6 +18,25 @@ pub struct Fault {
 }
 
 impl Fault {
+    /// After this long with a bad replica requests should go past it.
+    const NOTICED_AFTER: Duration = Duration::from_secs(5);
+
+    /// The replica that requests should go past at a moment: this one alone has been slow, late or failing for five
+    /// seconds. Where it has lost permits it still answers well what is not too much.
+    pub(crate) fn bad_replica(&self, at: Duration) -> Option<u32> {
+        let Condition {
+            slow,
+            extra,
+            errors,
+            absent,
+            ..
+        } = self.condition;
+        let is_bad = !absent && (slow > 1.0 || errors > 0.0 || !extra.is_zero());
+        let is_noticed = at >= self.from.saturating_add(Self::NOTICED_AFTER);
+        self.replica
+            .filter(|_| is_bad && is_noticed && self.is_on(at))
+    }
+
     /// Whether it is on at a moment.
     pub fn is_on(&self, at: Duration) -> bool {
         (self.from..self.until).contains(&at)

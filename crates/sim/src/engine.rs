@@ -368,7 +368,11 @@ impl<'s> Engine<'s> {
         let replica = replica(attempt.port());
         call.attempt = Some(attempt);
         let now = self.elapsed();
-        self.report.second(now).attempts += 1;
+        let bad = self.scenario.bad_replica(service, now);
+        let second = self.report.second(now);
+        second.attempts += 1;
+        second.beside_bad += u64::from(bad.is_some());
+        second.misled += u64::from(bad == Some(replica));
         if let Some(deadline) = deadline {
             let call = key;
             let attempt = number;

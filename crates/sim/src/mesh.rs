@@ -10,8 +10,9 @@ use selvedge_model::{
     RequestPolicy, Rng, RouteIndex, ServiceName, Timeouts,
 };
 use selvedge_resilience::{
-    Admission, Attempt, Call, Controllers, Ending, EndpointPlan, LimitLaw, Node, NodePlan, Outcome,
-    OutcomeKind, Record, Rejection, RetryLaw, RoutePlan, Seat, UpstreamPlan, WorkloadPlan,
+    Admission, Attempt, BalanceLaw, Call, Controllers, Ending, EndpointPlan, LimitLaw, Node,
+    NodePlan, Outcome, OutcomeKind, Record, Rejection, RetryLaw, RoutePlan, Seat, UpstreamPlan,
+    WorkloadPlan,
 };
 use selvedge_scenario::{Objective, Scenario};
 
@@ -234,6 +235,7 @@ fn plan(scenario: &Scenario, policy: &Policy, objectives: &[Duration], at: Durat
             Stands::BeforeBalancing => policy.limit.law(objectives[place]),
             Stands::BehindBalancing => LimitLaw::Static,
         },
+        balance: policy.balance,
         retries: policy.retries,
         is_applied: true,
         endpoints: (0..service.replicas)
@@ -254,6 +256,7 @@ fn plan(scenario: &Scenario, policy: &Policy, objectives: &[Duration], at: Durat
             },
             policy: RequestPolicy::default(),
             law: policy.limit.law(objectives[place]),
+            balance: BalanceLaw::LeastRequest,
             retries: RetryLaw::Budget,
             is_applied: true,
             endpoints: vec![EndpointPlan {

@@ -6,13 +6,15 @@ use core::time::Duration;
 use alloc::vec;
 
 use selvedge_model::{Backoff, RequestPolicy, RetryBudget, RetryPolicy};
-use selvedge_resilience::{GradientSettings, LimitLaw, RetryLaw, Terms};
+use selvedge_resilience::{BalanceLaw, GradientSettings, LimitLaw, RetryLaw, Terms};
 
 /// What all services of a scenario have.
 #[derive(Clone, Debug, Default)]
 pub struct Policy {
     /// What is said about requests.
     pub request: RequestPolicy,
+    /// Which replica a request goes to.
+    pub balance: BalanceLaw,
     /// What retries cost.
     pub retries: RetryLaw,
     /// What sets the limit of each endpoint.
@@ -201,6 +203,7 @@ fn rival(limit: Steering) -> Policy {
 fn adaptive(endpoint: Terms, entry: Steering) -> Policy {
     Policy {
         request: retry_budget(),
+        balance: BalanceLaw::LeastTime,
         retries: RetryLaw::Headroom,
         limit: Steering::Adaptive(endpoint),
         stands: Stands::BeforeBalancing,
@@ -221,7 +224,7 @@ fn whole(change: impl Fn(&mut Terms)) -> Policy {
 }
 
 /// The policy `adaptive`, each time without one of its parts: what a part is worth is what is lost.
-pub const PARTIAL: [NamedPolicy; 15] = [
+pub const PARTIAL: [NamedPolicy; 16] = [
     NamedPolicy {
         name: "without-planner",
         about: "services have their shares from the start, as somebody would say who knows the scenario",
@@ -250,6 +253,14 @@ pub const PARTIAL: [NamedPolicy; 15] = [
         name: "without-own-time",
         about: "endpoints are judged by all of a request's time, and all requests in flight",
         policy: || whole(|terms| terms.counts_own = false),
+    },
+    NamedPolicy {
+        name: "without-least-time",
+        about: "a request goes where fewer are in flight, however long they take there",
+        policy: || Policy {
+            balance: BalanceLaw::LeastRequest,
+            ..whole(|_| ())
+        },
     },
     NamedPolicy {
         name: "without-priced-retries",

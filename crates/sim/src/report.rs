@@ -32,6 +32,10 @@ pub struct Second {
     pub expired: u64,
     /// Attempts of all requests at all hops that began in this second.
     pub attempts: u64,
+    /// Those of them that were sent where one replica alone had been bad for five seconds.
+    pub beside_bad: u64,
+    /// Those of these that went to it.
+    pub misled: u64,
     /// Microseconds of work that services began in this second.
     pub work_us: u64,
     /// Microseconds of work on the requests that are good answers.
@@ -76,6 +80,8 @@ impl Second {
         self.failed += other.failed;
         self.expired += other.expired;
         self.attempts += other.attempts;
+        self.beside_bad += other.beside_bad;
+        self.misled += other.misled;
         self.work_us += other.work_us;
         self.useful_us += other.useful_us;
         self.latency_us.merge(&other.latency_us);

@@ -28,6 +28,9 @@ pub struct Verdict {
     pub tail: f64,
     /// Attempts at all hops for one request of a client.
     pub attempts: f64,
+    /// Of the attempts at services of which one replica alone had been slow, late or failing for five seconds,
+    /// those that went to it. `None` where there were none.
+    pub misled: Option<f64>,
     /// From the end of the disturbance to the first of five seconds in a row whose goodput is 95 % of what
     /// it was before, or of ideal where nothing was judged before. `None` where there is no such end, or no
     /// such seconds.
@@ -63,6 +66,7 @@ impl Report {
             goodput_disturbed: scenario.disturbed().and_then(during),
             tail: in_time.count() as f64 / f64::max(busy.count() as f64, 1.0),
             attempts: total.attempts as f64 / f64::max(total.offered as f64, 1.0),
+            misled: (total.beside_bad > 0).then(|| total.misled as f64 / total.beside_bad as f64),
             recovery: self.recovery(scenario),
         }
     }

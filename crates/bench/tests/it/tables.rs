@@ -12,9 +12,9 @@ const SEED: u64 = 1;
 fn table() -> String {
     let mut text = format!(
         "seed {SEED}; goodput: good answers of those possible, in all and while disturbed; carried: late ones too;\n\
-         waste: work for others; tail: seconds in time; attempts for a request at all hops; seconds until it is\n\
-         well again\n\n\
-         {:<18}{:<20}{:>8}{:>11}{:>9}{:>7}{:>7}{:>10}{:>10}\n",
+         waste: work for others; tail: seconds in time; attempts for a request at all hops; misled: those at the\n\
+         bad one of its replicas; seconds until it is well again\n\n\
+         {:<18}{:<20}{:>8}{:>11}{:>9}{:>7}{:>7}{:>10}{:>8}{:>10}\n",
         "scenario",
         "policy",
         "goodput",
@@ -23,6 +23,7 @@ fn table() -> String {
         "waste",
         "tail",
         "attempts",
+        "misled",
         "recovery"
     );
     for scenario in scenarios() {
@@ -37,7 +38,7 @@ fn table() -> String {
             };
             writeln!(
                 text,
-                "{:<18}{:<20}{:>8.3}{:>11}{:>9.3}{:>7.3}{:>7.3}{:>10.2}{:>10}",
+                "{:<18}{:<20}{:>8.3}{:>11}{:>9.3}{:>7.3}{:>7.3}{:>10.2}{:>8}{:>10}",
                 scenario.name,
                 policy.name,
                 verdict.goodput,
@@ -46,6 +47,7 @@ fn table() -> String {
                 verdict.waste,
                 verdict.tail,
                 verdict.attempts,
+                figure(verdict.misled),
                 recovery
             )
             .unwrap();

@@ -242,6 +242,7 @@ struct Figures {
     waste: f64,
     tail: f64,
     attempts_per_request: f64,
+    misled: Option<f64>,
     recovery_s: Option<f64>,
 }
 
@@ -254,6 +255,7 @@ impl From<Verdict> for Figures {
             waste: verdict.waste,
             tail: verdict.tail,
             attempts_per_request: verdict.attempts,
+            misled: verdict.misled,
             recovery_s: verdict.recovery.map(|time| time.as_secs_f64()),
         }
     }
@@ -374,6 +376,12 @@ fn text(scenario: &Scenario, reply: &RunReply) -> String {
         let _ = writeln!(
             text,
             "well again after                           {recovery}"
+        );
+    }
+    if let Some(share) = figures.misled {
+        let _ = writeln!(
+            text,
+            "attempts at the bad one of its replicas     {share:.3}"
         );
     }
     let _ = writeln!(

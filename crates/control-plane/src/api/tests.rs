@@ -9,9 +9,10 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::Bytes;
 use hyper::{Method, Request};
 use selvedge_model::{
-    Backend, BackendReading, CgroupId, Edge, EdgeCounters, EdgeDetail, EndpointTraffic, Generation,
-    KernelStatus, Listening, Observation, Place, Port, Protocol, Reason, ServiceName, Traffic,
-    TrafficEdge, TrafficEnd, TrafficPath, TrafficUnit, Withheld, WorkloadName,
+    Backend, BackendReading, CgroupId, Edge, EdgeCounters, EdgeDetail, EndpointPace,
+    EndpointTraffic, Generation, KernelStatus, Listening, Observation, Place, Port, Protocol,
+    Reason, ServiceName, Traffic, TrafficEdge, TrafficEnd, TrafficPath, TrafficUnit, Withheld,
+    WorkloadName,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -733,6 +734,10 @@ fn traffic(cgroup: CgroupId) -> Traffic {
             in_flight: 3,
             is_ejected: true,
             ejections: 2,
+            pace: Some(EndpointPace {
+                mean_us: 2500,
+                good_per_mille: 875,
+            }),
         }],
         ..BackendReading::default()
     };
@@ -796,6 +801,8 @@ async fn requests_are_seen_by_edge_route_status_and_reason() {
         format!("selvedge_endpoint_requests_in_flight{{{endpoint}}} 3"),
         format!("selvedge_endpoint_ejected{{{endpoint}}} 1"),
         format!("selvedge_ejections_total{{{endpoint}}} 2"),
+        format!("selvedge_endpoint_answer_seconds{{{endpoint}}} 0.0025"),
+        format!("selvedge_endpoint_good_ratio{{{endpoint}}} 0.875"),
     ] {
         assert!(
             metrics.lines().any(|found| found == line),

@@ -1,8 +1,8 @@
 //! Requests, as the proxy has told of them.
 
 use selvedge_model::{
-    Backend, BackendReading, EndpointTraffic, Place, Snapshot, Traffic, TrafficPath, TrafficRoute,
-    TrafficUnit,
+    Backend, BackendReading, EndpointPace, EndpointTraffic, Place, Snapshot, Traffic, TrafficPath,
+    TrafficRoute, TrafficUnit,
 };
 use selvedge_telemetry::{Exposition, Kind};
 
@@ -41,6 +41,7 @@ pub(super) fn write(text: &mut Exposition, traffic: &Traffic, snapshot: &Snapsho
     let backends: Vec<_> = traffic.backends.iter().map(Named::new).collect();
     attempts(text, &backends);
     endpoints(text, &backends, snapshot);
+    paces(text, &backends, snapshot);
 }
 
 fn ends(text: &mut Exposition, traffic: &Traffic, unit: TrafficUnit, name: &str, help: &str) {
@@ -181,6 +182,33 @@ fn endpoints(text: &mut Exposition, backends: &[Named<'_>], snapshot: &Snapshot)
             for endpoint in &backend.reading.endpoints {
                 let name = place(endpoint, snapshot);
                 family.sample(&[backend.label(), ("endpoint", &name)], value(endpoint));
+            }
+        }
+    }
+}
+
+/// How endpoints answer, where requests are led by that.
+fn paces(text: &mut Exposition, backends: &[Named<'_>], snapshot: &Snapshot) {
+    type Value = fn(EndpointPace) -> f64;
+    let columns: [(&str, &str, Value); 2] = [
+        (
+            "selvedge_endpoint_answer_seconds",
+            "Mean time to the head of a good answer of an endpoint of late, where requests are led by that.",
+            |it| f64::from(it.mean_us) / 1e6,
+        ),
+        (
+            "selvedge_endpoint_good_ratio",
+            "Share of good answers of an endpoint of late, where requests are led by that.",
+            |it| f64::from(it.good_per_mille) / 1e3,
+        ),
+    ];
+    for (name, help, value) in columns {
+        let mut family = text.family(name, Kind::Gauge, help);
+        for backend in backends {
+            for endpoint in &backend.reading.endpoints {
+                let Some(pace) = endpoint.pace else { continue };
+                let name = place(endpoint, snapshot);
+                family.sample(&[backend.label(), ("endpoint", &name)], value(pace));
             }
         }
     }

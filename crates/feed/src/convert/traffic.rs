@@ -5,8 +5,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use selvedge_model::{
-    Backend, BackendReading, EndpointTraffic, Histogram, Reason, Traffic, TrafficEdge, TrafficEnd,
-    TrafficPath, TrafficRoute, TrafficUnit, Withheld,
+    Backend, BackendReading, EndpointPace, EndpointTraffic, Histogram, Reason, Traffic,
+    TrafficEdge, TrafficEnd, TrafficPath, TrafficRoute, TrafficUnit, Withheld,
 };
 
 use super::{Defect, at_most, collect, place_in, place_out, port};
@@ -221,6 +221,10 @@ impl From<&EndpointTraffic> for twin::EndpointTraffic {
             in_flight: endpoint.in_flight,
             ejected: endpoint.is_ejected,
             ejections: endpoint.ejections,
+            pace: endpoint.pace.map(|pace| twin::EndpointPace {
+                mean_us: pace.mean_us,
+                good_per_mille: pace.good_per_mille.into(),
+            }),
         }
     }
 }
@@ -235,6 +239,10 @@ impl TryFrom<twin::EndpointTraffic> for EndpointTraffic {
             in_flight: wire.in_flight,
             is_ejected: wire.ejected,
             ejections: wire.ejections,
+            pace: wire.pace.map(|pace| EndpointPace {
+                mean_us: pace.mean_us,
+                good_per_mille: pace.good_per_mille.min(1000) as u16,
+            }),
         })
     }
 }

@@ -118,4 +118,14 @@ pub(crate) struct EndpointTraffic {
     pub(crate) ejected: bool,
     #[prost(uint64, tag = "6")]
     pub(crate) ejections: u64,
+    #[prost(message, optional, tag = "7")]
+    pub(crate) pace: Option<EndpointPace>,
+}
+
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub(crate) struct EndpointPace {
+    #[prost(uint32, tag = "1")]
+    pub(crate) mean_us: u32,
+    #[prost(uint32, tag = "2")]
+    pub(crate) good_per_mille: u32,
 }

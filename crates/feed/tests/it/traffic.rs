@@ -7,8 +7,8 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 use selvedge_model::{
-    Backend, BackendReading, CgroupId, EndpointTraffic, Histogram, Place, Port, Reason,
-    ServiceName, Traffic, TrafficEdge, TrafficEnd, TrafficPath, TrafficRoute, TrafficUnit,
+    Backend, BackendReading, CgroupId, EndpointPace, EndpointTraffic, Histogram, Place, Port,
+    Reason, ServiceName, Traffic, TrafficEdge, TrafficEnd, TrafficPath, TrafficRoute, TrafficUnit,
     Withheld,
 };
 
@@ -65,15 +65,22 @@ fn endpoint() -> impl Strategy<Value = EndpointTraffic> {
         any::<u64>().prop_map(|id| Place::Local(CgroupId(id))),
         any::<IpAddr>().prop_map(Place::Outside),
     ];
-    (place, port(), any::<u32>(), any::<bool>(), any::<u64>()).prop_map(
-        |(place, port, in_flight, is_ejected, ejections)| EndpointTraffic {
+    let pace = (any::<u32>(), 0..=1000_u16).prop_map(|(mean_us, good_per_mille)| EndpointPace {
+        mean_us,
+        good_per_mille,
+    });
+    let counts = (any::<u32>(), any::<bool>(), any::<u64>());
+    (place, port(), counts, option::of(pace)).prop_map(|(place, port, counts, pace)| {
+        let (in_flight, is_ejected, ejections) = counts;
+        EndpointTraffic {
             place,
             port,
             in_flight,
             is_ejected,
             ejections,
-        },
-    )
+            pace,
+        }
+    })
 }
 
 fn reading() -> impl Strategy<Value = BackendReading> {

@@ -1,8 +1,10 @@
 //! Requests go where few are, as weights say.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use selvedge_model::{Port, Reason, RequestPolicy};
+use selvedge_resilience::{BalanceLaw, Ending, OutcomeKind};
 
 use crate::rig::{OK, Rig, port};
 
@@ -77,4 +79,48 @@ fn the_busy_one_of_many_is_spared() {
         }
     }
     assert!(held.len() <= 3, "the stuck endpoint got {}", held.len());
+}
+
+/// Asks a hundred times a second until then, one at a time, of three endpoints that are led by their time. The first
+/// takes so many ms and answers this; the others take 20 ms and answer well. How often it was the first, and all.
+fn asked(rig: &mut Rig, until: Duration, millis: u64, kind: OutcomeKind) -> (u32, u32) {
+    let until = rig.now + until;
+    let (mut first, mut all) = (0, 0);
+    while rig.now < until {
+        let (mut admission, attempt) = rig.send();
+        let is_first = attempt.port() == port(1);
+        let (millis, kind) = if is_first { (millis, kind) } else { (20, OK) };
+        rig.now = rig.now + Duration::from_millis(millis);
+        let _ = rig.tell(&mut admission, attempt, kind);
+        admission.finish(rig.now, Ending::Complete);
+        (first, all) = (first + u32::from(is_first), all + 1);
+        rig.now = rig.now + Duration::from_millis(10);
+    }
+    (first, all)
+}
+
+#[test]
+fn who_is_slow_or_fails_is_passed_over_and_asked_again() {
+    let failed = OutcomeKind::Answered { status: 503 };
+    let late = OutcomeKind::TimedOut;
+    for (millis, kind) in [(200, OK), (1, failed), (1000, late)] {
+        let mut rig = Rig::new(&[1, 1, 1], RequestPolicy::default());
+        rig.plan.upstreams[0].balance = BalanceLaw::LeastTime;
+        rig.reconfigure();
+        let seconds = Duration::from_secs;
+        let (first, all) = asked(&mut rig, seconds(10), 20, OK);
+        assert!(first * 4 > all, "{first} of {all} where all are alike");
+        asked(&mut rig, seconds(5), millis, kind);
+        let (first, all) = asked(&mut rig, seconds(60), millis, kind);
+        assert!(first * 50 < all, "{kind:?}: {first} of {all}");
+        assert!(first > 1, "{kind:?}: it is asked again");
+        asked(&mut rig, seconds(20), 20, OK);
+        let (first, all) = asked(&mut rig, seconds(10), 20, OK);
+        assert!(
+            first * 4 > all,
+            "{kind:?}: {first} of {all} once it is well"
+        );
+        let pace = rig.endpoints()[0].pace.unwrap();
+        assert!(pace.good_per_mille > 900, "{pace:?}");
+    }
 }

@@ -8,8 +8,9 @@ use selvedge_model::{
     Rng, RouteIndex, ServiceName, Timeouts,
 };
 use selvedge_resilience::{
-    Admission, Attempt, Call, Ending, EndpointPlan, EndpointReading, LimitLaw, Node, NodePlan,
-    Outcome, OutcomeKind, RetryLaw, RoutePlan, Seat, Totals, UpstreamPlan, Verdict, WorkloadPlan,
+    Admission, Attempt, BalanceLaw, Call, Ending, EndpointPlan, EndpointReading, LimitLaw, Node,
+    NodePlan, Outcome, OutcomeKind, RetryLaw, RoutePlan, Seat, Totals, UpstreamPlan, Verdict,
+    WorkloadPlan,
 };
 
 pub(crate) const OK: OutcomeKind = OutcomeKind::Answered { status: 200 };
@@ -113,6 +114,7 @@ pub(crate) fn plan(weights: &[u16], policy: RequestPolicy) -> NodePlan {
             backend: backend("cart"),
             policy,
             law: LimitLaw::Static,
+            balance: BalanceLaw::LeastRequest,
             retries: RetryLaw::Budget,
             is_applied: true,
             endpoints: (1..).zip(weights).map(endpoint).collect(),

@@ -9,7 +9,7 @@ use core::num::{NonZeroU16, NonZeroU32};
 use core::time::Duration;
 
 use selvedge_model::{Backoff, Ejection, RequestPolicy, RetryPolicy, Rng, Timeouts};
-use selvedge_resilience::{GradientSettings, RetryLaw, Terms};
+use selvedge_resilience::{BalanceLaw, GradientSettings, RetryLaw, Terms};
 use selvedge_scenario::{
     Arrivals, Class, Client, Condition, Crowd, Fault, Forwards, Objective, Rate, Scenario, Service,
     ServiceTime,
@@ -160,6 +160,10 @@ fn policy(rng: &mut Rng) -> Policy {
         0 => RetryLaw::Budget,
         _ => RetryLaw::Headroom,
     };
+    let balance = match rng.below(2) {
+        0 => BalanceLaw::LeastRequest,
+        _ => BalanceLaw::LeastTime,
+    };
     let mut steering = |terms| match rng.below(4) {
         0 => Steering::Adaptive(terms),
         1 => Steering::Gradient(GradientSettings::default()),
@@ -167,6 +171,7 @@ fn policy(rng: &mut Rng) -> Policy {
     };
     Policy {
         request,
+        balance,
         retries,
         limit: steering(Terms::ENDPOINT),
         entry: steering(Terms::ENTRY),

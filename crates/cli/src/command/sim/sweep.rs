@@ -153,12 +153,12 @@ impl<'r> RunRow<'r> {
 }
 
 fn csv(runs: &[SweptRun]) -> String {
-    let heading = "scenario,policy,seed,goodput,goodputDisturbed,carried,waste,tail,attemptsPerRequest,recoveryS\n";
+    let heading = "scenario,policy,seed,goodput,goodputDisturbed,carried,waste,tail,attemptsPerRequest,misled,recoveryS\n";
     let optional = |value: Option<f64>| value.map(|it| it.to_string()).unwrap_or_default();
     let line = |run: &SweptRun| {
         let row = RunRow::of(run);
         format!(
-            "{},{},{},{},{},{},{},{},{},{}\n",
+            "{},{},{},{},{},{},{},{},{},{},{}\n",
             quoted(row.scenario),
             row.policy,
             row.seed,
@@ -168,6 +168,7 @@ fn csv(runs: &[SweptRun]) -> String {
             row.figures.waste,
             row.figures.tail,
             row.figures.attempts_per_request,
+            optional(row.figures.misled),
             optional(row.figures.recovery_s)
         )
     };
@@ -194,6 +195,7 @@ fn text(runs: &[SweptRun]) -> String {
         "WASTE",
         "TAIL",
         "ATTEMPTS",
+        "MISLED",
         "RECOVERY",
     ];
     let mut table = Table::new(&heading);
@@ -215,6 +217,7 @@ fn text(runs: &[SweptRun]) -> String {
             spread(&of(|run| Some(run.verdict.waste))),
             spread(&of(|run| Some(run.verdict.tail))),
             spread(&of(|run| Some(run.verdict.attempts))),
+            spread(&of(|run| run.verdict.misled)),
             recovery(runs),
         ]);
     }
