@@ -10,6 +10,7 @@
 
 mod alarm;
 mod cgroup;
+mod chaos;
 mod clock;
 mod crew;
 mod duration;
@@ -37,6 +38,7 @@ mod sweep;
 mod what_if;
 mod worker;
 
+pub use chaos::{ChaosRow, chaos};
 pub use clock::fresh_seed;
 pub use duration::{duration, service_time};
 pub use interrupt::Interrupted;

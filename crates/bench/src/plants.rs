@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use std::ops::Range;
 use std::time::Duration;
 
-use selvedge_model::{RequestPolicy, Rng};
+use selvedge_model::{RequestPolicy, Rng, Urgency};
 use selvedge_scenario::{
     Arrivals, Class, Client, Condition, Fault, Forwards, Objective, Rate, Scenario, Service,
     ServiceTime,
@@ -142,6 +142,7 @@ pub fn plant(number: u64) -> Scenario {
         }],
         clients: vec![Client {
             calls: 0,
+            urgency: Urgency::default(),
             arrivals: Arrivals::Open(rates),
             classes,
         }],
@@ -167,6 +168,7 @@ fn idle_tail(time: ServiceTime, classes: &[Class]) -> f64 {
     let mut rng = Rng::seeded(1);
     let client = Client {
         calls: 0,
+        urgency: Urgency::default(),
         arrivals: Arrivals::Open(Vec::new()),
         classes: classes.to_vec(),
     };

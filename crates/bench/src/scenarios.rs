@@ -5,16 +5,18 @@ use std::io::Read as _;
 use std::path::Path;
 use std::time::Duration;
 
+use selvedge_model::Urgency;
 use selvedge_scenario::{
     Arrivals, Class, Client, Condition, Crowd, Fault, Forwards, Objective, Rate, Scenario,
     ScenarioError, Service, ServiceTime,
 };
 use serde::{Deserialize, Deserializer};
 
+use crate::chaos::world;
 use crate::plants::plant;
 
 /// The files that come with the binary, in the order in which they are listed.
-const FILES: [(&str, &str); 25] = [
+const FILES: [(&str, &str); 28] = [
     ("steady", include_str!("../scenarios/steady.yaml")),
     ("step", include_str!("../scenarios/step.yaml")),
     ("trigger", include_str!("../scenarios/trigger.yaml")),
@@ -44,6 +46,15 @@ const FILES: [(&str, &str); 25] = [
     (
         "noisy-neighbour",
         include_str!("../scenarios/noisy-neighbour.yaml"),
+    ),
+    ("priorities", include_str!("../scenarios/priorities.yaml")),
+    (
+        "flooding-caller",
+        include_str!("../scenarios/flooding-caller.yaml"),
+    ),
+    (
+        "eight-callers",
+        include_str!("../scenarios/eight-callers.yaml"),
     ),
     ("heavy-mix", include_str!("../scenarios/heavy-mix.yaml")),
     (
@@ -117,7 +128,7 @@ pub fn scenarios() -> impl Iterator<Item = Scenario> {
     scenarios.map(|scenario| scenario.expect("a test reads them all"))
 }
 
-/// The scenario of this name, be it one drawn at random as `plant-7`, or in this file.
+/// The scenario of this name, be it one drawn at random as `plant-7` or `chaos-7`, or in this file.
 ///
 /// # Errors
 /// Where there is none, or it cannot be run.
@@ -126,9 +137,16 @@ pub fn scenario(name: &str) -> Result<Scenario, ScenarioFileError> {
     if let Some((_, text)) = known {
         return read(&format!("{name}.yaml"), text);
     }
-    let number = name.strip_prefix("plant-").and_then(|it| it.parse().ok());
-    if let Some(number) = number {
-        return Ok(plant(number));
+    let drawn = name.split_once('-').and_then(|(kind, number)| {
+        let number = number.parse().ok()?;
+        match kind {
+            "plant" => Some(plant(number)),
+            "chaos" => Some(world(number)),
+            _ => None,
+        }
+    });
+    if let Some(scenario) = drawn {
+        return Ok(scenario);
     }
     if !Path::new(name).exists() {
         return Err(ScenarioFileError::Unknown(name.to_owned()));
@@ -237,6 +255,7 @@ struct WrittenClient {
     calls: String,
     open: Option<Vec<WrittenRate>>,
     closed: Option<WrittenUsers>,
+    urgency: Option<u8>,
     #[serde(default)]
     classes: Vec<WrittenClass>,
 }
@@ -351,6 +370,16 @@ impl Written {
                     field: format!("clients[{number}]"),
                     reason,
                 })?,
+                urgency: match it.urgency {
+                    None => Urgency::default(),
+                    Some(urgency) => Urgency::new(urgency).ok_or_else(|| ScenarioError {
+                        field: format!("clients[{number}].urgency"),
+                        reason: format!(
+                            "is {urgency}; the most urgent is 0, the least {}",
+                            Urgency::LEAST.get()
+                        ),
+                    })?,
+                },
                 classes: it.classes.iter().map(class).collect(),
             })
         });

@@ -18,7 +18,7 @@ use selvedge_model::{
     ControllerState, Decision, HeldBy, Holds, Instant, JournalEntry, JournalEvent, Limited,
     WindowSummary,
 };
-use selvedge_resilience::planner::Floors;
+use selvedge_resilience::planner::Told;
 use selvedge_telemetry::{log, warn};
 use tokio::sync::{Notify, mpsc, watch};
 
@@ -107,7 +107,7 @@ struct State {
     lost: u64,
     limits: BTreeMap<Limited, Known>,
     /// Of limits that are known, or were before states came.
-    floors: Floors,
+    told: Told,
     /// What was known before states came that are still to be told again.
     before: BTreeMap<Limited, Known>,
     /// Limits that found no room.
@@ -313,8 +313,8 @@ impl Pilot {
     }
 
     /// Tails without load, as far as they are known.
-    pub(crate) fn floors(&self) -> Floors {
-        self.lock().floors.clone()
+    pub(crate) fn told(&self) -> Told {
+        self.lock().told.clone()
     }
 
     /// What is known of each limit.
@@ -460,7 +460,7 @@ impl State {
     /// Takes in what entries say, which have their numbers.
     fn take_in(&mut self, part: &JournalPart) {
         if part.is_beginning {
-            self.floors.retain(|it| self.limits.contains_key(it));
+            self.told.retain(|it| self.limits.contains_key(it));
             self.before = std::mem::take(&mut self.limits);
         }
         for (number, entry) in (part.number..).zip(&part.entries) {
@@ -470,7 +470,7 @@ impl State {
 
     fn take_in_entry(&mut self, number: u64, entry: &JournalEntry, epoch: u64) {
         if self.limits.contains_key(&entry.about) {
-            self.floors.on_event(&entry.about, &entry.event);
+            self.told.on_event(&entry.about, &entry.event);
         }
         let heard = calendar(epoch, moment(&entry.event).unwrap_or_default());
         let has_room = self.limits.len() < MOST_LIMITS;

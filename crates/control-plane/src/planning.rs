@@ -52,8 +52,8 @@ impl Planning {
                     continue;
                 }
             };
-            let floors = self.pilot.floors();
-            let seen = observation(snapshot, &observed, &floors);
+            let told = self.pilot.told();
+            let seen = observation(snapshot, &observed, &told);
             let plan = planner::plan(&seen, &in_force);
             if plan == *in_force {
                 continue;
@@ -110,7 +110,7 @@ fn led(snapshot: &Snapshot) -> Led<'_> {
 fn observation(
     snapshot: &Snapshot,
     observed: &Observation,
-    floors: &planner::Floors,
+    told: &planner::Told,
 ) -> planner::Observation {
     let led = led(snapshot);
     let seen = snapshot.services.values().filter(|it| is_seen(it, &led));
@@ -130,12 +130,13 @@ fn observation(
         let others = led.get(&service.name).into_iter().flatten();
         calls.extend(others.map(|it| ServiceName::clone(it)));
         calls.remove(&service.name);
-        Seen {
+        let mut seen = Seen {
             objective: objective(service),
-            answer: floors.answer(&service.name),
-            own: floors.own(&service.name),
             calls,
-        }
+            ..Seen::default()
+        };
+        told.see(&service.name, &mut seen);
+        seen
     };
     let services = by_address.values();
     planner::Observation {
@@ -145,7 +146,8 @@ fn observation(
 
 fn tell(plan: &Plan, before: &Plan) {
     for (service, share) in &plan.shares {
-        if before.shares.get(service) != Some(share) {
+        let is_same = |it: &planner::Share| (it.objective, &it.of) == (share.objective, &share.of);
+        if !before.shares.get(service).is_some_and(is_same) {
             let (time, of) = (share.objective.latency, &share.of);
             info!("plan: {service} is to keep {time:.1?} for the objective of {of}");
         }

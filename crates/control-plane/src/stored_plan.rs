@@ -23,6 +23,7 @@ pub(crate) fn report(plan: &Plan) -> Vec<ShareReport> {
         latency_us: u64::try_from(share.objective.latency.as_micros()).unwrap_or(u64::MAX),
         of: share.of.to_string(),
         is_measured: share.is_measured,
+        slack_per_mille: share.slack_per_mille,
     };
     shares.map(share).collect()
 }
@@ -39,6 +40,7 @@ fn read_share(report: &ShareReport) -> Option<(ServiceName, Share)> {
         },
         of: report.of.parse().ok()?,
         is_measured: report.is_measured,
+        slack_per_mille: report.slack_per_mille.clamp(1000, 1_000_000),
     };
     Some((report.service.parse().ok()?, share))
 }
@@ -97,6 +99,7 @@ pub(crate) mod tests {
             },
             of: name(of),
             is_measured: true,
+            slack_per_mille: 1250,
         }
     }
 

@@ -543,6 +543,13 @@ pub struct ShareReport {
     pub of: String,
     /// Whether times without load stand behind it; if not, it is all of the objective.
     pub is_measured: bool,
+    /// Thousandths of what these would give it: more where whole answers have time to spare.
+    #[serde(default = "no_slack")]
+    pub slack_per_mille: u32,
+}
+
+const fn no_slack() -> u32 {
+    1000
 }
 
 /// A limit that a controller moves.

@@ -29,6 +29,7 @@ mod route_table;
 mod service;
 mod snapshot;
 mod traffic;
+mod urgency;
 mod workload;
 
 pub use diagnostic::{Diagnostic, Origin};
@@ -67,4 +68,5 @@ pub use traffic::{
     BackendReading, EndpointPace, EndpointTraffic, Traffic, TrafficEdge, TrafficEnd, TrafficPath,
     TrafficRoute, TrafficUnit,
 };
+pub use urgency::Urgency;
 pub use workload::{CgroupId, DnsSettings, PortMode, Workload, WorkloadName};

@@ -8,9 +8,11 @@ use std::convert::Infallible;
 use std::pin::pin;
 use std::rc::Rc;
 
-use selvedge_model::{HttpAction, Instant, Reason, RequestHead, Rule, Selected};
+use selvedge_model::{
+    FieldChanges, HttpAction, Instant, Reason, RequestHead, Rule, Selected, Urgency,
+};
 use selvedge_resilience::{Call, Ending, OutcomeKind, Verdict};
-use selvedge_wire::http1::{Answers, Framing, Message, Version, write};
+use selvedge_wire::http1::{Answers, FieldName, Framing, Message, Version, write};
 use tokio::io::AsyncWriteExt;
 
 use crate::client::{Asked, Client};
@@ -104,6 +106,7 @@ async fn phases(
         route: rule.index,
         destination,
         trace: trace.key(),
+        urgency: urgency(&scratch.request(), &rule.filters.request),
         timeouts: rule.timeouts,
         retry: rule.retry.as_ref(),
     };
@@ -234,6 +237,20 @@ fn route<'r>(
         Selected::Rule { rule, prefix_bytes } => Ok((rule, prefix_bytes)),
         Selected::NoRoute => Err(Reason::NoRoute.into()),
     }
+}
+
+/// How urgent a request is: what its rule makes of its `priority` field, or else the field.
+fn urgency(request: &Message<'_>, changes: &FieldChanges) -> Option<Urgency> {
+    const FIELD: &str = "priority";
+    if changes.are_about(FIELD) {
+        let set = changes.set.iter().find(|(name, _)| name == FIELD);
+        return Urgency::of_field(set?.1.as_bytes());
+    }
+    // Lines of one field are one list (RFC 8941, section 4.2), of which the last member counts.
+    request
+        .values(FieldName::Priority)
+        .filter_map(Urgency::of_field)
+        .last()
 }
 
 /// Makes the head that goes to endpoints. With `once` the connection is for this request alone.

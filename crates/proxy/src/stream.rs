@@ -206,6 +206,7 @@ async fn lead(worker: &Rc<Worker>, client: &Client, record: &mut Record) -> Resu
         route: rule.index,
         destination,
         trace: 0,
+        urgency: None,
         timeouts: selvedge_model::Timeouts::default(),
         retry: None,
     };

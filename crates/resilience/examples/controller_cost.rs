@@ -66,6 +66,7 @@ fn ask(node: &Node, now: selvedge_model::Instant, seat: &mut Seat, request: u64)
         route: RouteIndex(0),
         destination: BackendIndex(0),
         trace: 0,
+        urgency: None,
         timeouts: Timeouts::default(),
         retry: None,
     };

@@ -91,6 +91,7 @@ fn drive(node: &Node, worker: usize, requests: u64, source: Option<CgroupId>) {
             route: RouteIndex(0),
             destination: BackendIndex(0),
             trace: Rng::seeded(number ^ (worker as u64) << 60).next_u64(),
+            urgency: None,
             timeouts: Timeouts::default(),
             retry: None,
         };

@@ -3,13 +3,17 @@
 use alloc::sync::Arc;
 use core::time::Duration;
 
-use selvedge_model::{BackendIndex, CgroupId, Instant, Reason, RetryPolicy, RouteIndex, Timeouts};
+use selvedge_model::{
+    BackendIndex, CgroupId, Instant, Reason, RetryPolicy, RouteIndex, Timeouts, Urgency,
+};
 
 use crate::attempt::{Attempt, Start};
+use crate::callers::Caller;
 use crate::entry::Entry;
 use crate::gate::Tried;
 use crate::outcome::{Ending, Outcome, OutcomeKind, Verdict};
 use crate::rejection::{Gate, Rejection};
+use crate::reserve::Claim;
 use crate::retry::{Repeat, Repeats, RetryLaw, RetryRule};
 use crate::seat::Seat;
 use crate::tables::Lane;
@@ -28,6 +32,8 @@ pub struct Call<'a> {
     pub destination: BackendIndex,
     /// A hash of its trace's id, equal on every worker; 0 where it has none.
     pub trace: u64,
+    /// How urgent it is. Where that is not said it is as urgent as what it is made for, if that is known.
+    pub urgency: Option<Urgency>,
     /// What its route says about its time; where that is silent, the upstream's policy counts.
     pub timeouts: Timeouts,
     /// What its route says about retries; where that is silent, the upstream's policy counts.
@@ -45,6 +51,8 @@ pub struct Admission {
     is_at_entry: bool,
     call: Option<(usize, Outstanding)>,
     trace: u64,
+    urgency: Urgency,
+    caller: Option<Caller>,
     tree: Option<Tree>,
     began: Instant,
     deadline: Option<Instant>,
@@ -80,9 +88,10 @@ impl Admission {
         let is_at_entry = source.is_none();
         let is_steered = upstream.retries != RetryLaw::Budget;
         let meters = entry.meters(lane.worker);
+        let urgency = call.urgency.unwrap_or_default();
         if is_at_entry {
             entry
-                .enter(lane.worker)
+                .enter(lane.worker, Claim::from(urgency))
                 .inspect_err(|refused| meters.refuse(refused.reason))?;
         }
         meters.requests.add(1);
@@ -93,11 +102,16 @@ impl Admission {
         let timeouts = &upstream.policy.timeouts;
         let time = call.timeouts.request.or(timeouts.request);
         let deadline = time.map(|time| now + time);
-        let (tree, inherited) = match (is_steered, is_at_entry) {
-            (false, _) => (None, None),
-            (true, true) => (tables.trees.begin(call.trace, deadline), None),
-            (true, false) => tables.trees.find(call.trace).unzip(),
+        let found = match (is_steered, is_at_entry) {
+            (true, false) => tables.trees.find(call.trace),
+            _ => None,
         };
+        let tree = match (is_steered, is_at_entry) {
+            (true, true) => tables.trees.begin(call.trace, deadline, urgency),
+            _ => found.as_ref().map(|found| found.tree),
+        };
+        let inherited = found.as_ref().and_then(|found| found.deadline);
+        let of_tree = found.map(|found| found.urgency);
         Ok(Self {
             lane: lane.clone(),
             route: call.route,
@@ -105,8 +119,10 @@ impl Admission {
             is_at_entry,
             call: source.map(call_of),
             trace: call.trace,
+            caller: upstream.caller(call.source),
             began: now,
-            deadline: deadline.into_iter().chain(inherited.flatten()).min(),
+            urgency: call.urgency.or(of_tree).unwrap_or_default(),
+            deadline: deadline.into_iter().chain(inherited).min(),
             tree,
             attempt_timeout: call.timeouts.attempt.or(timeouts.attempt),
             rule: call.retry.map(RetryRule::from).or(upstream.rule),
@@ -134,7 +150,7 @@ impl Admission {
         let meters = upstream.shared.meters(self.lane.worker);
         let taken = self
             .in_time(now, upstream)
-            .and_then(|()| upstream.take(now, &mut seat.rng, &self.tried));
+            .and_then(|()| upstream.take(now, seat, self.urgency, self.caller, &self.tried));
         let taken = taken.inspect_err(|refused| {
             meters.refuse(refused.reason);
             entry.meters(self.lane.worker).refuse(refused.reason);
@@ -161,6 +177,7 @@ impl Admission {
             at: now,
             deadline: own.into_iter().chain(self.deadline).min(),
             trace: self.trace,
+            caller: self.caller,
             is_repeat: repeat.is_some(),
         };
         Ok(Attempt::new(&self.lane, start))

@@ -6,6 +6,7 @@ use core::time::Duration;
 
 use selvedge_model::{Instant, Place, Port};
 
+use crate::callers::Caller;
 use crate::eject::Probe;
 use crate::gate::{Endpoint, Taken};
 use crate::outcome::{Ending, OutcomeKind};
@@ -24,6 +25,7 @@ pub struct Attempt {
     began: Instant,
     deadline: Option<Instant>,
     joined: Option<Joined>,
+    caller: Option<Caller>,
     probe: Option<Probe>,
     is_repeat: bool,
     stage: Stage,
@@ -43,6 +45,7 @@ pub(crate) struct Start {
     pub(crate) at: Instant,
     pub(crate) deadline: Option<Instant>,
     pub(crate) trace: u64,
+    pub(crate) caller: Option<Caller>,
     pub(crate) is_repeat: bool,
 }
 
@@ -60,6 +63,7 @@ impl Attempt {
             began: start.at,
             deadline: start.deadline,
             joined,
+            caller: start.caller,
             probe: start.taken.probe,
             is_repeat: start.is_repeat,
             stage: Stage::Sent,
@@ -175,6 +179,7 @@ impl Attempt {
         }
         let endpoint = self.endpoint();
         endpoint.state.traffic.0.in_flight.leave();
+        self.upstream().leave(self.lane.worker, self.caller);
         if let (Some(joined), Some(workload)) = (self.joined, &endpoint.workload) {
             workload.end_request(&self.lane.tables.traces, joined, now);
         }

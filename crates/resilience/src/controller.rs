@@ -11,6 +11,7 @@ use selvedge_model::{
     WindowSummary,
 };
 
+use crate::callers::Sharing;
 use crate::doubt::{Trust, is_plausible};
 use crate::entry::Entry;
 use crate::estimate::Baseline;
@@ -46,6 +47,7 @@ struct SteeredUpstream {
     /// Its place among the upstreams of the tables.
     index: usize,
     pressure: Pressure,
+    sharing: Sharing,
     /// As the gate has the endpoints.
     endpoints: Vec<Steered>,
 }
@@ -216,6 +218,7 @@ impl Controllers {
                 self.upstreams.push(SteeredUpstream {
                     index,
                     pressure,
+                    sharing: Sharing::default(),
                     endpoints,
                 });
             } else {
@@ -264,6 +267,12 @@ impl SteeredUpstream {
         } else {
             let is_scarce = pressure.share > Pressure::SCARCE;
             upstream.shared.price(pressure.earns(), is_scarce);
+        }
+        if let Some(callers) = &upstream.callers {
+            match turn.holds.rests(&upstream.shared.backend.service) {
+                true => callers.forget_share(),
+                false => self.sharing.turn(callers, pressure.share),
+            }
         }
         let endpoints = self.endpoints.iter_mut().zip(upstream.gate.endpoints());
         for (steered, endpoint) in endpoints {
@@ -398,7 +407,7 @@ impl Steered {
             ended: now,
             limit: self.limiter.decided(),
             is_applied: self.limiter.is_applied(),
-            peak: self.limiter.take_peak(in_flight),
+            peak: self.limiter.take_peak(now, in_flight),
             times: self.baseline.close(self.limiter.samples()),
             refused: pressure.refused.saturating_sub(self.refused),
             refused_share: pressure.share,

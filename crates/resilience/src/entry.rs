@@ -11,6 +11,7 @@ use crate::counter::Counter;
 use crate::limiter::Limiter;
 use crate::plan::RoutePlan;
 use crate::rejection::{Gate, Rejection};
+use crate::reserve::Claim;
 use crate::tree::Fate;
 use crate::window::{Meters, Totals};
 
@@ -88,23 +89,23 @@ impl Entry {
 
     /// Counts one more at its entry. Each counts itself before it looks, so that there are never more
     /// than the limit; of several at the same moment all may be refused.
-    pub(crate) fn enter(&self, worker: usize) -> Result<(), Rejection> {
+    pub(crate) fn enter(&self, worker: usize, claim: Claim) -> Result<(), Rejection> {
         self.shared.shares[worker].in_flight.fetch_add(1, SeqCst);
-        let limit = self.limiter.limit();
-        if limit == u32::MAX {
+        if self.limiter.limit() == u32::MAX {
             return Ok(());
         }
         let in_flight = self.in_flight();
-        if in_flight <= limit {
+        if in_flight <= self.limiter.limit_for(claim) {
             self.limiter.saw(in_flight);
             return Ok(());
         }
         self.shared.shares[worker].in_flight.fetch_sub(1, SeqCst);
         self.shared.shares[worker].turned_away.add(1);
+        self.limiter.refused();
         Err(Rejection {
             reason: Reason::RequestLimit,
             gate: Gate::Entry,
-            limit,
+            limit: self.limiter.limit(),
         })
     }
 
@@ -172,15 +173,15 @@ mod tests {
         let entry = Entry::new(&plan, None, 2);
         entry.limiter.set(3);
         for worker in [0, 1, 0] {
-            entry.enter(worker).unwrap();
+            entry.enter(worker, Claim::default()).unwrap();
         }
         for worker in [0, 1] {
-            let refused = entry.enter(worker).unwrap_err();
+            let refused = entry.enter(worker, Claim::default()).unwrap_err();
             assert_eq!((refused.gate, refused.limit), (Gate::Entry, 3));
         }
         assert_eq!(entry.in_flight(), 3, "who is refused is not counted");
         entry.leave(0, Fate::default());
-        entry.enter(1).unwrap();
-        assert!(entry.enter(1).is_err());
+        entry.enter(1, Claim::default()).unwrap();
+        assert!(entry.enter(1, Claim::default()).is_err());
     }
 }

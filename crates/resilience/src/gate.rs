@@ -14,6 +14,7 @@ use crate::in_flight::InFlight;
 use crate::limiter::Limiter;
 use crate::outcome::OutcomeKind;
 use crate::rejection::{Gate, Rejection};
+use crate::reserve::Claim;
 use crate::workload::Workload;
 
 /// The endpoints of an upstream, as one configuration has them.
@@ -112,8 +113,9 @@ impl Endpoint {
     }
 
     /// Counts one more, if that is within the limit.
-    fn try_enter(&self) -> bool {
-        let (limit, in_flight) = (self.limiter.limit(), &self.state.traffic.0.in_flight);
+    fn try_enter(&self, claim: Claim) -> bool {
+        let limit = self.limiter.limit_for(claim);
+        let in_flight = &self.state.traffic.0.in_flight;
         if !self.limiter.is_watched() {
             return in_flight.try_enter(limit).is_some();
         }
@@ -125,8 +127,8 @@ impl Endpoint {
         true
     }
 
-    fn has_room(&self) -> bool {
-        self.counted() < self.limiter.limit()
+    fn has_room(&self, claim: Claim) -> bool {
+        self.counted() < self.limiter.limit_for(claim)
     }
 
     /// Those of so many in flight that wait for calls of their workload, where they do not count. What a
@@ -184,6 +186,7 @@ impl EndpointGate {
         &self,
         now: Instant,
         rng: &mut Rng,
+        claim: Claim,
         tried: &Tried,
     ) -> Result<Taken, Rejection> {
         if let Some((one, other)) = self.draw.two(rng) {
@@ -192,18 +195,24 @@ impl EndpointGate {
                 false => [one, other],
             };
             for index in order.into_iter().filter(|index| !tried.has(*index)) {
-                let taken = self.try_take(now, index, self.pass(now, index));
+                let taken = self.try_take(now, index, claim, self.pass(now, index));
                 if let Some(taken) = taken {
                     return Ok(taken);
                 }
             }
         }
-        self.take_of_all(now, rng, tried)
+        self.take_of_all(now, rng, claim, tried)
     }
 
     /// Looks at all, and prefers those that were not tried. Another thread may take what was found,
     /// hence as many looks as there are endpoints.
-    fn take_of_all(&self, now: Instant, rng: &mut Rng, tried: &Tried) -> Result<Taken, Rejection> {
+    fn take_of_all(
+        &self,
+        now: Instant,
+        rng: &mut Rng,
+        claim: Claim,
+        tried: &Tried,
+    ) -> Result<Taken, Rejection> {
         let start = rng.below(self.candidates as u32) as usize;
         let are_ejections_void = !self.may_stay_out();
         let pass = |index| match self.pass(now, index) {
@@ -212,19 +221,19 @@ impl EndpointGate {
         };
         for _ in 0..self.candidates {
             let all = (0..self.candidates).map(|step| (start + step) % self.candidates);
-            let open =
-                all.filter(|index| pass(*index).is_open() && self.endpoints[*index].has_room());
+            let open = all
+                .filter(|index| pass(*index).is_open() && self.endpoints[*index].has_room(claim));
             let best = open.reduce(|best, next| self.better(now, best, next, tried));
             let Some(best) = best else { break };
-            if let Some(taken) = self.try_take(now, best, pass(best)) {
+            if let Some(taken) = self.try_take(now, best, claim, pass(best)) {
                 return Ok(taken);
             }
         }
-        let is_any_open = (0..self.candidates).any(|index| pass(index).is_open());
-        let reason = match is_any_open {
-            true => Reason::RequestLimit,
-            false => Reason::NoEndpoint,
-        };
+        let mut reason = Reason::NoEndpoint;
+        for index in (0..self.candidates).filter(|index| pass(*index).is_open()) {
+            self.endpoints[index].limiter.refused();
+            reason = Reason::RequestLimit;
+        }
         Err(Rejection {
             reason,
             gate: Gate::Upstream,
@@ -241,7 +250,7 @@ impl EndpointGate {
         }
     }
 
-    fn try_take(&self, now: Instant, index: usize, pass: Pass) -> Option<Taken> {
+    fn try_take(&self, now: Instant, index: usize, claim: Claim, pass: Pass) -> Option<Taken> {
         let endpoint = &self.endpoints[index];
         let breaker = &endpoint.state.breaker.0;
         let probe = match pass {
@@ -249,7 +258,7 @@ impl EndpointGate {
             Pass::Probe => Some(breaker.claim(now)?),
             Pass::Barred => return None,
         };
-        if endpoint.try_enter() {
+        if endpoint.try_enter(claim) {
             return Some(Taken {
                 endpoint: index,
                 probe,
@@ -313,11 +322,8 @@ impl EndpointGate {
         let pace = &self.endpoints[endpoint].state.traffic.0.pace;
         match kind {
             OutcomeKind::Answered { status } => pace.answered(now, time, status < 500),
-            OutcomeKind::Cancelled => pace.gave_up(now, time),
-            OutcomeKind::TimedOut => {
-                pace.gave_up(now, time);
-                pace.answered(now, time, false);
-            }
+            OutcomeKind::Cancelled => pace.gave_up(now, time, false),
+            OutcomeKind::TimedOut => pace.gave_up(now, time, true),
             OutcomeKind::Stale => {}
             OutcomeKind::ConnectFailed | OutcomeKind::Cut | OutcomeKind::Malformed => {
                 pace.answered(now, time, false);

@@ -99,6 +99,16 @@ impl LimitLaw {
     pub(crate) const fn doubts(self) -> bool {
         matches!(self, Self::Adaptive { .. })
     }
+
+    /// Whether callers have shares of its limit, where that is applied.
+    pub(crate) const fn shares_places(self, is_applied: bool) -> bool {
+        matches!(self, Self::Adaptive { terms, .. } if terms.shares_places && is_applied)
+    }
+
+    /// Whether places of its limit are kept for what is more urgent; those to compare with know no such thing.
+    pub(crate) const fn keeps_places(self) -> bool {
+        matches!(self, Self::Adaptive { terms, .. } if terms.keeps_places)
+    }
 }
 
 /// What a law knows of its limit, and does with windows.

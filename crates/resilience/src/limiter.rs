@@ -9,6 +9,7 @@ use selvedge_model::Instant;
 use crate::counter::Apart;
 use crate::estimate::Samples;
 use crate::limit::{Controller, LimitLaw};
+use crate::reserve::{Claim, Reserve};
 
 /// What gates read of a limit, and write for its controller.
 #[derive(Debug)]
@@ -31,6 +32,8 @@ pub(crate) struct Limiter {
     tail_us: AtomicU32,
     /// Most requests in flight at once since it was looked at.
     peak: Apart<AtomicU32>,
+    /// What of it is kept for whom.
+    reserve: Reserve,
     /// By worker; none where nobody looks at them.
     samples: Box<[Samples]>,
 }
@@ -51,6 +54,7 @@ impl Limiter {
             fresh_since: AtomicU64::new(0),
             tail_us: AtomicU32::new(u32::MAX),
             peak: Apart::default(),
+            reserve: Reserve::default(),
             samples: (0..watching).map(|_| Samples::default()).collect(),
         }
     }
@@ -66,6 +70,16 @@ impl Limiter {
 
     pub(crate) fn limit(&self) -> u32 {
         self.limit.load(Relaxed)
+    }
+
+    /// Most requests in flight where this one comes: the limit, less what is kept for others where a law has set it.
+    pub(crate) fn limit_for(&self, claim: Claim) -> u32 {
+        let limit = self.limit();
+        if !self.is_applied || !self.law.keeps_places() {
+            return limit;
+        }
+        self.reserve.saw(claim.urgency);
+        limit - self.reserve.kept(limit, claim)
     }
 
     pub(crate) fn samples(&self) -> &[Samples] {
@@ -153,8 +167,16 @@ impl Limiter {
         }
     }
 
+    /// One was refused. The limit was reached, also where that was for what is kept.
+    pub(crate) fn refused(&self) {
+        if self.is_watched() {
+            self.saw(self.limit());
+        }
+    }
+
     /// The most since this was asked last; so many are in flight now.
-    pub(crate) fn take_peak(&self, in_flight: u32) -> u32 {
+    pub(crate) fn take_peak(&self, now: Instant, in_flight: u32) -> u32 {
+        self.reserve.turn(now);
         self.peak.0.swap(in_flight, Relaxed).max(in_flight)
     }
 }

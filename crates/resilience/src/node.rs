@@ -9,6 +9,7 @@ use selvedge_model::{Backend, CgroupId, Instant, Place};
 
 use crate::admission::{Admission, Call};
 use crate::budget::Budget;
+use crate::callers::Callers;
 use crate::entry::Entry;
 use crate::gate::{Endpoint, EndpointGate, EndpointState};
 use crate::limiter::Limiter;
@@ -150,6 +151,10 @@ fn upstream(
     Upstream {
         shared,
         rule: plan.policy.retry.as_ref().map(RetryRule::from),
+        callers: plan.law.shares_places(plan.is_applied).then(|| {
+            let callers = old.and_then(|old| old.callers.clone());
+            callers.unwrap_or_else(|| Arc::new(Callers::new(workers)))
+        }),
         gate: EndpointGate::new(endpoints, plan.balance, plan.policy.ejection),
         policy: plan.policy.clone(),
         retries: plan.retries,

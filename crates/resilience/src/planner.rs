@@ -9,7 +9,8 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use selvedge_model::{
-    Backoff, JournalEvent, Limited, Objective, PilotMode, RetryPolicy, ServiceName,
+    Backoff, Decision, JournalEvent, Limited, Objective, PilotMode, RetryPolicy, ServiceName,
+    WindowSummary,
 };
 
 /// What is known of services when a plan is made.
@@ -28,6 +29,10 @@ pub struct Seen {
     pub answer: Option<Duration>,
     /// That of the time that is its own.
     pub own: Option<Duration>,
+    /// The 95th percentile of its whole answers of late.
+    pub tail: Option<Duration>,
+    /// Parts of a thousand of the requests to it that found no place of late.
+    pub refused_per_mille: u32,
     /// Whom it calls.
     pub calls: BTreeSet<ServiceName>,
 }
@@ -48,6 +53,8 @@ pub struct Share {
     pub of: ServiceName,
     /// Whether times without load stand behind it. If not, it is all of the objective.
     pub is_measured: bool,
+    /// Thousandths of what times without load would give it: more where whole answers have time to spare.
+    pub slack_per_mille: u32,
 }
 
 /// How often there is to be a plan.
@@ -55,6 +62,15 @@ pub const PERIOD: Duration = Duration::from_secs(5);
 /// Where several services share an objective each may take more than its share: theirs are guards, and the
 /// limit at the entry holds the whole.
 pub const GUARD: f64 = 1.25;
+/// Where whole answers take less than this part of the objective, and a service behind refuses some, it may take longer.
+const SPARE_TIME: f64 = 0.8;
+/// Where they take more than this part, what was given beyond shares is taken back.
+const NO_TIME: f64 = 0.9;
+/// One service that refuses more than this does so for want of capacity, and time would not help it; less than the other
+/// is not worth it. Of a thousand.
+const BY_CHANCE: core::ops::Range<u32> = 5..100;
+/// By how much it may take longer from one plan to the next.
+const SLACK_STEP: f64 = 1.25;
 /// A share that would move by less stays: tails of a minute differ as much by chance.
 const DEAD_BAND: f64 = 0.1;
 /// From one plan to the next a share moves no further: a tail that is far off should show before it is believed.
@@ -80,19 +96,22 @@ pub fn plan(observation: &Observation, in_force: &Plan) -> Plan {
             .answer
             .map(|answer| f64::max(whole / answer.as_secs_f64(), 1.0));
         for service in reached {
-            let own = observation.services.get(service).and_then(|it| it.own);
-            let due = own.zip(stretch).map(|(own, stretch)| {
-                let due = own.as_secs_f64() * stretch * GUARD;
-                due.min(whole)
-            });
-            // What was measured before is not forgotten where it cannot be measured now.
+            let behind = observation.services.get(service);
             let before = in_force.shares.get(service);
-            let known = before.filter(|it| it.of == *root && it.is_measured);
-            let known = known.map(|it| it.objective.latency.as_secs_f64().min(whole));
+            let before = before.filter(|it| it.of == *root && it.is_measured);
+            let own = behind.and_then(|it| it.own);
+            let due = own.zip(stretch);
+            let due = due.map(|(own, stretch)| own.as_secs_f64() * stretch * GUARD);
+            let refused = behind.map_or(0, |it| it.refused_per_mille);
+            let spent = seen.tail.map(|tail| tail.as_secs_f64() / whole);
+            let slack = slack(before, spent, refused, due.map_or(1.0, |due| whole / due));
+            // What was measured before is not forgotten where it cannot be measured now.
+            let known = before.map(|it| it.objective.latency.as_secs_f64().min(whole));
             let want = Want {
                 of: root,
                 objective,
-                due: due.or(known),
+                due: due.map(|due| f64::min(due * slack, whole)).or(known),
+                slack,
             };
             match wants.get(service) {
                 Some(other) if !want.comes_before(other) => {}
@@ -109,12 +128,26 @@ pub fn plan(observation: &Observation, in_force: &Plan) -> Plan {
     }
 }
 
+/// How many times what times without load give it a service may take. Shares are by times without load, but a service
+/// with few places refuses some by chance, and of many services some always do: as long as whole answers have time to
+/// spare, `spent` of their objective, that is for nothing.
+fn slack(before: Option<&Share>, spent: Option<f64>, refused: u32, most: f64) -> f64 {
+    let before = before.map_or(1.0, |share| f64::from(share.slack_per_mille) / 1000.0);
+    let next = match spent {
+        Some(spent) if spent > NO_TIME => before / SLACK_STEP,
+        Some(spent) if spent < SPARE_TIME && BY_CHANCE.contains(&refused) => before * SLACK_STEP,
+        _ => before,
+    };
+    next.min(most).max(1.0)
+}
+
 /// What an objective wants of a service.
 struct Want<'o> {
     of: &'o ServiceName,
     objective: Objective,
     /// In seconds; not known is all of it.
     due: Option<f64>,
+    slack: f64,
 }
 
 impl Want<'_> {
@@ -145,6 +178,7 @@ impl Want<'_> {
             },
             of: self.of.clone(),
             is_measured: self.due.is_some(),
+            slack_per_mille: libm::round(self.slack * 1000.0) as u32,
         }
     }
 }
@@ -189,54 +223,94 @@ impl Observation {
     }
 }
 
-/// Tails without load, as controllers tell of them.
+/// What controllers tell of their limits, as far as plans follow from it.
 #[derive(Clone, Debug, Default)]
-pub struct Floors {
-    /// In us.
-    tails: BTreeMap<Limited, f64>,
+pub struct Told {
+    limits: BTreeMap<Limited, ToldOf>,
 }
 
-impl Floors {
+/// Of one limit. Times are in us; 0 where none is known.
+#[derive(Clone, Copy, Debug, Default)]
+struct ToldOf {
+    /// The tail without load.
+    floor: f64,
+    /// The tail of late.
+    tail: f64,
+    /// Share of requests that found no place of late.
+    refused: f64,
+}
+
+/// What is left of earlier windows with each.
+const OF_LATE: f64 = 0.8;
+
+impl Told {
     /// Takes note of what is told about a limit.
     pub fn on_event(&mut self, about: &Limited, event: &JournalEvent) {
         match event {
-            JournalEvent::Decided { decision, .. } if decision.floor > 0.0 => {
-                self.tails.insert(about.clone(), decision.floor);
-            }
-            JournalEvent::Gone => drop(self.tails.remove(about)),
+            JournalEvent::Decided { window, decision } => match self.limits.get_mut(about) {
+                Some(told) => told.add(window, decision),
+                None => {
+                    let mut told = ToldOf::default();
+                    told.add(window, decision);
+                    self.limits.insert(about.clone(), told);
+                }
+            },
+            JournalEvent::Gone => drop(self.limits.remove(about)),
             _ => {}
         }
     }
 
     /// Keeps those of these limits alone.
     pub fn retain(&mut self, is_kept: impl Fn(&Limited) -> bool) {
-        self.tails.retain(|about, _| is_kept(about));
+        self.limits.retain(|about, _| is_kept(about));
     }
 
-    /// That of a service's whole answers. Of several routes the slowest counts: its objective is the hardest to keep.
-    pub fn answer(&self, service: &ServiceName) -> Option<Duration> {
-        let tails = self.of(service, |it| matches!(it, Limited::Entry { .. }));
-        tails.last().copied().map(micros)
+    /// What is told of a service, beside what is said about it.
+    pub fn see(&self, service: &ServiceName, seen: &mut Seen) {
+        let entry = |it: &Limited| matches!(it, Limited::Entry { .. });
+        let endpoint = |it: &Limited| matches!(it, Limited::Endpoint { .. });
+        // Of several routes the slowest counts: its objective is the hardest to keep. Of endpoints the median.
+        seen.answer = self.of(service, entry, |it| it.floor).last().map(micros);
+        seen.tail = self.of(service, entry, |it| it.tail).last().map(micros);
+        let floors = self.of(service, endpoint, |it| it.floor);
+        seen.own = floors.get(floors.len() / 2).map(micros);
+        let refused = self.of(service, endpoint, |it| it.refused);
+        let refused = refused.last().copied().unwrap_or(0.0);
+        seen.refused_per_mille = (refused.clamp(0.0, 1.0) * 1000.0) as u32;
     }
 
-    /// That of a service's own time: the median of its endpoints'.
-    pub fn own(&self, service: &ServiceName) -> Option<Duration> {
-        let tails = self.of(service, |it| matches!(it, Limited::Endpoint { .. }));
-        tails.get(tails.len() / 2).copied().map(micros)
+    /// What is known, from the least to the most.
+    fn of(
+        &self,
+        service: &ServiceName,
+        is_one: impl Fn(&Limited) -> bool,
+        what: impl Fn(&ToldOf) -> f64,
+    ) -> Vec<f64> {
+        let limits = self.limits.iter();
+        let limits = limits.filter(|(about, _)| about.service() == service && is_one(about));
+        let mut all: Vec<f64> = limits.map(|(_, told)| what(told)).collect();
+        all.retain(|it| *it > 0.0);
+        all.sort_unstable_by(f64::total_cmp);
+        all
     }
+}
 
-    /// From the shortest to the longest.
-    fn of(&self, service: &ServiceName, is_one: impl Fn(&Limited) -> bool) -> Vec<f64> {
-        let tails = self.tails.iter();
-        let tails = tails.filter(|(about, _)| about.service() == service && is_one(about));
-        let mut tails: Vec<f64> = tails.map(|(_, tail)| *tail).collect();
-        tails.sort_unstable_by(f64::total_cmp);
-        tails
+impl ToldOf {
+    fn add(&mut self, window: &WindowSummary, decision: &Decision) {
+        if decision.floor > 0.0 {
+            self.floor = decision.floor;
+        }
+        let late = |before: f64, now: f64| now + (before - now) * OF_LATE;
+        self.tail = match self.tail {
+            0.0 => window.times.q95,
+            before => late(before, window.times.q95),
+        };
+        self.refused = late(self.refused, window.refused_share);
     }
 }
 
 /// What a journal says may be anything.
-fn micros(tail: f64) -> Duration {
+fn micros(tail: &f64) -> Duration {
     const MOST: f64 = 1e6 * 86_400.0;
     Duration::from_nanos((tail.clamp(0.001, MOST) * 1e3) as u64)
 }
@@ -373,6 +447,46 @@ mod tests {
         assert_eq!(share.objective.latency, ms(25).unwrap());
         // Those behind follow the nearer one too; all call one another here.
         assert_eq!(plan.shares[&name("front")].of, name("cart"));
+    }
+
+    /// A service that refuses a little takes longer while whole answers have time to spare, and gives it back.
+    #[test]
+    fn who_refuses_by_chance_takes_time_that_nobody_needs() {
+        let with = |tail, refused| {
+            let mut shop = shop(ms(100));
+            shop.services.get_mut(&name("front")).unwrap().tail = ms(tail);
+            let cart = shop.services.get_mut(&name("cart")).unwrap();
+            cart.refused_per_mille = refused;
+            shop
+        };
+        let slack = |plan: &Plan, of: &str| plan.shares[&name(of)].slack_per_mille;
+        let (before, _) = settled(&with(200, 0));
+        assert_eq!(
+            (slack(&before, "cart"), slack(&before, "store")),
+            (1000, 1000)
+        );
+        let once = plan(&with(200, 30), &before);
+        assert_eq!((slack(&once, "cart"), slack(&once, "store")), (1250, 1000));
+        assert_eq!(
+            once.shares[&name("cart")].objective.latency,
+            ms(93).unwrap() + Duration::from_micros(750)
+        );
+        let (most, _) = settled(&with(200, 30));
+        let latency = most.shares[&name("cart")].objective.latency;
+        assert!(
+            (WHOLE.mul_f64(1.0 - DEAD_BAND)..=WHOLE).contains(&latency),
+            "{latency:?}"
+        );
+        // Not for want of capacity, nor where there is no time.
+        for (tail, refused, due) in [
+            (200, 200, 1250),
+            (200, 4, 1250),
+            (260, 30, 1250),
+            (280, 30, 1000),
+        ] {
+            let next = plan(&with(tail, refused), &once);
+            assert_eq!(slack(&next, "cart"), due, "{tail} ms, {refused}");
+        }
     }
 
     /// Nobody is held to an objective that only observes while there is another.

@@ -8,7 +8,7 @@
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use selvedge_model::Instant;
+use selvedge_model::{Instant, Urgency};
 
 use crate::slots::{Key, Slot, Slots};
 
@@ -18,9 +18,11 @@ pub(crate) const MOST_TRIES: u64 = 2;
 const REFUSED: u64 = 1 << 16;
 const USED: u64 = 1 << 17;
 const TRIES: u64 = REFUSED - 1;
+const URGENCY_SHIFT: u32 = 18;
+const URGENCY: u64 = 7;
 
 /// The requests of clients that are under way. Each word holds whether something was refused, whether
-/// something scarce was used, and tries; beside it stands the deadline in ns, and 0 is never.
+/// something scarce was used, tries, and how urgent it is; beside it stands the deadline in ns, and 0 is never.
 #[derive(Debug)]
 pub(crate) struct TreeTable(pub(crate) Slots<AtomicU64>);
 
@@ -29,6 +31,14 @@ pub(crate) struct TreeTable(pub(crate) Slots<AtomicU64>);
 pub(crate) struct Tree {
     slot: Slot,
     key: Key,
+}
+
+/// A client's request that another is made for, and what that has of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Found {
+    pub(crate) tree: Tree,
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) urgency: Urgency,
 }
 
 /// What became of a client's request.
@@ -47,18 +57,21 @@ impl TreeTable {
 
     /// A client's request begins. None where there is no room, or one of the same trace is under way:
     /// then what is made for it is on its own.
-    pub(crate) fn begin(&self, trace: u64, deadline: Option<Instant>) -> Option<Tree> {
+    pub(crate) fn begin(
+        &self,
+        trace: u64,
+        deadline: Option<Instant>,
+        urgency: Urgency,
+    ) -> Option<Tree> {
         let key = key(trace)?;
         let words = &self.0.line(key).words;
         if words.iter().any(|word| key.is_of(word.load(Relaxed))) {
             return None;
         }
+        let begun = key.word() | u64::from(urgency.get()) << URGENCY_SHIFT;
         let claim = |word: &AtomicU64| {
             let is_free = word.load(Relaxed) == 0;
-            is_free
-                && word
-                    .compare_exchange(0, key.word(), Relaxed, Relaxed)
-                    .is_ok()
+            is_free && word.compare_exchange(0, begun, Relaxed, Relaxed).is_ok()
         };
         let Some(place) = words.iter().position(claim) else {
             self.0.count_full();
@@ -70,15 +83,21 @@ impl TreeTable {
         Some(Tree { slot, key })
     }
 
-    /// The client's request that one of this trace is made for, with its deadline.
-    pub(crate) fn find(&self, trace: u64) -> Option<(Tree, Option<Instant>)> {
+    /// The client's request that one of this trace is made for.
+    pub(crate) fn find(&self, trace: u64) -> Option<Found> {
         let key = key(trace)?;
-        let mut words = self.0.line(key).words.iter();
-        let place = words.position(|word| key.is_of(word.load(Relaxed)))?;
+        let words = self.0.line(key).words.iter();
+        let mut words = words.map(|word| word.load(Relaxed)).enumerate();
+        let (place, word) = words.find(|(_, word)| key.is_of(*word))?;
         let slot = key.slot(place);
         let nanos = self.0.beside(slot).load(Relaxed);
         let deadline = (nanos != 0).then(|| Instant::from_nanos(nanos));
-        Some((Tree { slot, key }, deadline))
+        let urgency = Urgency::new((word >> URGENCY_SHIFT & URGENCY) as u8);
+        Some(Found {
+            tree: Tree { slot, key },
+            deadline,
+            urgency: urgency.unwrap_or_default(),
+        })
     }
 
     /// Something that was asked for it found no place.
@@ -135,11 +154,16 @@ mod tests {
     fn what_one_request_says_all_of_its_tree_hear() {
         let table = TreeTable::new();
         let deadline = Instant::from_nanos(7);
-        let root = table.begin(1, Some(deadline)).unwrap();
-        let (child, found) = table.find(1).unwrap();
-        assert_eq!(found, Some(deadline));
-        assert!(table.find(2).is_none() && table.begin(0, None).is_none());
-        assert!(table.begin(1, None).is_none(), "one trace is one request");
+        let begin = |trace| table.begin(trace, None, Urgency::default());
+        let root = table.begin(1, Some(deadline), Urgency::LEAST).unwrap();
+        let found = table.find(1).unwrap();
+        let child = found.tree;
+        assert_eq!(
+            (found.deadline, found.urgency),
+            (Some(deadline), Urgency::LEAST)
+        );
+        assert!(table.find(2).is_none() && begin(0).is_none());
+        assert!(begin(1).is_none(), "one trace is one request");
         assert!(!table.is_refused(root));
         table.refuse(child);
         assert!(table.is_refused(root));
@@ -149,7 +173,7 @@ mod tests {
         assert!(table.end(root).is_wasted);
         assert_eq!(table.0.used(), 0);
         // Who is late finds nothing, also where another has the slot.
-        let next = table.begin(1 << 40, None).unwrap();
+        let next = begin(1 << 40).unwrap();
         table.refuse(child);
         assert!(!table.try_again(child) && !table.is_refused(child));
         assert!(!table.is_refused(next));
@@ -159,7 +183,7 @@ mod tests {
     fn a_full_table_is_counted() {
         let table = TreeTable::new();
         let held: alloc::vec::Vec<_> = (1..=30_000)
-            .filter_map(|it| table.begin(it, None))
+            .filter_map(|it| table.begin(it, None, Urgency::default()))
             .collect();
         assert_eq!(table.0.full() as usize, 30_000 - held.len());
         assert_eq!(table.0.used(), held.len());
@@ -169,6 +193,6 @@ mod tests {
                 .all(|tree| table.end(tree) == Fate::default())
         );
         assert_eq!(table.0.used(), 0);
-        assert!(table.begin(1, None).is_some());
+        assert!(table.begin(1, None, Urgency::default()).is_some());
     }
 }

@@ -3,12 +3,15 @@
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
-use selvedge_model::{Backend, Instant, RequestPolicy, Rng};
+use selvedge_model::{Backend, CgroupId, Instant, RequestPolicy, Urgency};
 
 use crate::budget::Budget;
+use crate::callers::{Caller, Callers};
 use crate::gate::{EndpointGate, Taken, Tried};
 use crate::rejection::Rejection;
+use crate::reserve::Claim;
 use crate::retry::{RetryLaw, RetryRule};
+use crate::seat::Seat;
 use crate::window::{Meters, Totals};
 
 /// An upstream as one configuration has it.
@@ -20,6 +23,8 @@ pub(crate) struct Upstream {
     pub(crate) rule: Option<RetryRule>,
     pub(crate) budget: Arc<Budget>,
     pub(crate) headroom: Arc<Budget>,
+    /// Who calls it, where a law moves the limits of its endpoints.
+    pub(crate) callers: Option<Arc<Callers>>,
     pub(crate) gate: EndpointGate,
 }
 
@@ -95,14 +100,38 @@ impl Shared {
 }
 
 impl Upstream {
+    /// Whose place an attempt takes.
+    pub(crate) fn caller(&self, source: Option<CgroupId>) -> Option<Caller> {
+        self.callers.as_ref()?.find(source)
+    }
+
     /// Takes a place at an endpoint.
     pub(crate) fn take(
         &self,
         now: Instant,
-        rng: &mut Rng,
+        seat: &mut Seat,
+        urgency: Urgency,
+        caller: Option<Caller>,
         tried: &Tried,
     ) -> Result<Taken, Rejection> {
-        self.gate.take(now, rng, tried)
+        let callers = self.callers.as_ref().zip(caller);
+        let claim = Claim {
+            urgency,
+            has_its_share: callers
+                .is_some_and(|(callers, caller)| callers.asks(seat.worker, caller)),
+        };
+        let taken = self.gate.take(now, &mut seat.rng, claim, tried)?;
+        if let Some((callers, caller)) = callers {
+            callers.enter(seat.worker, caller);
+        }
+        Ok(taken)
+    }
+
+    /// Gives back the place of a caller.
+    pub(crate) fn leave(&self, worker: usize, caller: Option<Caller>) {
+        if let (Some(callers), Some(caller)) = (&self.callers, caller) {
+            callers.leave(worker, caller);
+        }
     }
 
     /// A first attempt is made.

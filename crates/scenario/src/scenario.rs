@@ -6,7 +6,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use selvedge_model::Rng;
+use selvedge_model::{Rng, Urgency};
 
 use crate::{Arrivals, Fault, Service, ServiceTime, chance};
 
@@ -47,6 +47,8 @@ pub struct Client {
     pub calls: usize,
     /// How requests come.
     pub arrivals: Arrivals,
+    /// How urgent they are.
+    pub urgency: Urgency,
     /// What they are like; none are all alike.
     pub classes: Vec<Class>,
 }
@@ -408,6 +410,7 @@ mod tests {
             }],
             clients: vec![Client {
                 calls: 0,
+                urgency: Urgency::default(),
                 arrivals: Arrivals::Open(vec![rate(0, 20.0), rate(30, 100.0)]),
                 classes: vec![],
             }],

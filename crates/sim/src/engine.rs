@@ -7,9 +7,10 @@
 use alloc::vec;
 use alloc::vec::Vec;
 use core::cell::Cell;
+use core::ops::Range;
 use core::time::Duration;
 
-use selvedge_model::{Instant, Rng};
+use selvedge_model::{Instant, Rng, Urgency};
 use selvedge_resilience::{
     Admission, Attempt, Controllers, Ending, Outcome, OutcomeKind, Record, Verdict,
 };
@@ -17,6 +18,7 @@ use selvedge_scenario::{Arrivals, Forwards, Scenario, ScenarioError, Service, ha
 
 use crate::agenda::Agenda;
 use crate::arena::{Arena, Key};
+use crate::door::Door;
 use crate::mesh::{Inside, Mesh, replica};
 use crate::policy::Policy;
 use crate::report::Report;
@@ -101,6 +103,7 @@ struct Origin {
     trace: u64,
     /// Factor of the time that it takes services.
     work: f64,
+    urgency: Urgency,
     root: Key<Root>,
 }
 
@@ -134,6 +137,9 @@ struct Visit {
     /// Calls of that step that are not answered.
     waits_for: usize,
     has_failed: bool,
+    came: Instant,
+    /// Whether it came through a door that hears of its end.
+    is_in: bool,
 }
 
 /// How a call ended for whoever made it.
@@ -146,6 +152,8 @@ enum End {
 
 struct Engine<'s> {
     scenario: &'s Scenario,
+    /// When what clients came to counts.
+    judged: Range<Duration>,
     policy: &'s Policy,
     now: Instant,
     agenda: Agenda<Event>,
@@ -158,6 +166,9 @@ struct Engine<'s> {
     work: Rng,
     traces: Rng,
     stations: Vec<Vec<Station<Key<Visit>>>>,
+    /// Of each replica, where something stands there.
+    doors: Vec<Vec<Door>>,
+    chances: Rng,
     calls: Arena<Call>,
     visits: Arena<Visit>,
     roots: Arena<Root>,
@@ -175,8 +186,14 @@ impl<'s> Engine<'s> {
                 (0..service.replicas).map(|_| Station::new(service.permits, service.queue));
             stations.collect()
         };
+        let doors = |service: &Service| {
+            let door = |_| Door::new(policy.door, scenario.objective.latency);
+            (0..service.replicas).filter_map(door).collect()
+        };
+        let always = || Duration::ZERO..Duration::MAX;
         Self {
             scenario,
+            judged: scenario.disturbed().unwrap_or_else(always),
             policy,
             now: Instant::default(),
             agenda: Agenda::new(),
@@ -187,6 +204,8 @@ impl<'s> Engine<'s> {
             kinds: scenario.clients.iter().map(|_| next()).collect(),
             users: vec![0; scenario.clients.len()],
             stations: scenario.services.iter().map(stations).collect(),
+            doors: scenario.services.iter().map(doors).collect(),
+            chances: next(),
             calls: Arena::new(),
             visits: Arena::new(),
             roots: Arena::new(),
@@ -279,6 +298,9 @@ impl<'s> Engine<'s> {
             return;
         }
         self.report.second(now).offered += 1;
+        if self.judges(now) {
+            self.report.clients[client].offered += 1;
+        }
         // The next one of an open loop does not wait for this one.
         let asks = &self.scenario.clients[client];
         if matches!(asks.arrivals, Arrivals::Open(_)) {
@@ -287,6 +309,7 @@ impl<'s> Engine<'s> {
         let root = self.roots.put(Root::default());
         let origin = Origin {
             root,
+            urgency: asks.urgency,
             trace: self.traces.next_u64().max(1),
             work: asks.draw_work(&mut self.kinds[client]),
         };
@@ -310,12 +333,19 @@ impl<'s> Engine<'s> {
         let root = self.roots.take(root).expect("it is heard of once");
         let latency = self.now.since(meant);
         let objective = self.scenario.objective;
-        let second = self.report.second(meant.since(Instant::default()));
+        let meant = meant.since(Instant::default());
+        let is_good = end == (End::Answered { status: 200 }) && latency <= objective.latency;
+        if end == (End::Answered { status: 200 }) && self.judges(meant) {
+            let share = &mut self.report.clients[client];
+            share.good += u64::from(is_good);
+            share.late += u64::from(!is_good);
+        }
+        let second = self.report.second(meant);
         match end {
             End::Answered { status: 200 } => {
                 let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
                 second.latency_us.record(micros);
-                if latency <= objective.latency {
+                if is_good {
                     second.good += 1;
                     second.useful_us += root.work_us;
                 } else {
@@ -332,10 +362,19 @@ impl<'s> Engine<'s> {
         }
     }
 
+    /// Whether what clients came to counts at a moment.
+    fn judges(&self, at: Duration) -> bool {
+        at >= self.scenario.warm_up && self.judged.contains(&at)
+    }
+
     // Calls.
 
     fn call(&mut self, asker: Asker, source: Option<(usize, u32)>, service: usize, origin: Origin) {
-        let admitted = self.mesh.admit(self.now, source, service, origin.trace);
+        // Programs pass on no more than the trace.
+        let urgency = source.is_none().then_some(origin.urgency);
+        let admitted = self
+            .mesh
+            .admit(self.now, source, service, origin.trace, urgency);
         match admitted {
             Ok(admission) => {
                 let call = self.calls.put(Call {
@@ -382,7 +421,9 @@ impl<'s> Engine<'s> {
             self.deadlines += 1;
             self.forget_deadlines();
         }
-        let visit = Visit {
+        let mut visit = Visit {
+            came: self.now,
+            is_in: false,
             call: key,
             attempt: number,
             origin,
@@ -392,7 +433,7 @@ impl<'s> Engine<'s> {
             waits_for: 0,
             has_failed: false,
         };
-        if self.enters(&visit) {
+        if self.enters(&mut visit) {
             self.arrive(visit);
         } else {
             self.answer(&visit, TOO_MANY, Duration::ZERO);
@@ -400,7 +441,14 @@ impl<'s> Engine<'s> {
     }
 
     /// Whether the replica lets it in, where that is for the replica to say.
-    fn enters(&mut self, visit: &Visit) -> bool {
+    fn enters(&mut self, visit: &mut Visit) -> bool {
+        let door = self.doors[visit.service].get_mut(visit.replica as usize);
+        if let Some(door) = door {
+            if !door.admits(self.now, visit.origin.trace, &mut self.chances) {
+                return false;
+            }
+            visit.is_in = true;
+        }
         match self.mesh.enter(self.now, visit.service, visit.replica) {
             None => true,
             Some(Ok(inside)) => {
@@ -501,6 +549,10 @@ impl<'s> Engine<'s> {
         let station = &mut self.stations[service][replica as usize];
         while let Some(visit) = station.begin() {
             let begun = self.visits.get(visit).expect("it waited");
+            let waited = self.now.since(begun.came);
+            if let Some(door) = self.doors[service].get_mut(replica as usize) {
+                door.waited(waited);
+            }
             let slow = station.condition().slow * begun.origin.work;
             let law = &self.scenario.services[service].time;
             let time = law.draw(slow, &mut self.work);
@@ -561,6 +613,12 @@ impl<'s> Engine<'s> {
     }
 
     fn answer(&mut self, visit: &Visit, status: u16, after: Duration) {
+        if let Some(door) = self.doors[visit.service].get_mut(visit.replica as usize)
+            && visit.is_in
+        {
+            let time = self.now.since(visit.came) + after;
+            door.answered(self.now, time, status < 500);
+        }
         let event = Event::Answered {
             call: visit.call,
             attempt: visit.attempt,

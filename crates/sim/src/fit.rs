@@ -10,7 +10,9 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use selvedge_model::{JournalEntry, JournalEvent, Limited, Rng, ServiceName, WindowSummary};
+use selvedge_model::{
+    JournalEntry, JournalEvent, Limited, Rng, ServiceName, Urgency, WindowSummary,
+};
 use selvedge_scenario::{
     Arrivals, Client, Forwards, Objective, Rate, Scenario, Service, ServiceTime,
 };
@@ -395,6 +397,7 @@ impl Fit {
             }],
             clients: vec![Client {
                 calls: 0,
+                urgency: Urgency::default(),
                 arrivals: Arrivals::Open(self.rates.clone()),
                 classes: Vec::new(),
             }],

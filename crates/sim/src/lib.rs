@@ -11,6 +11,7 @@ extern crate alloc;
 
 mod agenda;
 mod arena;
+mod door;
 mod engine;
 mod fit;
 mod mesh;
@@ -18,13 +19,15 @@ mod objective;
 mod planning;
 mod policy;
 mod report;
+mod retuning;
 mod station;
 mod verdict;
 
+pub use door::Doorman;
 pub use engine::{run, run_and_tell};
 pub use fit::{Fit, Recorded, Sightings, Unfit};
 pub use policy::{NamedPolicy, PARTIAL, POLICIES, Policy, Shares, Stands, Steering};
-pub use report::{Report, Second};
+pub use report::{ClientShare, Report, Second};
 pub use selvedge_resilience::Record;
 pub use station::Station;
 pub use verdict::Verdict;

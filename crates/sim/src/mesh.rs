@@ -7,7 +7,7 @@ use core::time::Duration;
 
 use selvedge_model::{
     Backend, BackendIndex, CgroupId, Instant, JournalEvent, Label, Limited, Place, Port,
-    RequestPolicy, Rng, RouteIndex, ServiceName, Timeouts,
+    RequestPolicy, Rng, RouteIndex, ServiceName, Timeouts, Urgency,
 };
 use selvedge_resilience::{
     Admission, Attempt, BalanceLaw, Call, Controllers, Ending, EndpointPlan, LimitLaw, Node,
@@ -19,6 +19,7 @@ use selvedge_scenario::{Objective, Scenario};
 use crate::objective;
 use crate::planning::Planning;
 use crate::policy::{Policy, Shares, Stands, Steering};
+use crate::retuning::Retuning;
 
 /// One node that all requests go through.
 #[derive(Debug)]
@@ -31,6 +32,8 @@ pub(crate) struct Mesh {
     objectives: Vec<Duration>,
     /// What sets these while requests go on, where that is not known beforehand.
     planning: Option<Planning>,
+    /// What tunes retries, where something does.
+    retuning: Option<Retuning>,
     /// The upstream of each service's first replica alone, where replicas have limits of their own; those of
     /// the others follow.
     before_replicas: Vec<u32>,
@@ -55,8 +58,19 @@ impl Mesh {
             }
             _ => vec![Duration::MAX; scenario.services.len()],
         };
-        let plan = plan(scenario, policy, &objectives, Duration::ZERO);
+        let services = scenario.services.len();
+        let retuning = policy
+            .retunes
+            .then(|| Retuning::new(scenario.objective.latency, services));
+        let plan = plan(
+            scenario,
+            policy,
+            &objectives,
+            retuning.as_ref(),
+            Duration::ZERO,
+        );
         Self {
+            retuning,
             node: Node::new(&plan, None, 1),
             controllers: Controllers::new(Rng::seeded(rng.next_u64())),
             seat: Seat::new(0, rng),
@@ -73,7 +87,8 @@ impl Mesh {
 
     /// Replicas have come or gone.
     pub(crate) fn reconfigure(&mut self, scenario: &Scenario, policy: &Policy, at: Duration) {
-        let plan = plan(scenario, policy, &self.objectives, at);
+        let retuning = self.retuning.as_ref();
+        let plan = plan(scenario, policy, &self.objectives, retuning, at);
         self.node = Node::new(&plan, Some(&self.node), 1);
     }
 
@@ -84,6 +99,7 @@ impl Mesh {
         source: Option<(usize, u32)>,
         service: usize,
         trace: u64,
+        urgency: Option<Urgency>,
     ) -> Result<Admission, Rejection> {
         let timeouts = match source {
             None => self.deadline,
@@ -95,6 +111,7 @@ impl Mesh {
             route: RouteIndex(place),
             destination: BackendIndex(place),
             trace,
+            urgency,
             timeouts,
             retry: None,
         };
@@ -115,6 +132,7 @@ impl Mesh {
             route: RouteIndex(place),
             destination: BackendIndex(first + replica),
             trace: 0,
+            urgency: None,
             timeouts: Timeouts::default(),
             retry: None,
         };
@@ -146,19 +164,22 @@ impl Mesh {
         admission.finish(now, Ending::Complete);
     }
 
-    /// The controllers see what came since the last time. True where there is a plan now by which services have other
-    /// objectives: it is for [`Self::reconfigure`] to have them in force.
+    /// The controllers see what came since the last time. True where services have other objectives by a plan now, or
+    /// other retries: it is for [`Self::reconfigure`] to have them in force.
     pub(crate) fn tick(&mut self, now: Instant, record: &mut Record<'_>) -> bool {
+        let retunes = |it: &mut Retuning| it.look(now, &self.node);
+        let is_retuned = self.retuning.as_mut().is_some_and(retunes);
         let Some(planning) = &mut self.planning else {
             self.controllers.tick(now, &self.node, record);
-            return false;
+            return is_retuned;
         };
         let mut hear = |about: &Limited, event: JournalEvent| {
-            planning.floors.on_event(about, &event);
+            planning.told.on_event(about, &event);
             record(about, event);
         };
         self.controllers.tick(now, &self.node, &mut hear);
-        planning.is_due(now) && planning.plan(&mut self.objectives)
+        let is_planned = planning.is_due(now) && planning.plan(&mut self.objectives);
+        is_planned || is_retuned
     }
 }
 
@@ -210,7 +231,13 @@ fn names(scenario: &Scenario) -> Vec<ServiceName> {
         .collect()
 }
 
-fn plan(scenario: &Scenario, policy: &Policy, objectives: &[Duration], at: Duration) -> NodePlan {
+fn plan(
+    scenario: &Scenario,
+    policy: &Policy,
+    objectives: &[Duration],
+    retuning: Option<&Retuning>,
+    at: Duration,
+) -> NodePlan {
     let port = |number: u32| {
         let number = u16::try_from(number).ok();
         number
@@ -230,7 +257,10 @@ fn plan(scenario: &Scenario, policy: &Policy, objectives: &[Duration], at: Durat
             service: name(place),
             port: port(80),
         },
-        policy: policy.request.clone(),
+        policy: match retuning {
+            Some(retuning) => retuning.policy(place, &policy.request),
+            None => policy.request.clone(),
+        },
         law: match policy.stands {
             Stands::BeforeBalancing => policy.limit.law(objectives[place]),
             Stands::BehindBalancing => LimitLaw::Static,

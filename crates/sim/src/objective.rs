@@ -93,6 +93,7 @@ fn tail(values: &mut [f64]) -> f64 {
 mod tests {
     use super::*;
     use alloc::string::String;
+    use selvedge_model::Urgency;
     use selvedge_scenario::{Arrivals, Forwards, Objective, Service, ServiceTime};
 
     /// Each service takes 10 ms and calls the next.
@@ -121,6 +122,7 @@ mod tests {
             services: (0..services).map(service).collect(),
             clients: vec![Client {
                 calls: 0,
+                urgency: Urgency::default(),
                 arrivals: Arrivals::Open(vec![]),
                 classes: vec![],
             }],

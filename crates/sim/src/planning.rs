@@ -5,12 +5,12 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use selvedge_model::{Instant, Objective, PilotMode, ServiceName};
-use selvedge_resilience::planner::{Floors, Observation, PERIOD, Plan, Seen, plan};
+use selvedge_resilience::planner::{Observation, PERIOD, Plan, Seen, Told, plan};
 use selvedge_scenario::Scenario;
 
 #[derive(Debug)]
 pub(crate) struct Planning {
-    pub(crate) floors: Floors,
+    pub(crate) told: Told,
     names: Vec<ServiceName>,
     /// What does not change: objectives and calls.
     observation: Observation,
@@ -37,7 +37,7 @@ impl Planning {
             (names[place].clone(), seen)
         };
         Self {
-            floors: Floors::default(),
+            told: Told::default(),
             observation: Observation {
                 services: services.map(seen).collect(),
             },
@@ -59,8 +59,7 @@ impl Planning {
     /// Makes the next plan, and tells whether any of these objectives of services, by their place, are others by it.
     pub(crate) fn plan(&mut self, objectives: &mut [Duration]) -> bool {
         for (service, seen) in &mut self.observation.services {
-            seen.answer = self.floors.answer(service);
-            seen.own = self.floors.own(service);
+            self.told.see(service, seen);
         }
         self.in_force = plan(&self.observation, &self.in_force);
         let mut is_other = false;

@@ -5,6 +5,7 @@ use core::time::Duration;
 
 use alloc::vec;
 
+use crate::door::Doorman;
 use selvedge_model::{Backoff, RequestPolicy, RetryBudget, RetryPolicy};
 use selvedge_resilience::{BalanceLaw, GradientSettings, LimitLaw, RetryLaw, Terms};
 
@@ -25,6 +26,10 @@ pub struct Policy {
     pub entry: Steering,
     /// What each service is to keep of the scenario's objective.
     pub shares: Shares,
+    /// Whether retries are tuned by the law of `retuning.rs`.
+    pub retunes: bool,
+    /// What says besides, at each replica, which requests are let in.
+    pub door: Doorman,
 }
 
 /// What a service is to keep of an objective for the whole answer.
@@ -114,7 +119,7 @@ impl NamedPolicy {
 }
 
 /// All of them.
-pub const POLICIES: [NamedPolicy; 12] = [
+pub const POLICIES: [NamedPolicy; 16] = [
     NamedPolicy {
         name: "none",
         about: "nothing is limited, and nothing is sent again",
@@ -166,6 +171,30 @@ pub const POLICIES: [NamedPolicy; 12] = [
         policy: || rival(Steering::Inversion),
     },
     NamedPolicy {
+        name: "envoy-admission",
+        about: "Envoy's admission control by the share of good answers, with retries in a budget",
+        policy: || door(Doorman::SuccessRatio),
+    },
+    NamedPolicy {
+        name: "dagor",
+        about: "WeChat's levels of priority by the time that requests wait, with retries in a budget",
+        policy: || door(Doorman::Dagor),
+    },
+    NamedPolicy {
+        name: "breakwater",
+        about: "credits by the time that requests wait, with retries in a budget",
+        policy: || door(Doorman::Breakwater),
+    },
+    NamedPolicy {
+        name: "inversion-retuned",
+        about: "that, and retries whose number and time follow from failures and the tail (IC2E 2023)",
+        policy: || Policy {
+            limit: Steering::Inversion,
+            retunes: true,
+            ..Policy::default()
+        },
+    },
+    NamedPolicy {
         name: "adaptive-inner",
         about: "limits that hold known shares of the objective, of each endpoint's own time and requests",
         policy: || adaptive(Terms::ENDPOINT, Steering::Static),
@@ -200,6 +229,14 @@ fn rival(limit: Steering) -> Policy {
     }
 }
 
+fn door(door: Doorman) -> Policy {
+    Policy {
+        request: retry_budget(),
+        door,
+        ..Policy::default()
+    }
+}
+
 fn adaptive(endpoint: Terms, entry: Steering) -> Policy {
     Policy {
         request: retry_budget(),
@@ -209,6 +246,8 @@ fn adaptive(endpoint: Terms, entry: Steering) -> Policy {
         stands: Stands::BeforeBalancing,
         entry,
         shares: Shares::default(),
+        retunes: false,
+        door: Doorman::None,
     }
 }
 
@@ -224,7 +263,7 @@ fn whole(change: impl Fn(&mut Terms)) -> Policy {
 }
 
 /// The policy `adaptive`, each time without one of its parts: what a part is worth is what is lost.
-pub const PARTIAL: [NamedPolicy; 16] = [
+pub const PARTIAL: [NamedPolicy; 18] = [
     NamedPolicy {
         name: "without-planner",
         about: "services have their shares from the start, as somebody would say who knows the scenario",
@@ -320,6 +359,16 @@ pub const PARTIAL: [NamedPolicy; 16] = [
         name: "without-beginning-anew",
         about: "windows have the times of requests that began before the last decision, too",
         policy: || whole(|terms| terms.begins_anew = false),
+    },
+    NamedPolicy {
+        name: "without-callers",
+        about: "whoever calls finds a place if there is one, and none else",
+        policy: || whole(|terms| terms.shares_places = false),
+    },
+    NamedPolicy {
+        name: "without-places-kept",
+        about: "what is urgent finds a place as anything else does",
+        policy: || whole(|terms| terms.keeps_places = false),
     },
 ];
 

@@ -13,6 +13,19 @@ pub struct Report {
     pub seconds: Vec<Second>,
     /// How many of them are the warm-up.
     pub warm_up: usize,
+    /// What each client came to while something was wrong, or behind the warm-up where nothing ever is.
+    pub clients: Vec<ClientShare>,
+}
+
+/// What one client came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClientShare {
+    /// How many requests it meant to send.
+    pub offered: u64,
+    /// Those answered well within the objective.
+    pub good: u64,
+    /// Those answered well, but later.
+    pub late: u64,
 }
 
 /// Requests that were meant to be sent in one second.
@@ -51,6 +64,7 @@ impl Report {
         Self {
             seconds: alloc::vec![Second::default(); whole(scenario.length)],
             warm_up: whole(scenario.warm_up),
+            clients: alloc::vec![ClientShare::default(); scenario.clients.len()],
         }
     }
 

@@ -1,11 +1,12 @@
 //! What a run is worth.
 
+use alloc::vec::Vec;
 use core::ops::Range;
 use core::time::Duration;
 
 use selvedge_scenario::Scenario;
 
-use crate::report::{Report, Second};
+use crate::report::{ClientShare, Report, Second};
 
 /// A run in a few figures, its warm-up left out.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -31,6 +32,12 @@ pub struct Verdict {
     /// Of the attempts at services of which one replica alone had been slow, late or failing for five seconds,
     /// those that went to it. `None` where there were none.
     pub misled: Option<f64>,
+    /// Answers before the deadline, be they good or late, to the most urgent of several clients that differ in that, as
+    /// share of what it asked for while the scenario is disturbed, or ever where it never is.
+    pub urgent: Option<f64>,
+    /// How evenly good answers were divided among several clients that are alike urgent, in the same time: Jain's index
+    /// of what each has of its max-min share, 1 where all have as much of it.
+    pub fairness: Option<f64>,
     /// From the end of the disturbance to the first of five seconds in a row whose goodput is 95 % of what
     /// it was before, or of ideal where nothing was judged before. `None` where there is no such end, or no
     /// such seconds.
@@ -67,6 +74,8 @@ impl Report {
             tail: in_time.count() as f64 / f64::max(busy.count() as f64, 1.0),
             attempts: total.attempts as f64 / f64::max(total.offered as f64, 1.0),
             misled: (total.beside_bad > 0).then(|| total.misled as f64 / total.beside_bad as f64),
+            urgent: self.urgent(scenario),
+            fairness: self.fairness(scenario),
             recovery: self.recovery(scenario),
         }
     }
@@ -98,6 +107,43 @@ impl Report {
         (good / f64::max(ideal, 1.0), ideal)
     }
 
+    fn urgent(&self, scenario: &Scenario) -> Option<f64> {
+        let urgencies = || scenario.clients.iter().map(|client| client.urgency);
+        let most = urgencies().min()?;
+        if urgencies().all(|urgency| urgency == most) {
+            return None;
+        }
+        let clients = self.clients.iter().zip(urgencies());
+        let of_it = clients.filter(|(_, urgency)| *urgency == most);
+        let (answered, offered) = of_it.fold((0, 0), |(answered, offered), (client, _)| {
+            (
+                answered + client.good + client.late,
+                offered + client.offered,
+            )
+        });
+        (offered > 0).then(|| answered as f64 / offered as f64)
+    }
+
+    /// R. Jain, D. Chiu, W. Hawe, "A Quantitative Measure of Fairness and Discrimination", DEC TR-301, 1984.
+    fn fairness(&self, scenario: &Scenario) -> Option<f64> {
+        let first = scenario.clients.first()?;
+        let are_alike = scenario
+            .clients
+            .iter()
+            .all(|it| it.urgency == first.urgency);
+        if self.clients.len() < 2 || !are_alike {
+            return None;
+        }
+        let good: u64 = self.clients.iter().map(|client| client.good).sum();
+        let level = level(&self.clients, good as f64);
+        let asking = self.clients.iter().filter(|client| client.offered > 0);
+        let shares = asking.map(|it| it.good as f64 / f64::min(it.offered as f64, level));
+        let (count, sum, squares) = shares.fold((0.0, 0.0, 0.0), |(count, sum, squares), it| {
+            (count + 1.0, sum + it, squares + it * it)
+        });
+        (squares > 0.0).then(|| sum * sum / (count * squares))
+    }
+
     fn recovery(&self, scenario: &Scenario) -> Option<Duration> {
         let Range { start, end } = scenario.disturbed()?;
         let before = match self.goodput(scenario, |place| at(place) < start) {
@@ -114,6 +160,20 @@ impl Report {
         let mut well = starts.filter(|start| (*start..start + WELL).all(is_well));
         well.next().map(at)
     }
+}
+
+/// The most that each has where so much is divided by max and min: who asks for less has all of it.
+fn level(clients: &[ClientShare], mut left: f64) -> f64 {
+    let mut offered: Vec<u64> = clients.iter().map(|client| client.offered).collect();
+    offered.sort_unstable();
+    for (place, offered) in offered.iter().enumerate() {
+        let even = left / (clients.len() - place) as f64;
+        if even <= *offered as f64 {
+            return even;
+        }
+        left -= *offered as f64;
+    }
+    f64::INFINITY
 }
 
 /// By exact counts: the histogram's buckets are too wide to judge by.
@@ -141,6 +201,7 @@ mod tests {
     use super::*;
     use alloc::string::String;
     use alloc::vec;
+    use selvedge_model::Urgency;
     use selvedge_scenario::{
         Arrivals, Client, Condition, Fault, Forwards, Objective, Rate, Service, ServiceTime,
     };
@@ -173,6 +234,7 @@ mod tests {
             }],
             clients: vec![Client {
                 calls: 0,
+                urgency: Urgency::default(),
                 arrivals: Arrivals::Open(rates),
                 classes: vec![],
             }],

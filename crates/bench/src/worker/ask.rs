@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use anyhow::Context;
 use http_body_util::{BodyExt, Empty};
-use hyper::Uri;
 use hyper::body::Bytes;
+use hyper::{Request, Uri};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use selvedge_model::Rng;
+use selvedge_model::{Rng, Urgency};
 use selvedge_scenario::{Arrivals, Scenario};
 use tokio::runtime::Builder;
 use tokio::task::{JoinSet, LocalSet};
@@ -226,7 +226,14 @@ impl Crowd {
         let Ok(uri) = uri else {
             return End::Failed;
         };
-        let response = match self.client.get(uri).await {
+        let mut request = Request::get(uri);
+        if client.urgency != Urgency::default() {
+            request = request.header("priority", format!("u={}", client.urgency.get()));
+        }
+        let Ok(request) = request.body(Empty::new()) else {
+            return End::Failed;
+        };
+        let response = match self.client.request(request).await {
             Ok(response) => response,
             Err(_) => return End::Failed,
         };

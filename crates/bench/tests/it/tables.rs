@@ -13,8 +13,9 @@ fn table() -> String {
     let mut text = format!(
         "seed {SEED}; goodput: good answers of those possible, in all and while disturbed; carried: late ones too;\n\
          waste: work for others; tail: seconds in time; attempts for a request at all hops; misled: those at the\n\
-         bad one of its replicas; seconds until it is well again\n\n\
-         {:<18}{:<20}{:>8}{:>11}{:>9}{:>7}{:>7}{:>10}{:>8}{:>10}\n",
+         bad one of its replicas; urgent: answers to what is; fair: Jain's index of clients' shares; seconds\n\
+         until it is well again\n\n\
+         {:<18}{:<20}{:>8}{:>11}{:>9}{:>7}{:>7}{:>10}{:>8}{:>8}{:>8}{:>10}\n",
         "scenario",
         "policy",
         "goodput",
@@ -24,6 +25,8 @@ fn table() -> String {
         "tail",
         "attempts",
         "misled",
+        "urgent",
+        "fair",
         "recovery"
     );
     for scenario in scenarios() {
@@ -38,7 +41,7 @@ fn table() -> String {
             };
             writeln!(
                 text,
-                "{:<18}{:<20}{:>8.3}{:>11}{:>9.3}{:>7.3}{:>7.3}{:>10.2}{:>8}{:>10}",
+                "{:<18}{:<20}{:>8.3}{:>11}{:>9.3}{:>7.3}{:>7.3}{:>10.2}{:>8}{:>8}{:>8}{:>10}",
                 scenario.name,
                 policy.name,
                 verdict.goodput,
@@ -48,6 +51,8 @@ fn table() -> String {
                 verdict.tail,
                 verdict.attempts,
                 figure(verdict.misled),
+                figure(verdict.urgent),
+                figure(verdict.fairness),
                 recovery
             )
             .unwrap();

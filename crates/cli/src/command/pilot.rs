@@ -186,6 +186,9 @@ fn text(report: &PilotReport) -> String {
 fn plan(text: &mut String, plan: &[ShareReport]) {
     for share in plan {
         let why = match share.is_measured {
+            true if share.slack_per_mille > 1000 => {
+                "by its time without load, and more since whole answers have time to spare"
+            }
             true => "by its time without load",
             false => "all of it, until times without load are known",
         };

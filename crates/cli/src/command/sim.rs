@@ -17,9 +17,11 @@ use serde::Serialize;
 
 use crate::output::{OutputArgs, Table, print};
 
+mod chaos;
 mod plants;
 mod sweep;
 
+use chaos::ChaosArgs;
 use plants::PlantsArgs;
 use sweep::SweepArgs;
 
@@ -40,6 +42,8 @@ enum SimCommand {
     Sweep(SweepArgs),
     /// Run services drawn at random under policies, and under each of many static limits beside.
     Plants(PlantsArgs),
+    /// Run worlds drawn at random in which one thing after another goes wrong.
+    Chaos(ChaosArgs),
 }
 
 #[derive(Args, Debug)]
@@ -110,6 +114,7 @@ pub(crate) fn sim(args: &SimArgs) -> anyhow::Result<ExitCode> {
         SimCommand::Run(args) => run(args)?,
         SimCommand::Sweep(args) => return sweep::sweep(args),
         SimCommand::Plants(args) => return plants::show(args),
+        SimCommand::Chaos(args) => return chaos::show(args),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -243,6 +248,8 @@ struct Figures {
     tail: f64,
     attempts_per_request: f64,
     misled: Option<f64>,
+    urgent: Option<f64>,
+    fairness: Option<f64>,
     recovery_s: Option<f64>,
 }
 
@@ -256,6 +263,8 @@ impl From<Verdict> for Figures {
             tail: verdict.tail,
             attempts_per_request: verdict.attempts,
             misled: verdict.misled,
+            urgent: verdict.urgent,
+            fairness: verdict.fairness,
             recovery_s: verdict.recovery.map(|time| time.as_secs_f64()),
         }
     }
@@ -378,11 +387,24 @@ fn text(scenario: &Scenario, reply: &RunReply) -> String {
             "well again after                           {recovery}"
         );
     }
-    if let Some(share) = figures.misled {
-        let _ = writeln!(
-            text,
-            "attempts at the bad one of its replicas     {share:.3}"
-        );
+    let others = [
+        (
+            "attempts at the bad one of its replicas    ",
+            figures.misled,
+        ),
+        (
+            "answers before the deadline, most urgent   ",
+            figures.urgent,
+        ),
+        (
+            "how evenly clients have good answers       ",
+            figures.fairness,
+        ),
+    ];
+    for (what, share) in others {
+        if let Some(share) = share {
+            let _ = writeln!(text, "{what} {share:.3}");
+        }
     }
     let _ = writeln!(
         text,

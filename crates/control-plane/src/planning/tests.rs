@@ -73,7 +73,7 @@ fn who_calls_whom_is_what_was_counted_between_services_whose_requests_can_be_see
         .into(),
         ..Observation::default()
     };
-    let seen = observation(&snapshot, &observed, &planner::Floors::default()).services;
+    let seen = observation(&snapshot, &observed, &planner::Told::default()).services;
     let names: Vec<_> = seen.keys().map(ToString::to_string).collect();
     assert_eq!(names, ["ads.default", "cart.default", "front.default"]);
     assert_eq!(seen[&name("front")].calls, [name("cart")].into());
@@ -119,8 +119,8 @@ fn a_plan_follows_routes() {
         rules: vec![rule],
     };
     snapshot.http_routes.insert(route, canary);
-    let floors = planner::Floors::default();
-    let seen = observation(&snapshot, &Observation::default(), &floors).services;
+    let told = planner::Told::default();
+    let seen = observation(&snapshot, &Observation::default(), &told).services;
     assert_eq!(seen[&name("front")].calls, [name("store")].into());
     assert!(seen.contains_key(&name("store")), "its requests are seen");
 }

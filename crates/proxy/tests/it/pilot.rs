@@ -11,6 +11,7 @@ use selvedge_model::{
 };
 use selvedge_resilience::{Replay, Replayed};
 
+use crate::cart::{Cart, route};
 use crate::origin::{Origin, ok};
 use crate::path::{Client, Path};
 use crate::traffic::{GET, start, total};
@@ -181,4 +182,41 @@ fn who_drives_retries_at_another_endpoint() {
         ..objective(PilotMode::Drive)
     };
     assert!(failed(said) > 0);
+}
+
+/// Of eight places three are kept for what is more urgent, be that said by the request or by its route.
+#[test]
+fn what_is_urgent_finds_a_place_where_other_things_find_none() {
+    let by_field = "GET / HTTP/1.1\r\nHost: cart\r\nPriority: i, u=1\r\n\r\n";
+    let by_route = "GET /urgent HTTP/1.1\r\nHost: cart\r\nPriority: u=7\r\n\r\n";
+    for urgent in [by_field, by_route] {
+        let (origin, _given_up) = Origin::silent();
+        let mut routes = route(["/".to_owned(), "/urgent".to_owned()]);
+        let changes = &mut routes.rules[1].filters.request;
+        changes.set = vec![("priority".to_owned(), "u=1".to_owned())];
+        let path = Path::start(Cart {
+            endpoints: vec![origin.address],
+            policy: objective(PilotMode::Drive),
+            spoken: Some("http"),
+            routes: vec![routes],
+            ..Cart::default()
+        });
+        let mut held = Vec::new();
+        let mut ask = |request: &str| {
+            let mut client = path.connect();
+            client.send(request);
+            held.push(client);
+            origin.next()
+        };
+        let seen = ask(urgent).to_ascii_lowercase();
+        assert!(seen.contains("u=1\r\n"), "{seen}");
+        for _ in 1..START - 3 {
+            ask(GET);
+        }
+        assert_eq!(path.get(GET).reason(), "request_limit");
+        for _ in 0..3 {
+            ask(urgent);
+        }
+        assert_eq!(path.get(urgent).reason(), "request_limit");
+    }
 }

@@ -14,6 +14,9 @@ use selvedge_model::{EndpointPace, Instant};
 /// After this long what was seen counts half as much.
 const HALF: Duration = Duration::from_millis(1400);
 
+/// Of answers that come sooner one after the other than that the first is enough: some hundreds in [`HALF`] are.
+const APART: Duration = Duration::from_millis(2);
+
 /// What costs are divided by at least.
 const LEAST_GOOD: f32 = 0.001;
 
@@ -49,8 +52,11 @@ pub(crate) struct Standing {
 impl Pace {
     /// An answer has come after this time, or what failed has failed.
     pub(crate) fn answered(&self, now: Instant, time: Duration, is_good: bool) {
-        let seen = self.seen();
-        let keeps = self.keeps(now);
+        let since = self.since(now);
+        if since < APART {
+            return;
+        }
+        let (seen, keeps) = (self.seen(), kept(since));
         let mean = match (is_good, seen.mean) {
             // How long failing takes says nothing about answers.
             (false, mean) => mean,
@@ -61,23 +67,35 @@ impl Pace {
         self.write(now, Seen { mean, good });
     }
 
-    /// None has come after this time. That says something only where most would have come.
-    pub(crate) fn gave_up(&self, now: Instant, time: Duration) {
-        let seen = self.seen();
-        if micros(time) > seen.mean {
-            let mean = match seen.mean {
-                0.0 => micros(time),
-                mean => mix(mean, micros(time), self.keeps(now)),
-            };
-            self.write(now, Seen { mean, ..seen });
+    /// None has come after this time, which is a failure or not. That says how long answers take only where most would
+    /// have come.
+    pub(crate) fn gave_up(&self, now: Instant, time: Duration, is_failure: bool) {
+        let since = self.since(now);
+        if since < APART {
+            return;
         }
+        let (Seen { mut mean, mut good }, keeps) = (self.seen(), kept(since));
+        if mean == 0.0 {
+            mean = micros(time);
+        } else if micros(time) > mean {
+            mean = mix(mean, micros(time), keeps);
+        } else if !is_failure {
+            return;
+        }
+        if is_failure {
+            good = mix(good, 0.0, keeps);
+        }
+        self.write(now, Seen { mean, good });
     }
 
     /// As it is now with so many in flight. While some are their answers will tell; where none is, what was seen
     /// fades.
     pub(crate) fn standing(&self, now: Instant, in_flight: u32, weight: u16) -> Standing {
         let Seen { mean, good } = self.seen();
-        let keeps = if in_flight == 0 { self.keeps(now) } else { 1.0 };
+        let keeps = match in_flight {
+            0 => kept(self.since(now)),
+            _ => 1.0,
+        };
         Standing {
             in_flight,
             weight,
@@ -86,10 +104,8 @@ impl Pace {
         }
     }
 
-    /// What is left now of what was seen last.
-    fn keeps(&self, now: Instant) -> f32 {
-        let since = now.since(Instant::from_nanos(self.at.load(Relaxed)));
-        fading(since.as_nanos() as f32 / HALF.as_nanos() as f32)
+    fn since(&self, now: Instant) -> Duration {
+        now.since(Instant::from_nanos(self.at.load(Relaxed)))
     }
 
     fn seen(&self) -> Seen {
@@ -130,6 +146,11 @@ pub(crate) fn sooner(one: Standing, other: Standing) -> bool {
     let known = one.mean.or(other.mean).unwrap_or(1.0);
     let of_other = other.mean.unwrap_or(known);
     one.cost(of_other) < other.cost(known)
+}
+
+/// What is left after this time of what was seen.
+fn kept(since: Duration) -> f32 {
+    fading(since.as_nanos() as f32 / HALF.as_nanos() as f32)
 }
 
 /// Two to the power of minus `halves`: exact for whole numbers, and by a parabola between, within a third of a percent.
@@ -235,10 +256,12 @@ mod tests {
     #[test]
     fn what_is_given_up_late_took_at_least_so_long() {
         let pace = seen(1000, ms(20), 10);
-        pace.gave_up(at(1000), ms(5));
+        pace.gave_up(at(1000), ms(5), false);
         assert_eq!(pace.seen().mean, seen(1000, ms(20), 10).seen().mean);
-        pace.gave_up(at(2400), ms(1000));
+        pace.gave_up(at(2400), ms(1000), false);
         assert!(pace.seen().mean > 200_000.0, "{:?}", pace.seen());
         assert_eq!(pace.seen().good, 1.0);
+        pace.gave_up(at(3800), ms(1), true);
+        assert!(pace.seen().good < 0.6, "{:?}", pace.seen());
     }
 }

@@ -61,6 +61,10 @@ pub struct Terms {
     pub yields: bool,
     /// Whether what began before a decision says nothing about it.
     pub begins_anew: bool,
+    /// Whether places are kept for what is more urgent.
+    pub keeps_places: bool,
+    /// Whether each of its callers has a share of the places.
+    pub shares_places: bool,
 }
 
 impl Terms {
@@ -78,6 +82,8 @@ impl Terms {
         waste_gain: 0.0,
         yields: false,
         begins_anew: true,
+        keeps_places: true,
+        shares_places: true,
     };
 
     /// Those of an entry: its set-point is behind the endpoints', so that theirs act first.
@@ -297,7 +303,10 @@ impl Adaptive {
             (true, _) if self.yields(&window.fates) => Why::Behind,
             (true, _) => {
                 self.was_cut = true;
-                self.limit *= libm::exp(GAIN * step);
+                let cut = self.limit * libm::exp(GAIN * step);
+                // One that was not reached was not why: it is not cut below what it began with.
+                let least = if binds { 0.0 } else { START };
+                self.limit = cut.max(f64::min(least, self.limit));
                 Why::Slow
             }
             (_, true) => {
@@ -410,6 +419,27 @@ mod tests {
         let mut law = Adaptive::new(terms, Duration::from_millis(100));
         let decision = law.on_window(window, &mut Rng::seeded(1));
         (decision.why, decision.limit)
+    }
+
+    /// Small limits refuse by chance what they do not hold back.
+    #[test]
+    fn a_limit_that_was_not_reached_is_not_cut_below_its_start() {
+        // What is refused is no window without load.
+        let seldom = WindowSummary {
+            peak: 3,
+            refused: 1,
+            ..slow(0, 0)
+        };
+        assert_eq!(after(Terms::ENDPOINT, &seldom), (Why::Slow, START as u32));
+        let mut law = Adaptive::new(Terms::ENDPOINT, Duration::from_millis(100));
+        law.limit = 20.0;
+        for _ in 0..20 {
+            let limit = law.limit();
+            law.on_window(&WindowSummary { limit, ..seldom }, &mut Rng::seeded(1));
+        }
+        assert_eq!(law.limit(), START as u32);
+        law.on_window(&slow(0, 0), &mut Rng::seeded(1));
+        assert!(law.limit() < START as u32, "it was reached");
     }
 
     /// What refuses behind an entry holds the times; what it wastes is the entry's to see to.

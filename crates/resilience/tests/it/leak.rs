@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use selvedge_model::{BackendIndex, CgroupId, Instant, Rng};
+use selvedge_model::{BackendIndex, CgroupId, Instant, Rng, Urgency};
 use selvedge_resilience::{
     Admission, Attempt, Call, Ending, LimitLaw, Node, NodePlan, Outcome, OutcomeKind, RetryLaw,
     Seat,
@@ -178,6 +178,7 @@ impl<'a> Worker<'a> {
             source: (source > 0).then(|| CgroupId(source.into())),
             destination: BackendIndex(upstream.into()),
             trace: trace.into(),
+            urgency: Urgency::new(trace % 8),
             ..call()
         };
         let node = self.node.lock().unwrap().clone();

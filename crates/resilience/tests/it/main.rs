@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should fail")]
 
 mod balance;
+mod callers;
 mod controller;
 mod ejection;
 mod entry;
@@ -12,3 +13,4 @@ mod retry;
 mod rig;
 mod totals;
 mod trace;
+mod urgency;

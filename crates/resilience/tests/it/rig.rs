@@ -150,6 +150,7 @@ pub(crate) fn call() -> Call<'static> {
         route: RouteIndex(0),
         destination: BackendIndex(0),
         trace: 0,
+        urgency: None,
         timeouts: Timeouts::default(),
         retry: None,
     }

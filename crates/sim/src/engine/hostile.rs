@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use core::num::{NonZeroU16, NonZeroU32};
 use core::time::Duration;
 
-use selvedge_model::{Backoff, Ejection, RequestPolicy, RetryPolicy, Rng, Timeouts};
+use selvedge_model::{Backoff, Ejection, RequestPolicy, RetryPolicy, Rng, Timeouts, Urgency};
 use selvedge_resilience::{BalanceLaw, GradientSettings, RetryLaw, Terms};
 use selvedge_scenario::{
     Arrivals, Class, Client, Condition, Crowd, Fault, Forwards, Objective, Rate, Scenario, Service,
@@ -16,6 +16,7 @@ use selvedge_scenario::{
 };
 
 use super::{Call, Engine, Visit};
+use crate::door::Doorman;
 use crate::policy::{Policy, Shares, Stands, Steering};
 
 fn millis(rng: &mut Rng, from: u32, to: u32) -> Duration {
@@ -107,8 +108,9 @@ fn world(rng: &mut Rng, is_tree: bool) -> Scenario {
         ],
         think: millis(rng, 1, 100),
     };
-    let client = |arrivals| Client {
+    let client = |arrivals, urgency| Client {
         calls: 0,
+        urgency,
         arrivals,
         classes: vec![
             Class {
@@ -132,7 +134,10 @@ fn world(rng: &mut Rng, is_tree: bool) -> Scenario {
         },
         faults,
         services,
-        clients: vec![client(Arrivals::Open(rates)), client(users)],
+        clients: vec![
+            client(Arrivals::Open(rates), Urgency::default()),
+            client(users, Urgency::LEAST),
+        ],
     }
 }
 
@@ -183,6 +188,13 @@ fn policy(rng: &mut Rng) -> Policy {
             0 => Shares::Known,
             1 => Shares::Whole,
             _ => Shares::Planned,
+        },
+        retunes: rng.below(4) == 0,
+        door: match rng.below(8) {
+            0 => Doorman::Dagor,
+            1 => Doorman::Breakwater,
+            2 => Doorman::SuccessRatio,
+            _ => Doorman::None,
         },
     }
 }
@@ -264,6 +276,7 @@ fn gates_and_world_agree_after_every_step() {
         if !has_timeouts {
             scenario.objective.deadline = Scenario::MOST_LENGTH;
             policy.request.timeouts = Timeouts::default();
+            policy.retunes = false;
         }
         scenario.check().expect("it is drawn within bounds");
         let mut engine = Engine::new(&scenario, &policy, seed);

@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use selvedge_model::{Backoff, RequestPolicy, RetryPolicy};
+use selvedge_model::{Backoff, RequestPolicy, RetryPolicy, Urgency};
 use selvedge_scenario::{
     Arrivals, Client, Condition, Crowd, Fault, Forwards, Objective, Scenario, ServiceTime,
 };
@@ -42,6 +42,7 @@ fn hostile() -> Scenario {
         .extend([middle, service("side", 16, time), service("leaf", 24, time)]);
     scenario.clients.push(Client {
         calls: 1,
+        urgency: Urgency::default(),
         arrivals: Arrivals::Closed {
             users: vec![Crowd {
                 from: Duration::ZERO,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use selvedge_model::Urgency;
 use selvedge_scenario::{
     Arrivals, Client, Forwards, Objective, Rate, Scenario, Service, ServiceTime,
 };
@@ -39,6 +40,7 @@ pub(crate) fn scene(service: Service, arrivals: Arrivals, seconds: u64) -> Scena
         services: vec![service],
         clients: vec![Client {
             calls: 0,
+            urgency: Urgency::default(),
             arrivals,
             classes: Vec::new(),
         }],

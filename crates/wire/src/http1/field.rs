@@ -15,6 +15,8 @@ pub enum FieldName {
     IdempotencyKey,
     /// `Keep-Alive`
     KeepAlive,
+    /// `Priority` (RFC 9218)
+    Priority,
     /// `Proxy-Authenticate`
     ProxyAuthenticate,
     /// `Proxy-Authorization`
@@ -52,6 +54,7 @@ impl FieldName {
             (6, b'e') => (b"expect", Self::Expect),
             (7, b't') => (b"trailer", Self::Trailer),
             (7, b'u') => (b"upgrade", Self::Upgrade),
+            (8, b'p') => (b"priority", Self::Priority),
             (10, b'c') => (b"connection", Self::Connection),
             (10, b't') => (b"tracestate", Self::Tracestate),
             (10, b'k') => (b"keep-alive", Self::KeepAlive),

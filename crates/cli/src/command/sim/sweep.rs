@@ -153,12 +153,12 @@ impl<'r> RunRow<'r> {
 }
 
 fn csv(runs: &[SweptRun]) -> String {
-    let heading = "scenario,policy,seed,goodput,goodputDisturbed,carried,waste,tail,attemptsPerRequest,misled,recoveryS\n";
+    let heading = "scenario,policy,seed,goodput,goodputDisturbed,carried,waste,tail,attemptsPerRequest,misled,urgent,fairness,recoveryS\n";
     let optional = |value: Option<f64>| value.map(|it| it.to_string()).unwrap_or_default();
     let line = |run: &SweptRun| {
         let row = RunRow::of(run);
         format!(
-            "{},{},{},{},{},{},{},{},{},{},{}\n",
+            "{},{},{},{},{},{},{},{},{},{},{},{},{}\n",
             quoted(row.scenario),
             row.policy,
             row.seed,
@@ -169,6 +169,8 @@ fn csv(runs: &[SweptRun]) -> String {
             row.figures.tail,
             row.figures.attempts_per_request,
             optional(row.figures.misled),
+            optional(row.figures.urgent),
+            optional(row.figures.fairness),
             optional(row.figures.recovery_s)
         )
     };
@@ -196,6 +198,8 @@ fn text(runs: &[SweptRun]) -> String {
         "TAIL",
         "ATTEMPTS",
         "MISLED",
+        "URGENT",
+        "FAIRNESS",
         "RECOVERY",
     ];
     let mut table = Table::new(&heading);
@@ -218,6 +222,8 @@ fn text(runs: &[SweptRun]) -> String {
             spread(&of(|run| Some(run.verdict.tail))),
             spread(&of(|run| Some(run.verdict.attempts))),
             spread(&of(|run| run.verdict.misled)),
+            spread(&of(|run| run.verdict.urgent)),
+            spread(&of(|run| run.verdict.fairness)),
             recovery(runs),
         ]);
     }
