@@ -16,7 +16,7 @@ use crate::chaos::world;
 use crate::plants::plant;
 
 /// The files that come with the binary, in the order in which they are listed.
-const FILES: [(&str, &str); 28] = [
+const FILES: [(&str, &str); 29] = [
     ("steady", include_str!("../scenarios/steady.yaml")),
     ("step", include_str!("../scenarios/step.yaml")),
     ("trigger", include_str!("../scenarios/trigger.yaml")),
@@ -56,6 +56,7 @@ const FILES: [(&str, &str); 28] = [
         "eight-callers",
         include_str!("../scenarios/eight-callers.yaml"),
     ),
+    ("stragglers", include_str!("../scenarios/stragglers.yaml")),
     ("heavy-mix", include_str!("../scenarios/heavy-mix.yaml")),
     (
         "chain-steady",

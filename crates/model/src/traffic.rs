@@ -109,6 +109,10 @@ pub struct BackendReading {
     pub moves: u64,
     /// Retries and moves that an endpoint answered with less than 500.
     pub repeats_succeeded: u64,
+    /// Attempts made beside late ones.
+    pub hedges: u64,
+    /// Those of them that an endpoint answered first, and with less than 500.
+    pub hedges_won: u64,
     /// Retries that were wanted and not made; what was never counted may be left out.
     pub withheld: BTreeMap<Withheld, u64>,
     /// Attempts that came to no whole response, by what they came to.

@@ -2,9 +2,11 @@
 //! in one task.
 
 use std::cell::Cell;
-use std::future::Future;
-use std::pin::pin;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::task::Poll;
+use std::{io, mem};
 
 use selvedge_model::{Instant, Reason, Rule};
 use selvedge_resilience::{Admission, Attempt, Ending, Outcome, OutcomeKind, Verdict};
@@ -73,6 +75,25 @@ enum Reached {
     },
 }
 
+/// An attempt beside a late one, whose endpoint answers.
+struct Overtaking {
+    attempt: Attempt,
+    upstream: Upstream,
+}
+
+/// An attempt beside a late one, until its endpoint answers or cannot be asked.
+struct Beside<'a> {
+    attempt: Attempt,
+    answers: Pin<Box<dyn Future<Output = io::Result<Upstream>> + 'a>>,
+}
+
+/// What an attempt came to first.
+enum Answered {
+    /// The head of the final response has come, with this status.
+    Status(u16),
+    Overtaken(Box<Overtaking>),
+}
+
 /// What is left of a connection to an endpoint behind an exchange.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Left {
@@ -82,6 +103,15 @@ enum Left {
     Spent,
     /// Something may be under way on it.
     Busy,
+}
+
+/// What an endpoint was asked.
+struct Asked<'a> {
+    /// When.
+    now: Instant,
+    head: &'a [u8],
+    /// Bytes of the body so far.
+    body: &'a Cell<u64>,
 }
 
 /// What went wrong.
@@ -101,13 +131,13 @@ impl Exchange<'_> {
     /// attempt has begun just now.
     pub(crate) async fn run(
         &self,
-        now: Instant,
+        mut now: Instant,
         client: &mut Client,
         scratch: &mut Scratch,
         admission: &mut Admission,
         attempt: &mut Attempt,
     ) -> Exchanged {
-        let destination = (attempt.place(), attempt.port());
+        let mut destination = (attempt.place(), attempt.port());
         // What idles would hold a place that another connection may need.
         let idle = match self.service.limited {
             None if !self.anew => self.worker.idle(&destination),
@@ -126,8 +156,22 @@ impl Exchange<'_> {
         client
             .deadline
             .set(now, attempt.deadline(), Some(self.worker.patience.body));
-        let reached = self.pass(client, &mut upstream, scratch, admission, attempt);
-        let reached = reached.await;
+        let reached = loop {
+            let passing = self.pass(now, client, &mut upstream, scratch, admission, attempt);
+            let overtaking = match passing.await {
+                Ok(reached) => break reached,
+                Err(overtaking) => overtaking,
+            };
+            now = self.worker.clock.now();
+            mem::replace(attempt, overtaking.attempt).finish(now, Ending::Cancelled);
+            upstream = overtaking.upstream;
+            destination = (attempt.place(), attempt.port());
+            scratch.record.attempt(destination);
+            scratch.begin_again();
+            client
+                .deadline
+                .set(now, attempt.deadline(), Some(self.worker.patience.body));
+        };
         let (ending, next, left) = match reached {
             Reached::Fault(fault) => return self.failed(&fault, true, scratch, admission),
             Reached::Again { at } => return Exchanged::Again { at },
@@ -181,14 +225,16 @@ impl Exchange<'_> {
         }
     }
 
+    /// Fails where another endpoint, which was asked since this one is late, answers first.
     async fn pass(
         &self,
+        now: Instant,
         client: &mut Client,
         upstream: &mut Upstream,
         scratch: &mut Scratch,
         admission: &mut Admission,
         attempt: &mut Attempt,
-    ) -> Reached {
+    ) -> Result<Reached, Box<Overtaking>> {
         let Client {
             stream,
             inbox,
@@ -226,20 +272,26 @@ impl Exchange<'_> {
             any_interim: false,
         };
         let body = &scratch.record.bytes[0];
-        let answered = self.answer(&mut sending, receiving, deadline, attempt, body);
+        let asked = Asked {
+            now,
+            head: &scratch.to_upstream,
+            body,
+        };
+        let answered = self.answer(asked, &mut sending, receiving, deadline, admission, attempt);
         let status = match answered.await {
-            Ok(status) => status,
+            Ok(Answered::Status(status)) => status,
+            Ok(Answered::Overtaken(overtaking)) => return Err(overtaking),
             Err(Fault::Answer(AnswerFault::Cut { any: false })) if upstream.reused => {
-                return Reached::Fault(Fault::Stale);
+                return Ok(Reached::Fault(Fault::Stale));
             }
-            Err(fault) => return Reached::Fault(fault),
+            Err(fault) => return Ok(Reached::Fault(fault)),
         };
         let now = self.worker.clock.now();
         let repeatable = self.is_repeatable() && scratch.replay.is_whole();
         let verdict =
             admission.on_answer(now, &mut self.worker.seat(), attempt, status, repeatable);
         match verdict {
-            Verdict::Retry { at } => return Reached::Again { at },
+            Verdict::Retry { at } => return Ok(Reached::Again { at }),
             Verdict::Deliver { withheld } => scratch.record.withheld = withheld,
         }
         scratch.record.status = status;
@@ -257,7 +309,7 @@ impl Exchange<'_> {
             self.after(taken),
         );
         if framing == Framing::Tunnel {
-            return Reached::Tunnel;
+            return Ok(Reached::Tunnel);
         }
         deadline.set(now, attempt.deadline(), Some(self.worker.patience.body));
         let response_starves = Cell::new(false);
@@ -285,31 +337,73 @@ impl Exchange<'_> {
             _ if taken => Left::Spent,
             _ => Left::Busy,
         };
-        Reached::Passed { fault, after, left }
+        Ok(Reached::Passed { fault, after, left })
     }
 
-    /// The status of the final response, whose head has come whole while the request went on.
+    /// The status of the final response, whose head has come whole while the request went on. Where that is late another
+    /// endpoint is asked beside, and may be the first.
     async fn answer<F: Future<Output = FlowFault>>(
         &self,
+        asked: Asked<'_>,
         sending: &mut Sending<'_, F>,
         mut receiving: Receiving<'_, '_>,
         deadline: &Deadline,
+        admission: &mut Admission,
         attempt: &Attempt,
-        body: &Cell<u64>,
-    ) -> Result<u16, Fault> {
+    ) -> Result<Answered, Fault> {
+        let patience = Some(self.worker.patience.body);
+        let mut late = admission.late_at(attempt).filter(|_| self.may_hedge());
+        if late.is_some() {
+            let first = late.into_iter().chain(attempt.deadline()).min();
+            deadline.set(asked.now, first, patience);
+        }
+        let mut beside: Option<Beside<'_>> = None;
         loop {
             let answered = {
-                let head = pin!(receiving.head());
-                deadline.within(pin!(sending.along(head))).await
+                let mut head = pin!(receiving.head());
+                let first = pin!(poll_fn(|cx| match head.as_mut().poll(cx) {
+                    Poll::Ready(status) => Poll::Ready(status.map(Ok)),
+                    Poll::Pending => match &mut beside {
+                        Some(beside) => beside.answers.as_mut().poll(cx).map(|it| Ok(Err(it))),
+                        None => Poll::Pending,
+                    },
+                }));
+                deadline.within(pin!(sending.along(first))).await
             };
             // A client that expects to hear whether it may send waits for that, and the endpoint is on.
-            let waits_to_hear = self.facts.expects && !receiving.any_interim && body.get() == 0;
+            let waits_to_hear =
+                self.facts.expects && !receiving.any_interim && asked.body.get() == 0;
+            let answered = match answered {
+                Ok(Ok(Ok(Err(other)))) => {
+                    match (other, beside.take()) {
+                        (Ok(upstream), Some(Beside { attempt, .. })) if !receiving.any => {
+                            let overtaking = Overtaking { attempt, upstream };
+                            return Ok(Answered::Overtaken(Box::new(overtaking)));
+                        }
+                        // It cannot be asked, or the first one has begun to answer.
+                        _ => continue,
+                    }
+                }
+                Err(TimedOut::End) if late.take().is_some_and(|at| at < until(attempt)) => {
+                    let now = self.worker.clock.now();
+                    deadline.set(now, attempt.deadline(), patience);
+                    beside = match receiving.any {
+                        true => None,
+                        false => self.ask_beside(now, asked.head, admission),
+                    };
+                    continue;
+                }
+                Ok(Ok(Ok(Ok(status)))) => Ok(Ok(Ok(status))),
+                Ok(Ok(Err(fault))) => Ok(Ok(Err(fault))),
+                Ok(Err(fault)) => Ok(Err(fault)),
+                Err(timed_out) => Err(timed_out),
+            };
             match answered {
                 // Nobody has asked for another protocol, or not to its end: RFC 9110, section 7.8.
                 Ok(Ok(Ok(101))) if !self.facts.wants_upgrade || !sending.has_sent_all() => {
                     return Err(Fault::Answer(AnswerFault::Malformed));
                 }
-                Ok(Ok(answered)) => return answered.map_err(Fault::Answer),
+                Ok(Ok(answered)) => return answered.map(Answered::Status).map_err(Fault::Answer),
                 Ok(Err(fault)) => return Err(Fault::Client(fault)),
                 // It is the endpoint that takes its time, and it may.
                 Err(TimedOut::Idle) if sending.has_sent_all() || waits_to_hear => {
@@ -321,6 +415,37 @@ impl Exchange<'_> {
                 Err(_) => return Err(Fault::TimedOut),
             }
         }
+    }
+
+    /// Whether another endpoint may be asked beside a late one: for a request that is whole, and no worse twice.
+    fn may_hedge(&self) -> bool {
+        let is_whole = self.facts.framing == Framing::Empty && !self.facts.wants_upgrade;
+        is_whole && self.is_repeatable() && self.service.limited.is_none()
+    }
+
+    /// Asks another endpoint beside the one that is late, if there is a place.
+    fn ask_beside<'e>(
+        &'e self,
+        now: Instant,
+        head: &'e [u8],
+        admission: &mut Admission,
+    ) -> Option<Beside<'e>> {
+        let attempt = admission.hedge(now, &mut self.worker.seat())?;
+        let destination = (attempt.place(), attempt.port());
+        let answers = async move {
+            let mut upstream = match self.worker.idle(&destination) {
+                Some(upstream) => upstream,
+                None => connect(&destination, None, &self.worker.buffers).await?,
+            };
+            upstream.stream.write_all(head).await?;
+            upstream.stream.readable().await?;
+            Ok(upstream)
+        };
+        // Seldom: its own place, so that other requests need not have one.
+        Some(Beside {
+            attempt,
+            answers: Box::pin(answers),
+        })
     }
 
     /// Nothing of a response came to the client.
@@ -388,6 +513,11 @@ impl Exchange<'_> {
         };
         relay::relay(there, back, &client.deadline).await.into()
     }
+}
+
+/// When the attempt is given up.
+fn until(attempt: &Attempt) -> Instant {
+    attempt.deadline().unwrap_or(Instant::NEVER)
 }
 
 /// Passes the response on to its end while the request goes on.

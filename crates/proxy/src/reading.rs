@@ -38,6 +38,8 @@ fn backend(upstream: UpstreamReading) -> BackendReading {
         retries: totals.retries,
         moves: totals.moves,
         repeats_succeeded: totals.repeats_succeeded,
+        hedges: totals.hedges,
+        hedges_won: totals.hedges_won,
         withheld: withheld
             .into_iter()
             .filter(|(_, count)| *count > 0)

@@ -246,6 +246,11 @@ fn upstream(snapshot: &Snapshot, backend: &Backend) -> UpstreamPlan {
             Some(PilotMode::Drive) => RetryLaw::Headroom,
             _ => RetryLaw::Budget,
         },
+        hedges: objective.is_some_and(|it| it.mode == PilotMode::Drive)
+            && policy
+                .retry
+                .as_ref()
+                .is_some_and(|retry| retry.attempts > 0),
         is_applied: is_applied(objective),
         policy,
         endpoints: endpoints

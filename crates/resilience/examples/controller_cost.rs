@@ -90,6 +90,7 @@ fn plan(endpoints: u64) -> NodePlan {
             law: LimitLaw::of_endpoint(Duration::from_millis(100)),
             balance: BalanceLaw::LeastTime,
             retries: RetryLaw::Headroom,
+            hedges: true,
             is_applied: true,
             endpoints: (1..=endpoints)
                 .map(|cgroup| EndpointPlan {

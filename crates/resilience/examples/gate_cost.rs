@@ -140,6 +140,7 @@ fn plan(law: LimitLaw) -> NodePlan {
                 LimitLaw::Static => RetryLaw::Budget,
                 _ => RetryLaw::Headroom,
             },
+            hedges: law != LimitLaw::Static,
             is_applied: true,
             endpoints: (1..=4).map(endpoint).collect(),
         }],

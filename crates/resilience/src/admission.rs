@@ -179,8 +179,42 @@ impl Admission {
             trace: self.trace,
             caller: self.caller,
             is_repeat: repeat.is_some(),
+            is_hedge: false,
         };
         Ok(Attempt::new(&self.lane, start))
+    }
+
+    /// When another attempt may be made beside this one, which then is late: for a request that may be sent twice, and
+    /// that was not sent again so far. `None` is never.
+    pub fn late_at(&self, attempt: &Attempt) -> Option<Instant> {
+        let upstream = &self.lane.tables.upstreams[self.upstream];
+        let is_first = self.tried.is_one();
+        upstream.late_at(attempt.began()).filter(|_| is_first)
+    }
+
+    /// Takes a place for an attempt beside the one that is late, at another endpoint. Of the two the one that is not
+    /// needed is finished as cancelled. `None` where there is no place, or two of 100 requests have had one.
+    pub fn hedge(&mut self, now: Instant, seat: &mut Seat) -> Option<Attempt> {
+        let tables = &self.lane.tables;
+        let upstream = &tables.upstreams[self.upstream];
+        let is_refused = |tree| tables.trees.is_refused(tree);
+        if self.tree.is_some_and(is_refused) || self.in_time(now, upstream).is_err() {
+            return None;
+        }
+        let taken = upstream.take_beside(now, seat, self.urgency, self.caller, &self.tried)?;
+        self.tried.push(taken.endpoint);
+        let own = self.attempt_timeout.map(|time| now + time);
+        let start = Start {
+            upstream: self.upstream,
+            taken,
+            at: now,
+            deadline: own.into_iter().chain(self.deadline).min(),
+            trace: self.trace,
+            caller: self.caller,
+            is_repeat: false,
+            is_hedge: true,
+        };
+        Some(Attempt::new(&self.lane, start))
     }
 
     /// The head of a response has come, and `attempt` goes on until its body's end: then call

@@ -28,6 +28,7 @@ pub struct Attempt {
     caller: Option<Caller>,
     probe: Option<Probe>,
     is_repeat: bool,
+    is_hedge: bool,
     stage: Stage,
 }
 
@@ -47,6 +48,7 @@ pub(crate) struct Start {
     pub(crate) trace: u64,
     pub(crate) caller: Option<Caller>,
     pub(crate) is_repeat: bool,
+    pub(crate) is_hedge: bool,
 }
 
 impl Attempt {
@@ -66,6 +68,7 @@ impl Attempt {
             caller: start.caller,
             probe: start.taken.probe,
             is_repeat: start.is_repeat,
+            is_hedge: start.is_hedge,
             stage: Stage::Sent,
         }
     }
@@ -84,6 +87,11 @@ impl Attempt {
     /// request's. None is never.
     pub const fn deadline(&self) -> Option<Instant> {
         self.deadline
+    }
+
+    /// When it began.
+    pub(crate) const fn began(&self) -> Instant {
+        self.began
     }
 
     /// Ends the attempt with the body of its response. Where [`crate::Admission::on_answer`] was not
@@ -108,6 +116,9 @@ impl Attempt {
         meters.answer(status);
         if self.is_repeat && status < 500 {
             meters.repeats_succeeded.add(1);
+        }
+        if self.is_hedge && status < 500 {
+            meters.hedges_won.add(1);
         }
         self.stage = Stage::Answered { status };
     }

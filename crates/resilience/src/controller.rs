@@ -268,6 +268,11 @@ impl SteeredUpstream {
             let is_scarce = pressure.share > Pressure::SCARCE;
             upstream.shared.price(pressure.earns(), is_scarce);
         }
+        if upstream.hedges {
+            let late = upstream.gate.late();
+            let rests = turn.holds.rests(&upstream.shared.backend.service);
+            upstream.shared.set_late(late.filter(|_| !rests));
+        }
         if let Some(callers) = &upstream.callers {
             match turn.holds.rests(&upstream.shared.backend.service) {
                 true => callers.forget_share(),

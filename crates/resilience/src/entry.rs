@@ -91,7 +91,8 @@ impl Entry {
     /// than the limit; of several at the same moment all may be refused.
     pub(crate) fn enter(&self, worker: usize, claim: Claim) -> Result<(), Rejection> {
         self.shared.shares[worker].in_flight.fetch_add(1, SeqCst);
-        if self.limiter.limit() == u32::MAX {
+        // Who only observes is to see how many there are, too.
+        if self.limiter.limit() == u32::MAX && !self.limiter.is_watched() {
             return Ok(());
         }
         let in_flight = self.in_flight();
@@ -183,5 +184,25 @@ mod tests {
         entry.leave(0, Fate::default());
         entry.enter(1, Claim::default()).unwrap();
         assert!(entry.enter(1, Claim::default()).is_err());
+    }
+
+    #[test]
+    fn who_only_observes_sees_how_many_there_are() {
+        let law = LimitLaw::of_entry(core::time::Duration::from_secs(1));
+        let plan = RoutePlan {
+            name: "cart".into(),
+            service: None,
+            law,
+            is_applied: false,
+        };
+        let entry = Entry::new(&plan, None, 1);
+        for _ in 0..20 {
+            entry.enter(0, Claim::default()).unwrap();
+        }
+        for _ in 0..20 {
+            entry.leave(0, Fate::default());
+        }
+        let now = selvedge_model::Instant::default();
+        assert_eq!(entry.limiter.take_peak(now, entry.in_flight()), 20);
     }
 }

@@ -83,6 +83,10 @@ impl Tried {
         self.count == 0
     }
 
+    pub(crate) fn is_one(&self) -> bool {
+        self.count == 1
+    }
+
     fn has(&self, endpoint: usize) -> bool {
         let count = usize::from(self.count).min(self.endpoints.len());
         self.endpoints[..count].contains(&(endpoint as u32))
@@ -181,6 +185,39 @@ impl EndpointGate {
         &mut self.endpoints
     }
 
+    /// How long an answer takes that is late for most endpoints; `None` of less than two, and where they call others: what
+    /// makes them late is behind them, and asking twice would have all of that done twice.
+    pub(crate) fn late(&self) -> Option<Duration> {
+        let mut workloads = self.endpoints.iter().filter_map(|it| it.workload.as_ref());
+        if workloads.any(|workload| workload.calls()) {
+            return None;
+        }
+        let mut lates = [Duration::ZERO; Self::ASKED];
+        let candidates = self.endpoints[..self.candidates].iter();
+        let known = candidates.filter_map(|it| it.state.traffic.0.pace.late());
+        let mut count = 0;
+        for (place, late) in lates.iter_mut().zip(known) {
+            *place = late;
+            count += 1;
+        }
+        let lates = &mut lates[..count];
+        lates.sort_unstable();
+        (count >= 2).then(|| lates[(count - 1) / 2])
+    }
+
+    /// So many endpoints tell what is late.
+    const ASKED: usize = 16;
+
+    /// Takes a place at an endpoint that was not tried.
+    pub(crate) fn take_untried(&self, now: Instant, claim: Claim, tried: &Tried) -> Option<Taken> {
+        let all = (0..self.candidates).filter(|index| !tried.has(*index));
+        let open = all.filter(|index| {
+            self.pass(now, *index) == Pass::Free && self.endpoints[*index].has_room(claim)
+        });
+        let best = open.reduce(|best, next| self.better(now, best, next, tried))?;
+        self.try_take(now, best, claim, Pass::Free)
+    }
+
     /// Takes a place at the better of two endpoints, or where neither serves at the best of all.
     pub(crate) fn take(
         &self,
@@ -268,6 +305,15 @@ impl EndpointGate {
             breaker.return_probe(probe);
         }
         None
+    }
+
+    /// Gives back a place that nothing was sent to.
+    pub(crate) fn give_back(&self, taken: Taken) {
+        let state = &self.endpoints[taken.endpoint].state;
+        state.traffic.0.in_flight.leave();
+        if let Some(probe) = taken.probe {
+            state.breaker.0.return_probe(probe);
+        }
     }
 
     /// The limit in force: the highest, where they differ by endpoint.

@@ -160,6 +160,8 @@ fn upstream(
         retries: plan.retries,
         budget,
         headroom: old.map_or_else(Arc::default, |old| old.headroom.clone()),
+        hedges: plan.hedges,
+        hedging: old.map_or_else(Arc::default, |old| old.hedging.clone()),
     }
 }
 

@@ -34,6 +34,8 @@ pub struct UpstreamPlan {
     pub balance: BalanceLaw,
     /// What retries cost.
     pub retries: RetryLaw,
+    /// Whether a request that may be sent twice is sent to a second endpoint where the first is late.
+    pub hedges: bool,
     /// Whether what the laws decide is done, and not only told.
     pub is_applied: bool,
     /// Who answers.

@@ -2,7 +2,8 @@
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use core::time::Duration;
 use selvedge_model::{Backend, CgroupId, Instant, RequestPolicy, Urgency};
 
 use crate::budget::Budget;
@@ -23,6 +24,9 @@ pub(crate) struct Upstream {
     pub(crate) rule: Option<RetryRule>,
     pub(crate) budget: Arc<Budget>,
     pub(crate) headroom: Arc<Budget>,
+    /// Whether second attempts are made beside late ones, and what pays for them.
+    pub(crate) hedges: bool,
+    pub(crate) hedging: Arc<Budget>,
     /// Who calls it, where a law moves the limits of its endpoints.
     pub(crate) callers: Option<Arc<Callers>>,
     pub(crate) gate: EndpointGate,
@@ -30,6 +34,9 @@ pub(crate) struct Upstream {
 
 /// Thousandths of a retry: what a first attempt earns where nothing is refused.
 const FULL_PRICE: u32 = 1000;
+
+/// Thousandths of a hedge that a request earns: two of 100 requests may have one.
+const HEDGES: u64 = 20;
 
 /// What lives on of an upstream.
 #[derive(Debug)]
@@ -39,6 +46,8 @@ pub(crate) struct Shared {
     earns: AtomicU32,
     /// Whether requests are refused here.
     is_scarce: AtomicBool,
+    /// After so many ns an attempt is late; the highest number is never.
+    late_after: AtomicU64,
     meters: Box<[Meters]>,
 }
 
@@ -48,6 +57,7 @@ impl Shared {
             backend,
             earns: AtomicU32::new(FULL_PRICE),
             is_scarce: AtomicBool::new(false),
+            late_after: AtomicU64::new(u64::MAX),
             meters: (0..workers).map(|_| Meters::default()).collect(),
         }
     }
@@ -84,6 +94,11 @@ impl Shared {
     /// Nobody looks how many find a place here any more.
     pub(crate) fn forget_price(&self) {
         self.price(FULL_PRICE, false);
+    }
+
+    pub(crate) fn set_late(&self, after: Option<Duration>) {
+        let nanos = after.map_or(u64::MAX, |after| after.as_nanos() as u64);
+        self.late_after.store(nanos, Relaxed);
     }
 
     pub(crate) fn is_scarce(&self) -> bool {
@@ -125,6 +140,40 @@ impl Upstream {
             callers.enter(seat.worker, caller);
         }
         Ok(taken)
+    }
+
+    /// When an attempt that began then is late, where another may be sent beside it.
+    pub(crate) fn late_at(&self, began: Instant) -> Option<Instant> {
+        let after = self.shared.late_after.load(Relaxed);
+        let may_hedge = self.hedges && after != u64::MAX && !self.shared.is_scarce();
+        may_hedge.then(|| began + Duration::from_nanos(after))
+    }
+
+    /// Takes a place for an attempt beside a late one, at an endpoint that was not tried.
+    pub(crate) fn take_beside(
+        &self,
+        now: Instant,
+        seat: &Seat,
+        urgency: Urgency,
+        caller: Option<Caller>,
+        tried: &Tried,
+    ) -> Option<Taken> {
+        if self.shared.is_scarce() {
+            return None;
+        }
+        let taken = self.gate.take_untried(now, Claim::from(urgency), tried)?;
+        if !self
+            .hedging
+            .withdraw_of(HEDGES * self.shared.first_attempts())
+        {
+            self.gate.give_back(taken);
+            return None;
+        }
+        if let Some((callers, caller)) = self.callers.as_ref().zip(caller) {
+            callers.enter(seat.worker, caller);
+        }
+        self.shared.meters(seat.worker).hedges.add(1);
+        Some(taken)
     }
 
     /// Gives back the place of a caller.

@@ -19,6 +19,8 @@ pub(crate) struct Meters {
     pub(crate) retries: Counter,
     pub(crate) moves: Counter,
     pub(crate) repeats_succeeded: Counter,
+    pub(crate) hedges: Counter,
+    pub(crate) hedges_won: Counter,
     answered: [Counter; 5],
     ended: [Counter; ENDS],
     withheld: [Counter; Withheld::ALL.len()],
@@ -60,6 +62,8 @@ impl Meters {
         totals.retries += self.retries.get();
         totals.moves += self.moves.get();
         totals.repeats_succeeded += self.repeats_succeeded.get();
+        totals.hedges += self.hedges.get();
+        totals.hedges_won += self.hedges_won.get();
         totals.refused_no_endpoint += self.refused_no_endpoint.get();
         totals.refused_limit += self.refused_limit.get();
         totals.refused_late += self.refused_late.get();
@@ -100,6 +104,10 @@ pub struct Totals {
     pub moves: u64,
     /// Retries and moves that an endpoint answered with less than 500.
     pub repeats_succeeded: u64,
+    /// Attempts that were made beside late ones.
+    pub hedges: u64,
+    /// Those of them that were answered first, and with less than 500.
+    pub hedges_won: u64,
     /// Heads of responses by the first figure of their status, 1 to 5.
     pub answered: [u64; 5],
     pub(crate) ended: [u64; ENDS],
@@ -134,6 +142,8 @@ impl Totals {
             retries: less(self.retries, earlier.retries),
             moves: less(self.moves, earlier.moves),
             repeats_succeeded: less(self.repeats_succeeded, earlier.repeats_succeeded),
+            hedges: less(self.hedges, earlier.hedges),
+            hedges_won: less(self.hedges_won, earlier.hedges_won),
             answered: less_each(self.answered, earlier.answered),
             ended: less_each(self.ended, earlier.ended),
             withheld: less_each(self.withheld, earlier.withheld),

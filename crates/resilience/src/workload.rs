@@ -1,6 +1,6 @@
 //! What a workload has to do itself: requests in flight into it that wait for no call of its own.
 
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use core::time::Duration;
 
 use selvedge_model::{CgroupId, Instant};
@@ -24,6 +24,8 @@ pub(crate) struct Workload {
     stray_seen: AtomicU64,
     /// What a request waits for such calls, in the mean and in microseconds.
     stray_wait: AtomicU32,
+    /// Whether it calls others.
+    calls: AtomicBool,
 }
 
 /// A call outstanding.
@@ -43,6 +45,7 @@ impl Workload {
             stray_time: Integral::default(),
             stray_seen: AtomicU64::new(0),
             stray_wait: AtomicU32::new(0),
+            calls: AtomicBool::new(false),
         }
     }
 
@@ -70,7 +73,15 @@ impl Workload {
         self.change(traces.end_request(joined, now));
     }
 
+    /// Whether it has called anybody.
+    pub(crate) fn calls(&self) -> bool {
+        self.calls.load(Relaxed)
+    }
+
     pub(crate) fn begin_call(&self, traces: &TraceTable, trace: u64, now: Instant) -> Outstanding {
+        if !self.calls() {
+            self.calls.store(true, Relaxed);
+        }
         let joined = match trace {
             0 => None,
             trace => traces.begin_call(trace::key(trace, self.cgroup), now),

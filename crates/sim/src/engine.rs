@@ -77,6 +77,8 @@ enum Event {
     Expired { call: Key<Call>, attempt: u32 },
     /// A call makes its next attempt.
     Again { call: Key<Call> },
+    /// An attempt is late.
+    Late { call: Key<Call>, attempt: u32 },
     /// Faults begin or end.
     Turn,
     /// The controllers look.
@@ -90,8 +92,11 @@ struct Call {
     service: usize,
     origin: Origin,
     admission: Admission,
-    attempt: Option<Attempt>,
-    /// How many attempts there were: what comes for an earlier one is lost.
+    /// The attempt under way, with its number.
+    attempt: Option<(u32, Attempt)>,
+    /// The one beside it, since it is late.
+    beside: Option<(u32, Attempt)>,
+    /// How many attempts there were: what comes for one that is not under way is lost.
     attempts: u32,
     /// The attempt at the replica, where that says itself who may in.
     inside: Option<Inside>,
@@ -148,6 +153,11 @@ enum End {
     Answered { status: u16 },
     Refused,
     Expired,
+}
+
+/// Whether it is the one of this number.
+fn is_of(attempt: &Option<(u32, Attempt)>, number: u32) -> bool {
+    attempt.as_ref().is_some_and(|(of, _)| *of == number)
 }
 
 struct Engine<'s> {
@@ -261,6 +271,7 @@ impl<'s> Engine<'s> {
                 self.outcome(call, attempt, OutcomeKind::TimedOut);
             }
             Event::Again { call } => self.attempt(call),
+            Event::Late { call, attempt } => self.hedge(call, attempt),
             Event::Turn => self.turn(),
             Event::Tick => self.tick(record),
         }
@@ -383,6 +394,7 @@ impl<'s> Engine<'s> {
                     origin,
                     admission,
                     attempt: None,
+                    beside: None,
                     attempts: 0,
                     inside: None,
                 });
@@ -404,14 +416,14 @@ impl<'s> Engine<'s> {
         call.attempts += 1;
         let (number, service, origin) = (call.attempts, call.service, call.origin);
         let deadline = attempt.deadline();
+        let late = call.admission.late_at(&attempt);
         let replica = replica(attempt.port());
-        call.attempt = Some(attempt);
-        let now = self.elapsed();
-        let bad = self.scenario.bad_replica(service, now);
-        let second = self.report.second(now);
-        second.attempts += 1;
-        second.beside_bad += u64::from(bad.is_some());
-        second.misled += u64::from(bad == Some(replica));
+        call.attempt = Some((number, attempt));
+        if let Some(late) = late {
+            let (call, attempt) = (key, number);
+            self.agenda.put(late, Event::Late { call, attempt });
+        }
+        self.count_attempt(service, replica);
         if let Some(deadline) = deadline {
             let call = key;
             let attempt = number;
@@ -421,22 +433,63 @@ impl<'s> Engine<'s> {
             self.deadlines += 1;
             self.forget_deadlines();
         }
-        let mut visit = Visit {
-            came: self.now,
-            is_in: false,
-            call: key,
-            attempt: number,
+        let mut visit = self.visit(key, number, origin, service, replica);
+        if self.enters(&mut visit) {
+            self.arrive(visit);
+        } else {
+            self.answer(&visit, TOO_MANY, Duration::ZERO);
+        }
+    }
+
+    /// Asks another replica beside the one that is late, if that may be.
+    fn hedge(&mut self, key: Key<Call>, number: u32) {
+        let seat = &mut self.mesh.seat;
+        let Some(call) = self.calls.get(key) else {
+            return;
+        };
+        if !is_of(&call.attempt, number) {
+            return;
+        }
+        let Some(hedge) = call.admission.hedge(self.now, seat) else {
+            return;
+        };
+        call.attempts += 1;
+        let (beside, service, origin) = (call.attempts, call.service, call.origin);
+        let replica = replica(hedge.port());
+        call.beside = Some((beside, hedge));
+        self.count_attempt(service, replica);
+        let visit = self.visit(key, beside, origin, service, replica);
+        self.arrive(visit);
+    }
+
+    fn count_attempt(&mut self, service: usize, replica: u32) {
+        let now = self.elapsed();
+        let bad = self.scenario.bad_replica(service, now);
+        let second = self.report.second(now);
+        second.attempts += 1;
+        second.beside_bad += u64::from(bad.is_some());
+        second.misled += u64::from(bad == Some(replica));
+    }
+
+    fn visit(
+        &self,
+        call: Key<Call>,
+        attempt: u32,
+        origin: Origin,
+        service: usize,
+        replica: u32,
+    ) -> Visit {
+        Visit {
+            call,
+            attempt,
             origin,
             service,
             replica,
             step: 0,
             waits_for: 0,
             has_failed: false,
-        };
-        if self.enters(&mut visit) {
-            self.arrive(visit);
-        } else {
-            self.answer(&visit, TOO_MANY, Duration::ZERO);
+            came: self.now,
+            is_in: false,
         }
     }
 
@@ -471,7 +524,7 @@ impl<'s> Engine<'s> {
         self.agenda.retain(|event| match event {
             Event::Expired { call, attempt } => {
                 let call = calls.look(*call);
-                let is_due = call.is_some_and(|call| call.attempts == *attempt);
+                let is_due = call.is_some_and(|call| is_of(&call.attempt, *attempt));
                 kept.set(kept.get() + usize::from(is_due));
                 is_due
             }
@@ -485,10 +538,20 @@ impl<'s> Engine<'s> {
         let Some(call) = self.calls.get(key) else {
             return;
         };
-        if call.attempts != number {
+        let (attempt, other) = if is_of(&call.attempt, number) {
+            (call.attempt.take(), call.beside.take())
+        } else if !is_of(&call.beside, number) {
             return;
+        } else if matches!(kind, OutcomeKind::Answered { status: ..500 }) {
+            (call.beside.take(), call.attempt.take())
+        } else {
+            // The one that it was made beside is under way.
+            (None, call.beside.take())
+        };
+        if let Some((_, other)) = other {
+            other.finish(self.now, Ending::Cancelled);
         }
-        let Some(attempt) = call.attempt.take() else {
+        let Some((_, attempt)) = attempt else {
             return;
         };
         if let Some(inside) = call.inside.take() {

@@ -267,6 +267,7 @@ fn plan(
         },
         balance: policy.balance,
         retries: policy.retries,
+        hedges: policy.hedges,
         is_applied: true,
         endpoints: (0..service.replicas)
             .filter(|it| !scenario.condition(place, *it, at).absent)
@@ -288,6 +289,7 @@ fn plan(
             law: policy.limit.law(objectives[place]),
             balance: BalanceLaw::LeastRequest,
             retries: RetryLaw::Budget,
+            hedges: false,
             is_applied: true,
             endpoints: vec![EndpointPlan {
                 place: Place::Local(before(place, replica)),

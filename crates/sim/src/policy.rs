@@ -16,6 +16,8 @@ pub struct Policy {
     pub request: RequestPolicy,
     /// Which replica a request goes to.
     pub balance: BalanceLaw,
+    /// Whether a second replica is asked where the first is late.
+    pub hedges: bool,
     /// What retries cost.
     pub retries: RetryLaw,
     /// What sets the limit of each endpoint.
@@ -241,6 +243,7 @@ fn adaptive(endpoint: Terms, entry: Steering) -> Policy {
     Policy {
         request: retry_budget(),
         balance: BalanceLaw::LeastTime,
+        hedges: true,
         retries: RetryLaw::Headroom,
         limit: Steering::Adaptive(endpoint),
         stands: Stands::BeforeBalancing,
@@ -263,7 +266,7 @@ fn whole(change: impl Fn(&mut Terms)) -> Policy {
 }
 
 /// The policy `adaptive`, each time without one of its parts: what a part is worth is what is lost.
-pub const PARTIAL: [NamedPolicy; 18] = [
+pub const PARTIAL: [NamedPolicy; 19] = [
     NamedPolicy {
         name: "without-planner",
         about: "services have their shares from the start, as somebody would say who knows the scenario",
@@ -359,6 +362,14 @@ pub const PARTIAL: [NamedPolicy; 18] = [
         name: "without-beginning-anew",
         about: "windows have the times of requests that began before the last decision, too",
         policy: || whole(|terms| terms.begins_anew = false),
+    },
+    NamedPolicy {
+        name: "without-hedges",
+        about: "nobody else is asked while an answer is late",
+        policy: || Policy {
+            hedges: false,
+            ..whole(|_| ())
+        },
     },
     NamedPolicy {
         name: "without-callers",

@@ -726,6 +726,8 @@ fn traffic(cgroup: CgroupId) -> Traffic {
         limit: Some(8),
         requests: 7,
         retries: 2,
+        hedges: 3,
+        hedges_won: 1,
         withheld: [(Withheld::BudgetSpent, 1)].into(),
         failed: [(Reason::ConnectFailed, 4)].into(),
         endpoints: vec![EndpointTraffic {
@@ -795,6 +797,8 @@ async fn requests_are_seen_by_edge_route_status_and_reason() {
             "selvedge_request_seconds_bucket{{{edge},route=\"HTTPRoute/default/cart/0\",le=\"0.001023\"}} 6"
         ),
         format!("selvedge_retries_total{{{backend}}} 2"),
+        format!("selvedge_hedges_total{{{backend}}} 3"),
+        format!("selvedge_hedges_won_total{{{backend}}} 1"),
         format!("selvedge_retries_withheld_total{{{backend},reason=\"retry_budget\"}} 1"),
         format!("selvedge_attempts_failed_total{{{backend},reason=\"connect_failed\"}} 4"),
         format!("selvedge_endpoint_request_limit{{{backend}}} 8"),

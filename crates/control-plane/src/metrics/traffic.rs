@@ -97,7 +97,7 @@ impl<'a> Named<'a> {
 
 fn attempts(text: &mut Exposition, backends: &[Named<'_>]) {
     type Value = fn(&BackendReading) -> u64;
-    let counters: [(&str, &str, Value); 4] = [
+    let counters: [(&str, &str, Value); 6] = [
         (
             "selvedge_first_attempts_total",
             "Requests sent to a backend for the first time.",
@@ -117,6 +117,16 @@ fn attempts(text: &mut Exposition, backends: &[Named<'_>]) {
             "selvedge_repeats_succeeded_total",
             "Retries and moves that were answered with less than 500.",
             |it| it.repeats_succeeded,
+        ),
+        (
+            "selvedge_hedges_total",
+            "Attempts made beside late ones.",
+            |it| it.hedges,
+        ),
+        (
+            "selvedge_hedges_won_total",
+            "Attempts made beside late ones that were answered first.",
+            |it| it.hedges_won,
         ),
     ];
     for (name, help, value) in counters {

@@ -180,6 +180,8 @@ pub(crate) fn backend_out(backend: &Backend, reading: &BackendReading) -> twin::
         retries: reading.retries,
         moves: reading.moves,
         repeats_succeeded: reading.repeats_succeeded,
+        hedges: reading.hedges,
+        hedges_won: reading.hedges_won,
         withheld: Withheld::ALL.map(withheld).to_vec(),
         failed: reading.failed.iter().map(failed).collect(),
         latency_us: (&reading.latency_us).into(),
@@ -203,6 +205,8 @@ pub(crate) fn backend_in(wire: twin::BackendReading) -> Result<(Backend, Backend
         retries: wire.retries,
         moves: wire.moves,
         repeats_succeeded: wire.repeats_succeeded,
+        hedges: wire.hedges,
+        hedges_won: wire.hedges_won,
         withheld: withheld.filter(|(_, count)| *count > 0).collect(),
         failed: failed
             .filter_map(|end| Some((reason(end.reason)?, end.count)))

@@ -104,6 +104,10 @@ pub(crate) struct BackendReading {
     pub(crate) latency_us: Histogram,
     #[prost(message, repeated, tag = "10")]
     pub(crate) endpoints: Vec<EndpointTraffic>,
+    #[prost(uint64, tag = "11")]
+    pub(crate) hedges: u64,
+    #[prost(uint64, tag = "12")]
+    pub(crate) hedges_won: u64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

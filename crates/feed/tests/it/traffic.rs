@@ -84,18 +84,20 @@ fn endpoint() -> impl Strategy<Value = EndpointTraffic> {
 }
 
 fn reading() -> impl Strategy<Value = BackendReading> {
-    let counts = any::<(Option<u32>, u64, u64, u64, u64)>();
+    let counts = any::<(Option<u32>, u64, u64, u64, u64, u64, u64)>();
     let withheld = btree_map(select(&Withheld::ALL), 1..=u64::MAX, 0..4);
     let failed = btree_map(reason(), any::<u64>(), 0..4);
     (counts, withheld, failed, histogram(), vec(endpoint(), 0..4)).prop_map(
         |(counts, withheld, failed, latency_us, endpoints)| {
-            let (limit, requests, retries, moves, repeats_succeeded) = counts;
+            let (limit, requests, retries, moves, repeats_succeeded, hedges, hedges_won) = counts;
             BackendReading {
                 limit,
                 requests,
                 retries,
                 moves,
                 repeats_succeeded,
+                hedges,
+                hedges_won,
                 withheld,
                 failed,
                 latency_us,

@@ -1,13 +1,14 @@
 //! Claim: limits follow from what came without anybody's doing, each decision can be derived again from what is
 //! told of it, and what is held does not move.
 
-use std::sync::Barrier;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Barrier, Mutex};
 use std::time::Duration;
 
 use selvedge_feed::JournalPart;
 use selvedge_model::{
     Backoff, Holds, JournalEvent, Limited, Objective, PilotMode, RequestPolicy, RetryPolicy,
-    Traffic, Why,
+    Timeouts, Traffic, Why,
 };
 use selvedge_resilience::{Replay, Replayed};
 
@@ -219,4 +220,57 @@ fn what_is_urgent_finds_a_place_where_other_things_find_none() {
         }
         assert_eq!(path.get(urgent).reason(), "request_limit");
     }
+}
+
+/// An endpoint that does not answer at all is overtaken by the other, with the answer of that.
+#[test]
+fn a_late_endpoint_is_overtaken() {
+    let (stalled, held) = std::sync::mpsc::sync_channel::<()>(0);
+    let held = Arc::new(Mutex::new(held));
+    let seen = Arc::new(Mutex::new(BTreeSet::new()));
+    let origin = |name: &'static str| {
+        let (held, seen) = (held.clone(), seen.clone());
+        Origin::answering(move |request| {
+            let path = request.split(' ').nth(1).unwrap_or_default().to_owned();
+            // Whoever has it first has nothing to say until the test is over.
+            if path.starts_with("/late/") && seen.lock().unwrap().insert(path) {
+                let _over = held.lock().unwrap().recv();
+            }
+            ok(name)
+        })
+    };
+    let (one, other) = (origin("one"), origin("other"));
+    let policy = RequestPolicy {
+        retry: Some(RetryPolicy {
+            attempts: 1,
+            statuses: vec![503],
+            backoff: Backoff::default(),
+            non_idempotent: false,
+        }),
+        timeouts: Timeouts {
+            request: Some(Duration::from_secs(1)),
+            attempt: None,
+        },
+        ..objective(PilotMode::Drive)
+    };
+    let mut path = start(&[&one, &other], policy);
+    // Until the controllers know what is late.
+    let overtaken = (0..20).any(|round| {
+        for _ in 0..200 {
+            assert_eq!(path.get(GET).status, 200);
+        }
+        let late = format!("GET /late/{round} HTTP/1.1\r\nHost: cart\r\n\r\n");
+        match path.get(&late).status {
+            200 => true,
+            504 => false,
+            status => panic!("{status}"),
+        }
+    });
+    assert!(overtaken);
+    let traffic = path.mesh.feed.traffic(|traffic| {
+        let backend = traffic.backends.values().next();
+        backend.is_some_and(|it| it.hedges_won == 1)
+    });
+    assert!(traffic.backends.values().all(|it| it.hedges >= 1));
+    drop(stalled);
 }

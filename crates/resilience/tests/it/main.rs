@@ -7,6 +7,7 @@ mod controller;
 mod ejection;
 mod entry;
 mod headroom;
+mod hedge;
 mod leak;
 mod limit;
 mod retry;

@@ -116,6 +116,7 @@ pub(crate) fn plan(weights: &[u16], policy: RequestPolicy) -> NodePlan {
             law: LimitLaw::Static,
             balance: BalanceLaw::LeastRequest,
             retries: RetryLaw::Budget,
+            hedges: false,
             is_applied: true,
             endpoints: (1..).zip(weights).map(endpoint).collect(),
         }],

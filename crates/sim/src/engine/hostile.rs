@@ -15,7 +15,7 @@ use selvedge_scenario::{
     ServiceTime,
 };
 
-use super::{Call, Engine, Visit};
+use super::{Call, Engine, Visit, is_of};
 use crate::door::Doorman;
 use crate::policy::{Policy, Shares, Stands, Steering};
 
@@ -177,6 +177,7 @@ fn policy(rng: &mut Rng) -> Policy {
     Policy {
         request,
         balance,
+        hedges: balance == BalanceLaw::LeastTime,
         retries,
         limit: steering(Terms::ENDPOINT),
         entry: steering(Terms::ENTRY),
@@ -203,7 +204,9 @@ impl Engine<'_> {
     /// The call that this visit is for still waits for it.
     fn is_waited_for(&self, visit: &Visit) -> bool {
         let call = self.calls.look(visit.call);
-        call.is_some_and(|call| call.attempts == visit.attempt && call.attempt.is_some())
+        call.is_some_and(|call| {
+            is_of(&call.attempt, visit.attempt) || is_of(&call.beside, visit.attempt)
+        })
     }
 
     /// What must hold after every step.
@@ -216,12 +219,12 @@ impl Engine<'_> {
         for (service, stations) in self.stations.iter().enumerate() {
             for (replica, station) in stations.iter().enumerate() {
                 let is_here = |place: usize, at: u32| place == service && at as usize == replica;
-                let goes_here = |call: &&Call| {
-                    let attempt = call.attempt.as_ref();
-                    let port = attempt.map(|it| crate::mesh::replica(it.port()));
-                    port.is_some_and(|at| is_here(call.service, at))
+                let attempts = |call: &Call| {
+                    let both = [&call.attempt, &call.beside].into_iter().flatten();
+                    let replicas = both.map(|(_, it)| crate::mesh::replica(it.port()));
+                    replicas.filter(|at| is_here(call.service, *at)).count() as u32
                 };
-                let under_way = self.calls.iter().filter(goes_here).count() as u32;
+                let under_way: u32 = self.calls.iter().map(attempts).sum();
                 let mut endpoints = reading.upstreams[service].endpoints.iter();
                 let endpoint =
                     endpoints.find(|it| crate::mesh::replica(it.port) as usize == replica);
@@ -277,6 +280,8 @@ fn gates_and_world_agree_after_every_step() {
             scenario.objective.deadline = Scenario::MOST_LENGTH;
             policy.request.timeouts = Timeouts::default();
             policy.retunes = false;
+            // What is overtaken goes on to call others.
+            policy.hedges = false;
         }
         scenario.check().expect("it is drawn within bounds");
         let mut engine = Engine::new(&scenario, &policy, seed);
