@@ -314,7 +314,10 @@ impl Pilot {
 
     /// Tails without load, as far as they are known.
     pub(crate) fn told(&self) -> Told {
-        self.lock().told.clone()
+        let mut state = self.lock();
+        let told = state.told.clone();
+        state.told.is_planned();
+        told
     }
 
     /// What is known of each limit.

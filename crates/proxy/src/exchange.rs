@@ -3,14 +3,15 @@
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
+use std::mem;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
-use std::{io, mem};
 
 use selvedge_model::{Instant, Reason, Rule};
 use selvedge_resilience::{Admission, Attempt, Ending, Outcome, OutcomeKind, Verdict};
-use selvedge_wire::http1::{Framing, Message, Version};
+use selvedge_wire::Limits;
+use selvedge_wire::http1::{Decoder, Framing, Message, Version};
 use tokio::io::AsyncWriteExt;
 
 use crate::client::Client;
@@ -19,7 +20,7 @@ use crate::deadline::{Deadline, TimedOut};
 use crate::flow::{Flow, FlowFault};
 use crate::head::{self, After, Facts};
 use crate::pool::{Destination, Upstream};
-use crate::receiving::{AnswerFault, Receiving};
+use crate::receiving::{AnswerFault, Receiving, read_head};
 use crate::relay::{self, End, Ended, reset_at_close};
 use crate::request::Next;
 use crate::routing::Service;
@@ -75,16 +76,41 @@ enum Reached {
     },
 }
 
-/// An attempt beside a late one, whose endpoint answers.
+/// An attempt beside a late one, whose endpoint has answered first.
 struct Overtaking {
     attempt: Attempt,
-    upstream: Upstream,
+    answer: Box<BesideAnswer>,
+    /// What the late one came to, if it did.
+    fault: Option<Fault>,
 }
 
-/// An attempt beside a late one, until its endpoint answers or cannot be asked.
+/// The whole head of an answer to an attempt beside a late one.
+struct BesideAnswer {
+    upstream: Upstream,
+    decoder: Decoder,
+    head: Vec<u8>,
+    status: u16,
+}
+
+/// Why no good answer of an endpoint came that was asked beside a late one.
+enum Unanswered {
+    /// The endpoint has failed.
+    Failed,
+    /// Something else has: that says nothing about the endpoint.
+    Void,
+}
+
+/// An attempt beside a late one, until its endpoint has answered well, or has not.
 struct Beside<'a> {
     attempt: Attempt,
-    answers: Pin<Box<dyn Future<Output = io::Result<Upstream>> + 'a>>,
+    answers: Pin<Box<dyn Future<Output = Result<Box<BesideAnswer>, Unanswered>> + 'a>>,
+}
+
+/// What comes first where two endpoints are asked.
+enum First {
+    /// Of the one that is late, if it is.
+    Late(Result<u16, AnswerFault>),
+    Beside(Result<Box<BesideAnswer>, Unanswered>),
 }
 
 /// What an attempt came to first.
@@ -103,6 +129,14 @@ enum Left {
     Spent,
     /// Something may be under way on it.
     Busy,
+}
+
+/// How far a request has come where it is passed on.
+#[derive(Clone, Copy)]
+struct Way {
+    now: Instant,
+    /// The status of an answer whose head is there already.
+    came: Option<u16>,
 }
 
 /// What an endpoint was asked.
@@ -156,21 +190,26 @@ impl Exchange<'_> {
         client
             .deadline
             .set(now, attempt.deadline(), Some(self.worker.patience.body));
+        let mut came = None;
         let reached = loop {
-            let passing = self.pass(now, client, &mut upstream, scratch, admission, attempt);
+            let way = Way { now, came };
+            let passing = self.pass(way, client, &mut upstream, scratch, admission, attempt);
             let overtaking = match passing.await {
                 Ok(reached) => break reached,
-                Err(overtaking) => overtaking,
+                Err(overtaking) => *overtaking,
             };
             now = self.worker.clock.now();
-            mem::replace(attempt, overtaking.attempt).finish(now, Ending::Cancelled);
-            upstream = overtaking.upstream;
+            let late = mem::replace(attempt, overtaking.attempt);
+            match overtaking.fault {
+                None => late.give_up(now),
+                Some(fault) => late.finish(now, fault.ending()),
+            }
+            let answer = *overtaking.answer;
+            upstream = answer.upstream;
             destination = (attempt.place(), attempt.port());
             scratch.record.attempt(destination);
-            scratch.begin_again();
-            client
-                .deadline
-                .set(now, attempt.deadline(), Some(self.worker.patience.body));
+            (scratch.responses, scratch.answer) = (answer.decoder, answer.head);
+            came = Some(answer.status);
         };
         let (ending, next, left) = match reached {
             Reached::Fault(fault) => return self.failed(&fault, true, scratch, admission),
@@ -228,7 +267,7 @@ impl Exchange<'_> {
     /// Fails where another endpoint, which was asked since this one is late, answers first.
     async fn pass(
         &self,
-        now: Instant,
+        way: Way,
         client: &mut Client,
         upstream: &mut Upstream,
         scratch: &mut Scratch,
@@ -249,7 +288,11 @@ impl Exchange<'_> {
             inbox,
             decoder: &mut scratch.requests,
             to: to_upstream,
-            head: &scratch.to_upstream,
+            // It has been sent where an answer came.
+            head: match way.came {
+                None => &scratch.to_upstream,
+                Some(_) => &[],
+            },
             coding: self.facts.coding(),
             ended: &scratch.ended,
             starves: &request_starves,
@@ -260,6 +303,7 @@ impl Exchange<'_> {
         };
         let sending = pin!(sending::send(&mut request, &all_sent));
         let mut sending = Sending::new(sending, &all_sent, &request_starves);
+        let (any, any_interim) = (Cell::new(false), Cell::new(false));
         let receiving = Receiving {
             from: &mut from_upstream,
             inbox: &mut upstream.inbox,
@@ -268,17 +312,24 @@ impl Exchange<'_> {
             takes_interim: self.facts.version == Version::Http11,
             head: &mut scratch.answer,
             interim: &mut scratch.to_client,
-            any: false,
-            any_interim: false,
+            any: &any,
+            any_interim: &any_interim,
         };
         let body = &scratch.record.bytes[0];
         let asked = Asked {
-            now,
+            now: way.now,
             head: &scratch.to_upstream,
             body,
         };
-        let answered = self.answer(asked, &mut sending, receiving, deadline, admission, attempt);
-        let status = match answered.await {
+        let answered = match way.came {
+            Some(status) => Ok(Answered::Status(status)),
+            None => {
+                let answering =
+                    self.answer(asked, &mut sending, receiving, deadline, admission, attempt);
+                answering.await
+            }
+        };
+        let status = match answered {
             Ok(Answered::Status(status)) => status,
             Ok(Answered::Overtaken(overtaking)) => return Err(overtaking),
             Err(Fault::Answer(AnswerFault::Cut { any: false })) if upstream.reused => {
@@ -357,70 +408,100 @@ impl Exchange<'_> {
             let first = late.into_iter().chain(attempt.deadline()).min();
             deadline.set(asked.now, first, patience);
         }
+        let (any, any_interim) = (receiving.any, receiving.any_interim);
         let mut beside: Option<Beside<'_>> = None;
+        let mut fault = None;
+        // One and the same until the end: amid an interim response it must not be dropped.
+        let mut head = pin!(receiving.head());
         loop {
             let answered = {
-                let mut head = pin!(receiving.head());
-                let first = pin!(poll_fn(|cx| match head.as_mut().poll(cx) {
-                    Poll::Ready(status) => Poll::Ready(status.map(Ok)),
-                    Poll::Pending => match &mut beside {
-                        Some(beside) => beside.answers.as_mut().poll(cx).map(|it| Ok(Err(it))),
-                        None => Poll::Pending,
-                    },
+                let first = pin!(poll_fn(|cx| {
+                    if fault.is_none()
+                        && let Poll::Ready(answer) = head.as_mut().poll(cx)
+                    {
+                        return Poll::Ready(First::Late(answer));
+                    }
+                    // Whoever has begun to answer is waited for.
+                    match &mut beside {
+                        Some(beside) if fault.is_some() || !any.get() => {
+                            beside.answers.as_mut().poll(cx).map(First::Beside)
+                        }
+                        _ => Poll::Pending,
+                    }
                 }));
                 deadline.within(pin!(sending.along(first))).await
             };
             // A client that expects to hear whether it may send waits for that, and the endpoint is on.
-            let waits_to_hear =
-                self.facts.expects && !receiving.any_interim && asked.body.get() == 0;
-            let answered = match answered {
-                Ok(Ok(Ok(Err(other)))) => {
-                    match (other, beside.take()) {
-                        (Ok(upstream), Some(Beside { attempt, .. })) if !receiving.any => {
-                            let overtaking = Overtaking { attempt, upstream };
-                            return Ok(Answered::Overtaken(Box::new(overtaking)));
-                        }
-                        // It cannot be asked, or the first one has begun to answer.
-                        _ => continue,
-                    }
+            let waits_to_hear = self.facts.expects && !any_interim.get() && asked.body.get() == 0;
+            let failed = match answered {
+                // Nobody has asked for another protocol, or not to its end: RFC 9110, section 7.8.
+                Ok(Ok(First::Late(Ok(101))))
+                    if !self.facts.wants_upgrade || !sending.has_sent_all() =>
+                {
+                    Fault::Answer(AnswerFault::Malformed)
                 }
+                Ok(Ok(First::Late(Ok(status)))) => {
+                    if let Some(beside) = beside {
+                        beside.attempt.give_up(self.worker.clock.now());
+                    }
+                    return Ok(Answered::Status(status));
+                }
+                Ok(Ok(First::Late(Err(fault)))) => Fault::Answer(fault),
+                Ok(Ok(First::Beside(answer))) => match (answer, beside.take(), fault.take()) {
+                    (Ok(answer), Some(Beside { attempt, .. }), fault) => {
+                        let overtaking = Overtaking {
+                            attempt,
+                            answer,
+                            fault,
+                        };
+                        return Ok(Answered::Overtaken(Box::new(overtaking)));
+                    }
+                    (Err(why), Some(Beside { attempt, .. }), failed) => {
+                        let now = self.worker.clock.now();
+                        match why {
+                            Unanswered::Failed => attempt.finish(now, Ending::Cut),
+                            Unanswered::Void => attempt.give_up(now),
+                        }
+                        match failed {
+                            Some(failed) => return Err(failed),
+                            None => continue,
+                        }
+                    }
+                    (_, None, _) => continue,
+                },
+                Ok(Err(fault)) => return Err(Fault::Client(fault)),
                 Err(TimedOut::End) if late.take().is_some_and(|at| at < until(attempt)) => {
                     let now = self.worker.clock.now();
                     deadline.set(now, attempt.deadline(), patience);
-                    beside = match receiving.any {
-                        true => None,
-                        false => self.ask_beside(now, asked.head, admission),
-                    };
+                    if !any.get() {
+                        beside = self.ask_beside(now, asked.head, admission);
+                    }
                     continue;
                 }
-                Ok(Ok(Ok(Ok(status)))) => Ok(Ok(Ok(status))),
-                Ok(Ok(Err(fault))) => Ok(Ok(Err(fault))),
-                Ok(Err(fault)) => Ok(Err(fault)),
-                Err(timed_out) => Err(timed_out),
-            };
-            match answered {
-                // Nobody has asked for another protocol, or not to its end: RFC 9110, section 7.8.
-                Ok(Ok(Ok(101))) if !self.facts.wants_upgrade || !sending.has_sent_all() => {
-                    return Err(Fault::Answer(AnswerFault::Malformed));
-                }
-                Ok(Ok(answered)) => return answered.map(Answered::Status).map_err(Fault::Answer),
-                Ok(Err(fault)) => return Err(Fault::Client(fault)),
                 // It is the endpoint that takes its time, and it may.
                 Err(TimedOut::Idle) if sending.has_sent_all() || waits_to_hear => {
+                    late = None;
                     deadline.set(self.worker.clock.now(), attempt.deadline(), None);
+                    continue;
                 }
                 Err(_) if sending.waits_for_client() && !waits_to_hear => {
                     return Err(Fault::Client(ClientFault::Stalled));
                 }
                 Err(_) => return Err(Fault::TimedOut),
+            };
+            // Another endpoint may still answer what this one did not.
+            match beside {
+                Some(_) if fault.is_none() => fault = Some(failed),
+                _ => return Err(failed),
             }
         }
     }
 
-    /// Whether another endpoint may be asked beside a late one: for a request that is whole, and no worse twice.
+    /// Whether another endpoint may be asked beside a late one: for a request that is whole and changes nothing, so that two
+    /// endpoints may be at it at once.
     fn may_hedge(&self) -> bool {
         let is_whole = self.facts.framing == Framing::Empty && !self.facts.wants_upgrade;
-        is_whole && self.is_repeatable() && self.service.limited.is_none()
+        is_whole && self.facts.is_safe && self.service.limited.is_none()
     }
 
     /// Asks another endpoint beside the one that is late, if there is a place.
@@ -432,20 +513,61 @@ impl Exchange<'_> {
     ) -> Option<Beside<'e>> {
         let attempt = admission.hedge(now, &mut self.worker.seat())?;
         let destination = (attempt.place(), attempt.port());
-        let answers = async move {
-            let mut upstream = match self.worker.idle(&destination) {
-                Some(upstream) => upstream,
-                None => connect(&destination, None, &self.worker.buffers).await?,
-            };
-            upstream.stream.write_all(head).await?;
-            upstream.stream.readable().await?;
-            Ok(upstream)
-        };
+        let answers = self.answer_beside(destination, head);
         // Seldom: its own place, so that other requests need not have one.
         Some(Beside {
             attempt,
             answers: Box::pin(answers),
         })
+    }
+
+    /// The head of a good answer of that endpoint to the request, if it gives one. What is no final one could not be passed
+    /// on while another endpoint may be first.
+    async fn answer_beside(
+        &self,
+        destination: Destination,
+        head: &[u8],
+    ) -> Result<Box<BesideAnswer>, Unanswered> {
+        let mut upstream = match self.worker.idle(&destination) {
+            Some(upstream) => upstream,
+            None => {
+                let connected = connect(&destination, None, &self.worker.buffers).await;
+                connected.map_err(|error| {
+                    match ConnectFault::of(&error, &self.worker.counters) {
+                        ConnectFault::Endpoint => Unanswered::Failed,
+                        ConnectFault::Limit | ConnectFault::Local => Unanswered::Void,
+                    }
+                })?
+            }
+        };
+        // A connection that idled may have been closed just then.
+        let cut = match upstream.reused {
+            true => || Unanswered::Void,
+            false => || Unanswered::Failed,
+        };
+        let sent = upstream.stream.write_all(head).await;
+        sent.map_err(|_| cut())?;
+        let mut decoder = Decoder::responses(Limits::default());
+        decoder.answers(self.facts.answers);
+        let mut answer = Vec::new();
+        let Upstream { stream, inbox, .. } = &mut upstream;
+        let status = loop {
+            match read_head(inbox, &mut decoder, &mut answer) {
+                Ok(Some(status @ 200..500)) => break status,
+                Ok(Some(..200)) => return Err(Unanswered::Void),
+                Ok(Some(_)) | Err(_) => return Err(Unanswered::Failed),
+                Ok(None) => match inbox.fill(stream).await {
+                    Ok(1..) => {}
+                    Ok(0) | Err(_) => return Err(cut()),
+                },
+            }
+        };
+        Ok(Box::new(BesideAnswer {
+            upstream,
+            decoder,
+            head: answer,
+            status,
+        }))
     }
 
     /// Nothing of a response came to the client.

@@ -4,7 +4,9 @@
 use std::io::Write;
 
 use selvedge_model::{FieldChanges, Fields, HttpAction, HttpFilters, PathChange, Port};
-use selvedge_wire::http1::{Field, FieldName, Framing, Message, Start, Target, Version, write};
+use selvedge_wire::http1::{
+    Answers, Field, FieldName, Framing, Message, Start, Target, Version, write,
+};
 
 use crate::batch::Coding;
 use crate::client::Asked;
@@ -27,6 +29,10 @@ pub(crate) fn is_own(name: &[u8]) -> bool {
 pub(crate) struct Facts {
     /// Repeating it does no more than sending it once (RFC 9110, section 9.2.2).
     pub(crate) is_idempotent: bool,
+    /// How answers to it are framed.
+    pub(crate) answers: Answers,
+    /// It asks for nothing to be changed (RFC 9110, section 9.2.1).
+    pub(crate) is_safe: bool,
     /// Its sender sees to that, by an Idempotency-Key that endpoints get too.
     pub(crate) has_key: bool,
     pub(crate) framing: Framing,
@@ -52,6 +58,8 @@ impl Facts {
         let offers = offers.peek().is_some() && !offers.any(lists_http2);
         Self {
             is_idempotent: is_idempotent(method),
+            answers: Answers::of(method),
+            is_safe: matches!(method, b"GET" | b"HEAD" | b"OPTIONS"),
             has_key: has_key && !lists(b"idempotency-key"),
             framing,
             keeps_connection: request.keeps_connection(),

@@ -1,5 +1,7 @@
 //! Heads as they come, and what is left when nobody wants them any more.
 
+use std::cell::Cell;
+
 use selvedge_wire::ProtocolError;
 use selvedge_wire::http1::{Decoder, Event, Message, Start};
 use tokio::io::AsyncWriteExt;
@@ -36,9 +38,9 @@ pub(crate) struct Receiving<'a, 's> {
     /// Room for interim responses.
     pub(crate) interim: &'a mut Vec<u8>,
     /// Whether anything has come.
-    pub(crate) any: bool,
+    pub(crate) any: &'a Cell<bool>,
     /// Whether an interim response has come.
-    pub(crate) any_interim: bool,
+    pub(crate) any_interim: &'a Cell<bool>,
 }
 
 impl Receiving<'_, '_> {
@@ -51,15 +53,18 @@ impl Receiving<'_, '_> {
                 if status == 101 || status >= 200 {
                     return Ok(status);
                 }
-                self.any_interim = true;
+                self.any_interim.set(true);
                 if self.takes_interim {
                     self.pass_interim().await?;
                 }
                 continue;
             }
             match self.inbox.fill(self.from).await {
-                Ok(1..) => self.any = true,
-                Ok(0) | Err(_) => return Err(AnswerFault::Cut { any: self.any }),
+                Ok(1..) => self.any.set(true),
+                Ok(0) | Err(_) => {
+                    let any = self.any.get();
+                    return Err(AnswerFault::Cut { any });
+                }
             }
         }
     }

@@ -9,7 +9,7 @@ use std::pin::pin;
 use std::rc::Rc;
 
 use selvedge_model::{
-    FieldChanges, HttpAction, Instant, Reason, RequestHead, Rule, Selected, Urgency,
+    CgroupId, FieldChanges, HttpAction, Instant, Reason, RequestHead, Rule, Selected, Urgency,
 };
 use selvedge_resilience::{Call, Ending, OutcomeKind, Verdict};
 use selvedge_wire::http1::{Answers, FieldName, Framing, Message, Version, write};
@@ -106,7 +106,7 @@ async fn phases(
         route: rule.index,
         destination,
         trace: trace.key(),
-        urgency: urgency(&scratch.request(), &rule.filters.request),
+        urgency: urgency(&scratch.request(), &rule.filters.request, client.source),
         timeouts: rule.timeouts,
         retry: rule.retry.as_ref(),
     };
@@ -239,13 +239,19 @@ fn route<'r>(
     }
 }
 
-/// How urgent a request is: what its rule makes of its `priority` field, or else the field.
-fn urgency(request: &Message<'_>, changes: &FieldChanges) -> Option<Urgency> {
+/// How urgent a request is: what its rule makes of its `priority` field, or else the field. Whoever is outside could call
+/// everything urgent: there it is for the rule alone.
+fn urgency(
+    request: &Message<'_>,
+    changes: &FieldChanges,
+    source: Option<CgroupId>,
+) -> Option<Urgency> {
     const FIELD: &str = "priority";
     if changes.are_about(FIELD) {
         let set = changes.set.iter().find(|(name, _)| name == FIELD);
         return Urgency::of_field(set?.1.as_bytes());
     }
+    source?;
     // Lines of one field are one list (RFC 8941, section 4.2), of which the last member counts.
     request
         .values(FieldName::Priority)

@@ -10,7 +10,7 @@ use selvedge_model::{
 use crate::attempt::{Attempt, Start};
 use crate::callers::Caller;
 use crate::entry::Entry;
-use crate::gate::Tried;
+use crate::gate::{Taken, Tried};
 use crate::outcome::{Ending, Outcome, OutcomeKind, Verdict};
 use crate::rejection::{Gate, Rejection};
 use crate::reserve::Claim;
@@ -169,31 +169,21 @@ impl Admission {
             Some(Repeat::Retry) => meters.retries.add(1),
             Some(Repeat::Move) => meters.moves.add(1),
         }
-        self.tried.push(taken.endpoint);
-        let own = self.attempt_timeout.map(|time| now + time);
-        let start = Start {
-            upstream: self.upstream,
-            taken,
-            at: now,
-            deadline: own.into_iter().chain(self.deadline).min(),
-            trace: self.trace,
-            caller: self.caller,
-            is_repeat: repeat.is_some(),
-            is_hedge: false,
-        };
-        Ok(Attempt::new(&self.lane, start))
+        Ok(self.begin(now, taken, repeat.is_some(), false))
     }
 
     /// When another attempt may be made beside this one, which then is late: for a request that may be sent twice, and
     /// that was not sent again so far. `None` is never.
     pub fn late_at(&self, attempt: &Attempt) -> Option<Instant> {
         let upstream = &self.lane.tables.upstreams[self.upstream];
+        let may_repeat = self.rule.is_some_and(|rule| rule.repeats());
         let is_first = self.tried.is_one();
-        upstream.late_at(attempt.began()).filter(|_| is_first)
+        let late = upstream.late_at(attempt.began());
+        late.filter(|_| is_first && may_repeat)
     }
 
-    /// Takes a place for an attempt beside the one that is late, at another endpoint. Of the two the one that is not
-    /// needed is finished as cancelled. `None` where there is no place, or two of 100 requests have had one.
+    /// Takes a place for an attempt beside the one that is late, at another endpoint. The one of the two that is not
+    /// needed is given up: [`Attempt::give_up`]. `None` where there is no place, or two of 100 requests have had one.
     pub fn hedge(&mut self, now: Instant, seat: &mut Seat) -> Option<Attempt> {
         let tables = &self.lane.tables;
         let upstream = &tables.upstreams[self.upstream];
@@ -202,6 +192,11 @@ impl Admission {
             return None;
         }
         let taken = upstream.take_beside(now, seat, self.urgency, self.caller, &self.tried)?;
+        Some(self.begin(now, taken, false, true))
+    }
+
+    /// An attempt at the place that was taken for it.
+    fn begin(&mut self, now: Instant, taken: Taken, is_repeat: bool, is_hedge: bool) -> Attempt {
         self.tried.push(taken.endpoint);
         let own = self.attempt_timeout.map(|time| now + time);
         let start = Start {
@@ -211,10 +206,10 @@ impl Admission {
             deadline: own.into_iter().chain(self.deadline).min(),
             trace: self.trace,
             caller: self.caller,
-            is_repeat: false,
-            is_hedge: true,
+            is_repeat,
+            is_hedge,
         };
-        Some(Attempt::new(&self.lane, start))
+        Attempt::new(&self.lane, start)
     }
 
     /// The head of a response has come, and `attempt` goes on until its body's end: then call

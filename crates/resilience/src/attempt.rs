@@ -29,6 +29,8 @@ pub struct Attempt {
     probe: Option<Probe>,
     is_repeat: bool,
     is_hedge: bool,
+    /// Whether another attempt at the same request was answered first.
+    is_needless: bool,
     stage: Stage,
 }
 
@@ -55,6 +57,7 @@ impl Attempt {
     pub(crate) fn new(lane: &Arc<Lane>, start: Start) -> Self {
         let tables = &lane.tables;
         let endpoint = &tables.upstreams[start.upstream].gate.endpoints()[start.taken.endpoint];
+        endpoint.state.traffic.0.unanswered.enter();
         let workload = endpoint.workload.as_ref();
         let joined =
             workload.and_then(|it| it.begin_request(&tables.traces, start.trace, start.at));
@@ -69,6 +72,7 @@ impl Attempt {
             probe: start.taken.probe,
             is_repeat: start.is_repeat,
             is_hedge: start.is_hedge,
+            is_needless: false,
             stage: Stage::Sent,
         }
     }
@@ -105,8 +109,17 @@ impl Attempt {
         self.end(Some(now), kind);
     }
 
+    /// Ends the attempt since another at the same request was answered first: that it was given up is nobody's failure.
+    pub fn give_up(mut self, now: Instant) {
+        self.is_needless = true;
+        self.end(Some(now), OutcomeKind::Cancelled);
+    }
+
     /// The head of the response has come.
     pub(crate) fn answer(&mut self, now: Instant, status: u16) {
+        if self.stage == Stage::Sent {
+            self.endpoint().state.traffic.0.unanswered.leave();
+        }
         let probe = self.probe.take();
         let upstream = self.upstream();
         let (gate, kind) = (&upstream.gate, OutcomeKind::Answered { status });
@@ -134,7 +147,9 @@ impl Attempt {
         let probe = self.probe.take();
         let upstream = self.upstream();
         let meters = upstream.shared.meters(self.lane.worker);
-        meters.end(kind);
+        if !self.is_needless {
+            meters.end(kind);
+        }
         if matches!(kind, OutcomeKind::Answered { .. }) {
             meters.took(self.began, at);
         }
@@ -185,10 +200,14 @@ impl Attempt {
 
     /// Gives back what the attempt holds; once.
     fn leave(&mut self, now: Option<Instant>) {
-        if mem::replace(&mut self.stage, Stage::Ended) == Stage::Ended {
+        let stage = mem::replace(&mut self.stage, Stage::Ended);
+        if stage == Stage::Ended {
             return;
         }
         let endpoint = self.endpoint();
+        if stage == Stage::Sent {
+            endpoint.state.traffic.0.unanswered.leave();
+        }
         endpoint.state.traffic.0.in_flight.leave();
         self.upstream().leave(self.lane.worker, self.caller);
         if let (Some(joined), Some(workload)) = (self.joined, &endpoint.workload) {

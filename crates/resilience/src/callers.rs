@@ -46,6 +46,8 @@ pub(crate) struct Sharing {
     seen: [Seen; MOST],
     /// Requests in flight of all of them lately.
     in_flight: f64,
+    /// Whether it has looked at them before: what was counted until then is of no turn.
+    has_looked: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -73,12 +75,13 @@ impl Callers {
         let places = || (first..MOST).chain(0..first);
         let slot = |place: usize| &self.cgroups[place];
         let known = places().find(|place| slot(*place).load(Relaxed) == cgroup);
+        let is_free = |place: &usize| slot(*place).load(Relaxed) == 0;
         let takes = |place: &usize| match slot(*place).compare_exchange(0, cgroup, Relaxed, Relaxed)
         {
             Ok(_) => true,
             Err(taken) => taken == cgroup,
         };
-        let place = known.or_else(|| places().find(takes))?;
+        let place = known.or_else(|| places().filter(is_free).find(takes))?;
         Some(Caller(place as u8))
     }
 
@@ -127,13 +130,16 @@ impl Sharing {
     const SILENT: u32 = 200;
 
     /// Looks at the callers, each time that controllers do, and sets their share. `refused` is the share of all their
-    /// requests that find no place.
-    pub(crate) fn turn(&mut self, callers: &Callers, refused: f64) {
+    /// requests that find no place, and `limit` what they may have together.
+    pub(crate) fn turn(&mut self, callers: &Callers, refused: f64, limit: u32) {
         let mut in_flight = 0;
         for (place, seen) in self.seen.iter_mut().enumerate() {
             let caller = Caller(place as u8);
             let asked = callers.asked(caller);
-            let new = asked.wrapping_sub(seen.asked);
+            let new = match self.has_looked {
+                true => asked.wrapping_sub(seen.asked),
+                false => 0,
+            };
             let its = callers.in_flight(caller);
             in_flight += u64::from(its);
             seen.asked = asked;
@@ -146,11 +152,18 @@ impl Sharing {
             }
         }
         let all = in_flight as f64;
+        if !self.has_looked {
+            self.has_looked = true;
+            self.in_flight = all;
+            return;
+        }
         self.in_flight = all + (self.in_flight - all) * Self::KEEPS;
-        callers.share.store(self.share(refused), Relaxed);
+        // What is kept may be free.
+        let places = f64::max(self.in_flight, limit.into());
+        callers.share.store(self.share(refused, places), Relaxed);
     }
 
-    fn share(&self, refused: f64) -> u32 {
+    fn share(&self, refused: f64, places: f64) -> u32 {
         let mut demands = self.seen.map(|seen| seen.demand);
         demands.sort_unstable_by(f64::total_cmp);
         // What is left of one that has gone is no caller.
@@ -161,8 +174,8 @@ impl Sharing {
         }
         // What was let in is what was in flight, and so what each asks for is as much more as was refused.
         let asked: f64 = demands.iter().sum();
-        let in_flight_of_one = self.in_flight / (asked * (1.0 - refused).max(0.01));
-        let mut left = self.in_flight;
+        let in_flight_of_one = places / (asked * (1.0 - refused).max(0.01));
+        let mut left = places;
         for (place, demand) in demands.iter().enumerate() {
             let even = left / (demands.len() - place) as f64;
             let wanted = demand * in_flight_of_one;
@@ -194,7 +207,7 @@ mod tests {
             for (number, asks, _) in of {
                 (0..*asks).for_each(|_| _ = callers.asks(0, caller(callers, *number)));
             }
-            sharing.turn(callers, refused);
+            sharing.turn(callers, refused, 1);
         }
         callers.share.load(Relaxed)
     }
@@ -240,7 +253,7 @@ mod tests {
         assert_eq!(callers.find(None), None);
         let mut sharing = Sharing::default();
         callers.enter(0, first[3]);
-        (0..=Sharing::SILENT).for_each(|_| sharing.turn(&callers, 0.0));
+        (0..=Sharing::SILENT + 1).for_each(|_| sharing.turn(&callers, 0.0, 1));
         assert!(callers.find(None).is_some(), "who is silent has gone");
         assert_eq!(
             caller(&callers, 16 * 3 + 1),

@@ -274,9 +274,14 @@ impl SteeredUpstream {
             upstream.shared.set_late(late.filter(|_| !rests));
         }
         if let Some(callers) = &upstream.callers {
-            match turn.holds.rests(&upstream.shared.backend.service) {
-                true => callers.forget_share(),
-                false => self.sharing.turn(callers, pressure.share),
+            let limits = upstream.gate.endpoints().iter();
+            let limits = limits
+                .filter(|it| it.weight > 0)
+                .map(|it| it.limiter.limit());
+            let limit = limits.fold(0, u32::saturating_add);
+            self.sharing.turn(callers, pressure.share, limit);
+            if turn.holds.rests(&upstream.shared.backend.service) {
+                callers.forget_share();
             }
         }
         let endpoints = self.endpoints.iter_mut().zip(upstream.gate.endpoints());
@@ -334,6 +339,7 @@ impl Steered {
         in_flight: impl Fn() -> u32,
         fates: Fates,
     ) -> Option<u32> {
+        self.limiter.turn(turn.now);
         let objective = self.limiter.objective();
         if objective != self.objective {
             if objective < self.objective && self.held.is_none() {
@@ -412,7 +418,7 @@ impl Steered {
             ended: now,
             limit: self.limiter.decided(),
             is_applied: self.limiter.is_applied(),
-            peak: self.limiter.take_peak(now, in_flight),
+            peak: self.limiter.take_peak(in_flight),
             times: self.baseline.close(self.limiter.samples()),
             refused: pressure.refused.saturating_sub(self.refused),
             refused_share: pressure.share,

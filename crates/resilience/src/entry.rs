@@ -102,7 +102,7 @@ impl Entry {
         }
         self.shared.shares[worker].in_flight.fetch_sub(1, SeqCst);
         self.shared.shares[worker].turned_away.add(1);
-        self.limiter.refused();
+        self.limiter.refused(claim);
         Err(Rejection {
             reason: Reason::RequestLimit,
             gate: Gate::Entry,
@@ -202,7 +202,6 @@ mod tests {
         for _ in 0..20 {
             entry.leave(0, Fate::default());
         }
-        let now = selvedge_model::Instant::default();
-        assert_eq!(entry.limiter.take_peak(now, entry.in_flight()), 20);
+        assert_eq!(entry.limiter.take_peak(entry.in_flight()), 20);
     }
 }

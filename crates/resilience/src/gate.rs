@@ -55,6 +55,8 @@ pub(crate) struct EndpointState {
 #[derive(Debug, Default)]
 pub(crate) struct Traffic {
     pub(crate) in_flight: InFlight,
+    /// Those of them without the head of an answer.
+    pub(crate) unanswered: InFlight,
     pub(crate) pace: Pace,
 }
 
@@ -106,8 +108,11 @@ impl Endpoint {
     }
 
     fn standing(&self, now: Instant) -> Standing {
-        let pace = &self.state.traffic.0.pace;
-        pace.standing(now, self.in_flight(), self.weight)
+        let traffic = &self.state.traffic.0;
+        let waits = traffic.unanswered.get() > 0;
+        traffic
+            .pace
+            .standing(now, self.in_flight(), waits, self.weight)
     }
 
     /// Requests in flight that the limit counts.
@@ -208,11 +213,20 @@ impl EndpointGate {
     /// So many endpoints tell what is late.
     const ASKED: usize = 16;
 
-    /// Takes a place at an endpoint that was not tried.
-    pub(crate) fn take_untried(&self, now: Instant, claim: Claim, tried: &Tried) -> Option<Taken> {
+    /// Takes a place at an endpoint that was not tried, and whose answers are not late themselves.
+    pub(crate) fn take_beside(
+        &self,
+        now: Instant,
+        claim: Claim,
+        tried: &Tried,
+        late: Duration,
+    ) -> Option<Taken> {
         let all = (0..self.candidates).filter(|index| !tried.has(*index));
         let open = all.filter(|index| {
-            self.pass(now, *index) == Pass::Free && self.endpoints[*index].has_room(claim)
+            let endpoint = &self.endpoints[*index];
+            let pace = &endpoint.state.traffic.0.pace;
+            let is_open = self.pass(now, *index) == Pass::Free && endpoint.has_room(claim);
+            is_open && !pace.is_slower_than(late)
         });
         let best = open.reduce(|best, next| self.better(now, best, next, tried))?;
         self.try_take(now, best, claim, Pass::Free)
@@ -268,7 +282,7 @@ impl EndpointGate {
         }
         let mut reason = Reason::NoEndpoint;
         for index in (0..self.candidates).filter(|index| pass(*index).is_open()) {
-            self.endpoints[index].limiter.refused();
+            self.endpoints[index].limiter.refused(claim);
             reason = Reason::RequestLimit;
         }
         Err(Rejection {
@@ -305,15 +319,6 @@ impl EndpointGate {
             breaker.return_probe(probe);
         }
         None
-    }
-
-    /// Gives back a place that nothing was sent to.
-    pub(crate) fn give_back(&self, taken: Taken) {
-        let state = &self.endpoints[taken.endpoint].state;
-        state.traffic.0.in_flight.leave();
-        if let Some(probe) = taken.probe {
-            state.breaker.0.return_probe(probe);
-        }
     }
 
     /// The limit in force: the highest, where they differ by endpoint.

@@ -15,6 +15,11 @@ impl InFlight {
         Some(before.saturating_add(1))
     }
 
+    /// Counts one more.
+    pub(crate) fn enter(&self) {
+        self.0.fetch_add(1, Relaxed);
+    }
+
     pub(crate) fn leave(&self) {
         self.0.fetch_sub(1, Relaxed);
     }

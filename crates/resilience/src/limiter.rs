@@ -167,16 +167,21 @@ impl Limiter {
         }
     }
 
-    /// One was refused. The limit was reached, also where that was for what is kept.
-    pub(crate) fn refused(&self) {
-        if self.is_watched() {
-            self.saw(self.limit());
+    /// One was refused. If that was for what is kept, the limit is taken for reached.
+    pub(crate) fn refused(&self, claim: Claim) {
+        let limit = self.limit();
+        if self.limit_for(claim) < limit {
+            self.saw(limit);
         }
     }
 
-    /// The most since this was asked last; so many are in flight now.
-    pub(crate) fn take_peak(&self, now: Instant, in_flight: u32) -> u32 {
+    /// Time goes on for what is kept.
+    pub(crate) fn turn(&self, now: Instant) {
         self.reserve.turn(now);
+    }
+
+    /// The most since this was asked last; so many are in flight now.
+    pub(crate) fn take_peak(&self, in_flight: u32) -> u32 {
         self.peak.0.swap(in_flight, Relaxed).max(in_flight)
     }
 }

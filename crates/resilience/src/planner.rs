@@ -238,6 +238,8 @@ struct ToldOf {
     tail: f64,
     /// Share of requests that found no place of late.
     refused: f64,
+    /// Whether that was told since a plan was made.
+    is_new: bool,
 }
 
 /// What is left of earlier windows with each.
@@ -274,9 +276,20 @@ impl Told {
         seen.tail = self.of(service, entry, |it| it.tail).last().map(micros);
         let floors = self.of(service, endpoint, |it| it.floor);
         seen.own = floors.get(floors.len() / 2).map(micros);
-        let refused = self.of(service, endpoint, |it| it.refused);
+        // What was told before the last plan is in that.
+        let refused = self.of(service, endpoint, |it| match it.is_new {
+            true => it.refused,
+            false => 0.0,
+        });
         let refused = refused.last().copied().unwrap_or(0.0);
         seen.refused_per_mille = (refused.clamp(0.0, 1.0) * 1000.0) as u32;
+    }
+
+    /// A plan follows from what was told so far.
+    pub fn is_planned(&mut self) {
+        self.limits
+            .values_mut()
+            .for_each(|told| told.is_new = false);
     }
 
     /// What is known, from the least to the most.
@@ -306,6 +319,7 @@ impl ToldOf {
             before => late(before, window.times.q95),
         };
         self.refused = late(self.refused, window.refused_share);
+        self.is_new = true;
     }
 }
 

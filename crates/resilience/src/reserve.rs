@@ -62,13 +62,14 @@ impl Reserve {
     }
 
     /// So many places of `limit` that are not for it: for each kind that is more urgent what chance moves such a number
-    /// by, and one more, and as many for callers with less than their share if its own has that. One place is for all.
+    /// by, and one more, and as many for callers with less than their share if its own has that. Half of them are for
+    /// all, so that whoever calls everything urgent does not shut others out.
     pub(crate) fn kept(&self, limit: u32, claim: Claim) -> u32 {
         let there = self.seen.load(Relaxed) | self.lately.load(Relaxed);
         let before = there & ((1 << claim.urgency.get()) - 1);
         let each = limit.isqrt() + 1;
         let before = before.count_ones() + u32::from(claim.has_its_share);
-        (before * each).min(limit.saturating_sub(1))
+        (before * each).min(limit / 2)
     }
 }
 
@@ -98,7 +99,7 @@ mod tests {
         turn(2);
         assert_eq!(kept(7), 5);
         let kept = |limit| reserve.kept(limit, urgency(7).into());
-        assert_eq!([0, 1, 2, 3, u32::MAX].map(kept), [0, 0, 1, 2, 65_536]);
+        assert_eq!([0, 1, 2, 3, u32::MAX].map(kept), [0, 0, 1, 1, 65_536]);
         let claim = Claim {
             urgency: urgency(3),
             has_its_share: true,

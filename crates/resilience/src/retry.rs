@@ -64,6 +64,13 @@ impl From<&RetryPolicy> for RetryRule {
     }
 }
 
+impl RetryRule {
+    /// Whether anything is sent again by it.
+    pub(crate) const fn repeats(&self) -> bool {
+        self.attempts > 0
+    }
+}
+
 /// How often a request was sent again so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Repeats {

@@ -158,17 +158,20 @@ impl Upstream {
         caller: Option<Caller>,
         tried: &Tried,
     ) -> Option<Taken> {
-        if self.shared.is_scarce() {
+        let may_hedge = || {
+            let earned = HEDGES * self.shared.first_attempts();
+            self.hedging.withdraw_of(earned)
+        };
+        if self.shared.is_scarce() || !may_hedge() {
             return None;
         }
-        let taken = self.gate.take_untried(now, Claim::from(urgency), tried)?;
-        if !self
-            .hedging
-            .withdraw_of(HEDGES * self.shared.first_attempts())
-        {
-            self.gate.give_back(taken);
-            return None;
-        }
+        // It has a place already: what is kept is not for this one.
+        let claim = Claim {
+            urgency,
+            has_its_share: true,
+        };
+        let late = Duration::from_nanos(self.shared.late_after.load(Relaxed));
+        let taken = self.gate.take_beside(now, claim, tried, late)?;
         if let Some((callers, caller)) = self.callers.as_ref().zip(caller) {
             callers.enter(seat.worker, caller);
         }

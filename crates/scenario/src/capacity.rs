@@ -34,8 +34,12 @@ impl Scenario {
     /// The replica of a service that requests should go past by now, since it alone has been slow, late or failing for
     /// five seconds.
     pub fn bad_replica(&self, service: usize, at: Duration) -> Option<u32> {
-        let mut of_it = self.faults.iter().filter(|fault| fault.service == service);
-        of_it.find_map(|fault| fault.bad_replica(at))
+        let mut on = self.faults.iter();
+        let mut on = on
+            .by_ref()
+            .filter(|it| it.service == service && it.is_on(at));
+        let only = on.next().filter(|_| on.next().is_none());
+        only.and_then(|fault| fault.bad_replica(at))
     }
 
     /// Requests a second that could be answered at a moment whatever law leads them, where all clients call

@@ -549,7 +549,7 @@ impl<'s> Engine<'s> {
             (None, call.beside.take())
         };
         if let Some((_, other)) = other {
-            other.finish(self.now, Ending::Cancelled);
+            other.give_up(self.now);
         }
         let Some((_, attempt)) = attempt else {
             return;

@@ -1,8 +1,8 @@
 //! Claim: limits follow from what came without anybody's doing, each decision can be derived again from what is
 //! told of it, and what is held does not move.
 
-use std::collections::BTreeSet;
-use std::sync::{Arc, Barrier, Mutex};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Barrier, Condvar, Mutex};
 use std::time::Duration;
 
 use selvedge_feed::JournalPart;
@@ -14,7 +14,7 @@ use selvedge_resilience::{Replay, Replayed};
 
 use crate::cart::{Cart, route};
 use crate::origin::{Origin, ok};
-use crate::path::{Client, Path};
+use crate::path::{Client, Path, Response};
 use crate::traffic::{GET, start, total};
 
 /// The limit that an endpoint begins with.
@@ -222,24 +222,63 @@ fn what_is_urgent_finds_a_place_where_other_things_find_none() {
     }
 }
 
-/// An endpoint that does not answer at all is overtaken by the other, with the answer of that.
-#[test]
-fn a_late_endpoint_is_overtaken() {
-    let (stalled, held) = std::sync::mpsc::sync_channel::<()>(0);
-    let held = Arc::new(Mutex::new(held));
-    let seen = Arc::new(Mutex::new(BTreeSet::new()));
-    let origin = |name: &'static str| {
-        let (held, seen) = (held.clone(), seen.clone());
+/// What came to two endpoints for which some paths are late.
+#[derive(Default)]
+struct Late {
+    /// How often each path came, and whether nobody is waited for any more.
+    came: Mutex<(BTreeMap<String, u32>, bool)>,
+    changed: Condvar,
+}
+
+impl Late {
+    fn count(&self, path: &str) -> u32 {
+        self.came.lock().unwrap().0[path]
+    }
+
+    /// Nobody is waited for any more.
+    fn end(&self) {
+        self.came.lock().unwrap().1 = true;
+        self.changed.notify_all();
+    }
+
+    /// The path has come once more: how often that was.
+    fn come(&self, path: String) -> u32 {
+        let mut came = self.came.lock().unwrap();
+        let count = came.0.entry(path).or_default();
+        *count += 1;
+        let count = *count;
+        drop(came);
+        self.changed.notify_all();
+        count
+    }
+
+    /// Until the path has come so often, or the end.
+    fn wait(&self, path: &str, times: u32) {
+        let came = self.came.lock().unwrap();
+        let waits = |came: &mut (BTreeMap<String, u32>, bool)| !came.1 && came.0[path] < times;
+        drop(self.changed.wait_while(came, waits).unwrap());
+    }
+}
+
+/// Two endpoints. The one that has a late path first answers when it has come so often, and the other like this.
+fn late_ones(times: u32, second: &'static str) -> (Path, Arc<Late>, [Origin; 2]) {
+    let late = Arc::<Late>::default();
+    let origin = || {
+        let late = late.clone();
         Origin::answering(move |request| {
-            let path = request.split(' ').nth(1).unwrap_or_default().to_owned();
-            // Whoever has it first has nothing to say until the test is over.
-            if path.starts_with("/late/") && seen.lock().unwrap().insert(path) {
-                let _over = held.lock().unwrap().recv();
+            let path = request.split(' ').nth(1).unwrap_or_default();
+            if !path.starts_with("/late/") {
+                return ok("usual");
             }
-            ok(name)
+            match late.come(path.to_owned()) {
+                1 => {
+                    late.wait(path, times);
+                    ok("first")
+                }
+                _ => second.to_owned(),
+            }
         })
     };
-    let (one, other) = (origin("one"), origin("other"));
     let policy = RequestPolicy {
         retry: Some(RetryPolicy {
             attempts: 1,
@@ -253,24 +292,54 @@ fn a_late_endpoint_is_overtaken() {
         },
         ..objective(PilotMode::Drive)
     };
-    let mut path = start(&[&one, &other], policy);
-    // Until the controllers know what is late.
-    let overtaken = (0..20).any(|round| {
-        for _ in 0..200 {
-            assert_eq!(path.get(GET).status, 200);
+    let origins = [origin(), origin()];
+    let path = start(&[&origins[0], &origins[1]], policy);
+    (path, late, origins)
+}
+
+/// Asks for one late path after the other, each after a hundred usual ones, until that is not over its time: then the
+/// controllers know what is late. Gives its answer, and the path.
+fn ask_late(path: &Path) -> (Response, String) {
+    for round in 0..20 {
+        for _ in 0..100 {
+            assert_eq!(path.get(GET).body, "usual");
         }
-        let late = format!("GET /late/{round} HTTP/1.1\r\nHost: cart\r\n\r\n");
-        match path.get(&late).status {
-            200 => true,
-            504 => false,
-            status => panic!("{status}"),
+        let name = format!("/late/{round}");
+        let response = path.get(&format!("GET {name} HTTP/1.1\r\nHost: cart\r\n\r\n"));
+        if response.status != 504 {
+            return (response, name);
         }
-    });
-    assert!(overtaken);
+    }
+    panic!("nothing was ever late");
+}
+
+/// An endpoint that does not answer at all is overtaken by the other, with the answer of that, and each of them was asked
+/// once: what comes behind on the same connections is right.
+#[test]
+fn a_late_endpoint_is_overtaken() {
+    let second = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsecond";
+    let (mut path, late, _origins) = late_ones(u32::MAX, second);
+    let (response, name) = ask_late(&path);
+    assert_eq!((response.status, &*response.body), (200, "second"));
+    for _ in 0..100 {
+        assert_eq!(path.get(GET).body, "usual");
+    }
+    assert_eq!(late.count(&name), 2);
     let traffic = path.mesh.feed.traffic(|traffic| {
         let backend = traffic.backends.values().next();
         backend.is_some_and(|it| it.hedges_won == 1)
     });
     assert!(traffic.backends.values().all(|it| it.hedges >= 1));
-    drop(stalled);
+    late.end();
+}
+
+/// One that fails is not the first to answer.
+#[test]
+fn a_late_endpoint_is_not_overtaken_by_a_failure() {
+    let second = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n";
+    let (path, late, _origins) = late_ones(2, second);
+    let (response, name) = ask_late(&path);
+    assert_eq!((response.status, &*response.body), (200, "first"));
+    assert_eq!(late.count(&name), 2);
+    late.end();
 }

@@ -86,25 +86,36 @@ impl Pace {
         self.late.store(late.to_bits(), Relaxed);
     }
 
+    /// Whether a good answer takes longer than that in the mean.
+    pub(crate) fn is_slower_than(&self, time: Duration) -> bool {
+        self.seen().mean > micros(time)
+    }
+
     /// Of 100 good answers 98 take no longer; `None` where there was none.
     pub(crate) fn late(&self) -> Option<Duration> {
         let late = f32::from_bits(self.late.load(Relaxed));
         (late > 0.0).then(|| Duration::from_micros(late as u64))
     }
 
-    /// None has come after this time, which is a failure or not. That says how long answers take only where most would
-    /// have come.
+    /// None has come after this time, which is a failure or not. That says how long answers take only where one would have
+    /// come by half of the mean.
     pub(crate) fn gave_up(&self, now: Instant, time: Duration, is_failure: bool) {
         let since = self.since(now);
         if since < APART {
             return;
         }
         let (Seen { mut mean, mut good }, keeps) = (self.seen(), kept(since));
-        if mean == 0.0 {
+        let late = f32::from_bits(self.late.load(Relaxed));
+        if late > 0.0 && micros(time) > late {
+            // What was overtaken would have been late.
+            self.took(micros(time));
+        }
+        if mean == 0.0 && is_failure {
             mean = micros(time);
-        } else if micros(time) > mean {
-            mean = mix(mean, micros(time), keeps);
-        } else if !is_failure {
+        } else if mean > 0.0 && 2.0 * micros(time) > mean {
+            // It would have taken longer: how much is not known, and the same again is a guess.
+            mean = mix(mean, 2.0 * micros(time), keeps);
+        } else if !is_failure && micros(time) <= mean * keeps {
             return;
         }
         if is_failure {
@@ -113,13 +124,19 @@ impl Pace {
         self.write(now, Seen { mean, good });
     }
 
-    /// As it is now with so many in flight. While some are their answers will tell; where none is, what was seen
-    /// fades.
-    pub(crate) fn standing(&self, now: Instant, in_flight: u32, weight: u16) -> Standing {
+    /// As it is now with so many in flight. While some wait for an answer that will tell; where none `waits`, what was
+    /// seen fades.
+    pub(crate) fn standing(
+        &self,
+        now: Instant,
+        in_flight: u32,
+        waits: bool,
+        weight: u16,
+    ) -> Standing {
         let Seen { mean, good } = self.seen();
-        let keeps = match in_flight {
-            0 => kept(self.since(now)),
-            _ => 1.0,
+        let keeps = match waits {
+            true => 1.0,
+            false => kept(self.since(now)),
         };
         Standing {
             in_flight,
@@ -237,7 +254,8 @@ mod tests {
         let healthy = seen(5000, ms(20), 10);
         let slow = seen(5000, ms(200), 10);
         let failing = seen(5000, ms(1), 0);
-        let standing = |pace: &Pace, now, in_flight| pace.standing(at(now), in_flight, 1);
+        let standing =
+            |pace: &Pace, now, in_flight| pace.standing(at(now), in_flight, in_flight > 0, 1);
         assert!(sooner(
             standing(&healthy, 5000, 8),
             standing(&slow, 5000, 0)
@@ -256,11 +274,13 @@ mod tests {
                 standing(pace, 12_000, 0),
                 standing(&healthy, 5000, 2)
             ));
-            // What is in flight there will tell.
+            // What waits for an answer there will tell; what is being read says nothing more.
             assert!(sooner(
                 standing(&healthy, 5000, 2),
                 standing(pace, 12_000, 1)
             ));
+            let streaming = pace.standing(at(12_000), 1, false, 1);
+            assert!(sooner(streaming, standing(&healthy, 5000, 4)));
         }
         let erring = seen(5000, ms(20), 5);
         let Standing { good, .. } = standing(&erring, 5000, 1);
@@ -270,11 +290,11 @@ mod tests {
     #[test]
     fn of_two_unknown_the_one_with_less_in_flight_for_its_weight_is_sooner() {
         let pace = Pace::default();
-        let standing = |in_flight, weight| pace.standing(at(0), in_flight, weight);
+        let standing = |in_flight, weight| pace.standing(at(0), in_flight, false, weight);
         assert!(sooner(standing(1, 1), standing(2, 1)));
         assert!(sooner(standing(2, 3), standing(1, 1)));
         assert!(!sooner(standing(1, 1), standing(1, 1)));
-        let known = seen(1000, ms(20), 10).standing(at(1000), 3, 1);
+        let known = seen(1000, ms(20), 10).standing(at(1000), 3, true, 1);
         assert!(sooner(standing(2, 1), known) && sooner(known, standing(4, 1)));
     }
 

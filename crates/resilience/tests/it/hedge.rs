@@ -5,7 +5,7 @@ use std::time::Duration;
 use selvedge_model::{CgroupId, RequestPolicy, Rng};
 use selvedge_resilience::{BalanceLaw, Call, Controllers, Ending, LimitLaw, RetryLaw};
 
-use crate::rig::{OK, Rig, call};
+use crate::rig::{OK, Rig, call, retrying};
 
 const USUAL: Duration = Duration::from_millis(20);
 
@@ -13,6 +13,7 @@ const USUAL: Duration = Duration::from_millis(20);
 fn warm() -> (Rig, Controllers) {
     let mut rig = Rig::new(&[1, 1], RequestPolicy::default());
     let upstream = &mut rig.plan.upstreams[0];
+    upstream.policy.retry = Some(retrying(1));
     upstream.law = LimitLaw::of_endpoint(Duration::from_secs(1));
     upstream.retries = RetryLaw::Headroom;
     upstream.balance = BalanceLaw::LeastTime;
@@ -47,7 +48,7 @@ fn a_late_attempt_has_another_beside_it_at_the_other_endpoint() {
         rig.endpoints().iter().map(|it| it.in_flight).sum::<u32>(),
         2
     );
-    attempt.finish(rig.now, Ending::Cancelled);
+    attempt.give_up(rig.now);
     let _ = rig.tell(&mut admission, hedge, OK);
     admission.finish(rig.now, Ending::Complete);
     let totals = rig.totals();
@@ -62,7 +63,7 @@ fn a_late_attempt_has_another_beside_it_at_the_other_endpoint() {
         let (mut admission, attempt) = rig.send();
         if let Some(hedge) = admission.hedge(rig.now, &mut rig.seat) {
             hedges += 1;
-            hedge.finish(rig.now, Ending::Cancelled);
+            hedge.give_up(rig.now);
         }
         rig.wait(USUAL);
         let _ = rig.tell(&mut admission, attempt, OK);

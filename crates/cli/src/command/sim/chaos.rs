@@ -127,6 +127,9 @@ fn text(policies: &[&'static NamedPolicy], rows: &[ChaosRow]) -> String {
             .iter()
             .filter(|row| row.policy == policy.name)
             .collect();
+        if rows.is_empty() {
+            continue;
+        }
         let goodputs = || rows.iter().map(|row| row.goodput);
         let lines: Vec<Line> = rows.iter().map(|row| Line::of(row)).collect();
         let troubles: usize = lines.iter().map(|line| line.troubles).sum();
