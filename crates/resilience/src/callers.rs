@@ -107,6 +107,12 @@ impl Callers {
         self.share.store(u32::MAX, Relaxed);
     }
 
+    /// Requests in flight of all of them.
+    pub(crate) fn all_in_flight(&self) -> u32 {
+        let all = (0..MOST).map(|place| self.in_flight(Caller(place as u8)));
+        all.fold(0, u32::saturating_add)
+    }
+
     fn in_flight(&self, Caller(place): Caller) -> u32 {
         let counts = self.counts.iter().map(|it| &it.0[usize::from(place)]);
         let counts = counts.map(|count| count.in_flight.load(Relaxed));

@@ -46,6 +46,8 @@ pub struct UpstreamReading {
     pub backend: Backend,
     /// Most requests in flight into one endpoint, the highest where that differs; `None` is no limit.
     pub limit: Option<u32>,
+    /// Requests in flight of callers that are told apart.
+    pub in_flight_of_callers: u32,
     /// What was counted.
     pub totals: Totals,
     /// Its endpoints, those that take no requests last.
@@ -63,6 +65,8 @@ pub struct EndpointReading {
     pub weight: u16,
     /// Requests in flight into it.
     pub in_flight: u32,
+    /// Those of them without the head of an answer.
+    pub unanswered: u32,
     /// Most of them that may be, as they are counted by its law; `None` is no limit.
     pub limit: Option<u32>,
     /// Whether it is ejected.
@@ -147,6 +151,7 @@ fn upstream(now: Instant, upstream: &Upstream) -> UpstreamReading {
         port: endpoint.port,
         weight: endpoint.weight,
         in_flight: endpoint.in_flight(),
+        unanswered: endpoint.state.traffic.0.unanswered.get(),
         limit: said(endpoint.limiter.limit()),
         circuit: endpoint.state.breaker.0.circuit(now),
         ejections: endpoint.state.breaker.0.ejections(),
@@ -155,6 +160,7 @@ fn upstream(now: Instant, upstream: &Upstream) -> UpstreamReading {
     UpstreamReading {
         backend: upstream.shared.backend.clone(),
         limit: said(upstream.gate.highest_limit()),
+        in_flight_of_callers: upstream.callers.as_ref().map_or(0, |it| it.all_in_flight()),
         totals: upstream.shared.totals(),
         endpoints: upstream.gate.endpoints().iter().map(endpoint).collect(),
     }

@@ -10,8 +10,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use selvedge_model::{BackendIndex, CgroupId, Instant, Rng, Urgency};
 use selvedge_resilience::{
-    Admission, Attempt, Call, Ending, LimitLaw, Node, NodePlan, Outcome, OutcomeKind, RetryLaw,
-    Seat,
+    Admission, Attempt, BalanceLaw, Call, Ending, LimitLaw, Node, NodePlan, Outcome, OutcomeKind,
+    RetryLaw, Seat,
 };
 
 use crate::rig::{backend, call, ejecting, limited, plan, retrying};
@@ -25,6 +25,8 @@ enum Step {
         upstream: bool,
     },
     Attempt(usize),
+    Hedge(usize),
+    GiveUp(usize),
     Answer(usize, u16, bool),
     Outcome(usize, OutcomeKind, bool),
     FinishAttempt(usize, Ending),
@@ -63,6 +65,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         6 => admit.prop_map(|(source, trace, upstream)| Step::Admit { source, trace, upstream }),
         6 => pick.clone().prop_map(Step::Attempt),
+        2 => pick.clone().prop_map(Step::Hedge),
+        1 => pick.clone().prop_map(Step::GiveUp),
         3 => (pick.clone(), status, any::<bool>()).prop_map(|(at, s, r)| Step::Answer(at, s, r)),
         3 => (pick.clone(), kind, any::<bool>()).prop_map(|(at, k, r)| Step::Outcome(at, k, r)),
         2 => (pick.clone(), ending.clone()).prop_map(|(at, e)| Step::FinishAttempt(at, e)),
@@ -88,11 +92,16 @@ fn variant(number: u8) -> NodePlan {
     other.backend = backend("orders");
     other.law = LimitLaw::of_endpoint(Duration::from_millis(100));
     other.retries = RetryLaw::Headroom;
+    other.balance = BalanceLaw::LeastTime;
+    other.hedges = true;
     plan.upstreams.push(other);
     match number {
         0 => {}
         1 => plan.upstreams.reverse(),
-        2 => plan.upstreams[0].endpoints.truncate(1),
+        2 => {
+            plan.upstreams[0].endpoints.truncate(1);
+            plan.upstreams[1].law = LimitLaw::Static;
+        }
         _ => {
             plan.upstreams[1].policy.ejection = None;
             plan.routes[0].law = LimitLaw::of_entry(Duration::from_millis(100));
@@ -139,6 +148,15 @@ impl<'a> Worker<'a> {
                 upstream,
             } => self.admit(source, trace, upstream),
             Step::Attempt(at) => self.attempt(at),
+            Step::Hedge(at) => self.hedge(at),
+            Step::GiveUp(at) => {
+                let now = self.now;
+                // It is counted among those that ended nowhere.
+                if let Some(attempt) = self.take(at) {
+                    self.attempts -= 1;
+                    attempt.give_up(now);
+                }
+            }
             Step::Answer(at, status, repeatable) => self.answer(at, status, repeatable),
             Step::Outcome(at, kind, repeatable) => self.outcome(at, Outcome { kind, repeatable }),
             Step::FinishAttempt(at, ending) => {
@@ -198,6 +216,16 @@ impl<'a> Worker<'a> {
         }
     }
 
+    fn hedge(&mut self, at: usize) {
+        let Some((admission, attempts)) = self.admissions.get_mut(at) else {
+            return;
+        };
+        if let Some(attempt) = admission.hedge(self.now, &mut self.seat) {
+            self.attempts += 1;
+            attempts.push(attempt);
+        }
+    }
+
     fn answer(&mut self, at: usize, status: u16, repeatable: bool) {
         if let Some((admission, attempts)) = self.admissions.get_mut(at)
             && let Some(attempt) = attempts.last_mut()
@@ -229,10 +257,19 @@ fn check_clean(node: &Node, attempts: u64) {
     let reading = node.reading(later);
     for upstream in &reading.upstreams {
         assert!(
-            upstream.endpoints.iter().all(|it| it.in_flight == 0),
+            upstream
+                .endpoints
+                .iter()
+                .all(|it| (it.in_flight, it.unanswered) == (0, 0)),
             "{upstream:?}"
         );
     }
+    assert!(
+        reading
+            .upstreams
+            .iter()
+            .all(|it| it.in_flight_of_callers == 0)
+    );
     assert!(reading.routes.iter().all(|it| it.in_flight == 0));
     for workload in &reading.workloads {
         let counts = (
