@@ -207,7 +207,7 @@ impl EndpointGate {
         }
         let lates = &mut lates[..count];
         lates.sort_unstable();
-        (count >= 2).then(|| lates[(count - 1) / 2])
+        (count >= 2).then(|| lates[count / 2])
     }
 
     /// So many endpoints tell what is late.
