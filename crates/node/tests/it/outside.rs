@@ -110,8 +110,9 @@ fn a_published_port_goes_through_the_proxy_where_its_service_does() {
     bed.service_mut("web").ports[0].way = Way::ProxyOrDirect;
     drop(proxy);
     bed.apply();
-    let direct = caller.tell(&format!("ask {web}:80"));
-    assert!(direct.starts_with(&pid), "{direct}");
+    // On a slow machine the kernel still finds the proxy's socket for a moment, and resets what comes to it.
+    let ask_web = format!("ask {web}:80");
+    assert!(eventually(|| caller.tell(&ask_web).starts_with(&pid)));
     assert_eq!(bed.edge(Some(source), web).bypassed, 1);
     assert!(eventually(
         || ask(&mut outside, &addresses[0]).starts_with(&pid)
