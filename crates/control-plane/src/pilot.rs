@@ -313,7 +313,7 @@ impl Pilot {
     }
 
     /// Tails without load, as far as they are known.
-    pub(crate) fn told(&self) -> Told {
+    pub(crate) fn take_told(&self) -> Told {
         let mut state = self.lock();
         let told = state.told.clone();
         state.told.is_planned();

@@ -52,7 +52,7 @@ impl Planning {
                     continue;
                 }
             };
-            let told = self.pilot.told();
+            let told = self.pilot.take_told();
             let seen = observation(snapshot, &observed, &told);
             let plan = planner::plan(&seen, &in_force);
             if plan == *in_force {

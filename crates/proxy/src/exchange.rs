@@ -81,7 +81,7 @@ struct Overtaking {
     attempt: Attempt,
     answer: Box<BesideAnswer>,
     /// What the late one came to, if it did.
-    fault: Option<Fault>,
+    fault: Option<AnswerFault>,
 }
 
 /// The whole head of an answer to an attempt beside a late one.
@@ -201,8 +201,12 @@ impl Exchange<'_> {
             now = self.worker.clock.now();
             let late = mem::replace(attempt, overtaking.attempt);
             match overtaking.fault {
-                None => late.give_up(now),
-                Some(fault) => late.finish(now, fault.ending()),
+                Some(AnswerFault::Malformed) => late.finish(now, Ending::Malformed),
+                // One that idled may have been closed just then, which says nothing about its endpoint.
+                Some(AnswerFault::Cut { any }) if any || !upstream.reused => {
+                    late.finish(now, Ending::Cut);
+                }
+                _ => late.give_up(now),
             }
             let answer = *overtaking.answer;
             upstream = answer.upstream;
@@ -438,7 +442,7 @@ impl Exchange<'_> {
                 Ok(Ok(First::Late(Ok(101))))
                     if !self.facts.wants_upgrade || !sending.has_sent_all() =>
                 {
-                    Fault::Answer(AnswerFault::Malformed)
+                    AnswerFault::Malformed
                 }
                 Ok(Ok(First::Late(Ok(status)))) => {
                     if let Some(beside) = beside {
@@ -446,7 +450,7 @@ impl Exchange<'_> {
                     }
                     return Ok(Answered::Status(status));
                 }
-                Ok(Ok(First::Late(Err(fault)))) => Fault::Answer(fault),
+                Ok(Ok(First::Late(Err(fault)))) => fault,
                 Ok(Ok(First::Beside(answer))) => match (answer, beside.take(), fault.take()) {
                     (Ok(answer), Some(Beside { attempt, .. }), fault) => {
                         let overtaking = Overtaking {
@@ -463,7 +467,7 @@ impl Exchange<'_> {
                             Unanswered::Void => attempt.give_up(now),
                         }
                         match failed {
-                            Some(failed) => return Err(failed),
+                            Some(failed) => return Err(Fault::Answer(failed)),
                             None => continue,
                         }
                     }
@@ -487,12 +491,17 @@ impl Exchange<'_> {
                 Err(_) if sending.waits_for_client() && !waits_to_hear => {
                     return Err(Fault::Client(ClientFault::Stalled));
                 }
-                Err(_) => return Err(Fault::TimedOut),
+                Err(_) => {
+                    if let Some(beside) = beside {
+                        beside.attempt.give_up(self.worker.clock.now());
+                    }
+                    return Err(Fault::TimedOut);
+                }
             };
             // Another endpoint may still answer what this one did not.
             match beside {
                 Some(_) if fault.is_none() => fault = Some(failed),
-                _ => return Err(failed),
+                _ => return Err(Fault::Answer(failed)),
             }
         }
     }
