@@ -1,18 +1,17 @@
 //! `selvedge sim chaos`: one trouble after another, and whether each is over once it is.
 
-use std::io::{self, IsTerminal};
 use std::ops::Range;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 use selvedge_bench::{ChaosRow, chaos};
-use selvedge_sim::{NamedPolicy, POLICIES};
+use selvedge_sim::NamedPolicy;
 use serde::Serialize;
 
 use super::policy;
-use super::sweep::{Format, bar, range, write_beside};
-use crate::output::{Table, print};
+use super::sweep::{Format, Shown, Work, policies_or_all, range};
+use crate::output::Table;
 
 /// Arguments of `selvedge sim chaos`.
 #[derive(Args, Debug)]
@@ -32,36 +31,19 @@ pub(crate) struct ChaosArgs {
 }
 
 pub(crate) fn show(args: &ChaosArgs) -> anyhow::Result<ExitCode> {
-    let policies: Vec<&'static NamedPolicy> = match args.policies.is_empty() {
-        true => POLICIES.iter().collect(),
-        false => args.policies.clone(),
+    let policies = policies_or_all(&args.policies);
+    let work = Work {
+        what: "runs",
+        all: (args.worlds.end - args.worlds.start) as usize * policies.len(),
     };
-    let all = (args.worlds.end - args.worlds.start) as usize * policies.len();
-    let is_watched = io::stderr().is_terminal();
-    let rows = chaos(args.worlds.clone(), &policies, |done| {
-        if is_watched {
-            eprint!("\r{}", bar(done, all, "runs"));
-        }
-    })?;
-    if is_watched {
-        eprintln!();
-    }
-    match args.output {
-        Format::Text => print(&text(&policies, &rows))?,
-        Format::Csv => print(&csv(&rows))?,
-        Format::Json => print(&json(&rows)?)?,
-    }
-    if let Some(path) = &args.json {
-        write_beside(path, &json(&rows)?)?;
-    }
-    if rows.len() < all {
-        eprintln!(
-            "interrupted: {} of {all} runs are done and shown",
-            rows.len()
-        );
-        return Ok(ExitCode::FAILURE);
-    }
-    Ok(ExitCode::SUCCESS)
+    let rows = work.watch(|progress| chaos(args.worlds.clone(), &policies, progress))?;
+    let shown = Shown {
+        text: || text(&policies, &rows),
+        csv: || csv(&rows),
+        json: json(&rows)?,
+    };
+    shown.show(args.output, args.json.as_deref())?;
+    Ok(work.end(rows.len()))
 }
 
 /// A world under a policy.

@@ -1,18 +1,17 @@
 //! `selvedge sim plants`: services drawn at random under one set of parameters.
 
-use std::io::{self, IsTerminal};
 use std::ops::Range;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 use selvedge_bench::{PlantFigures, PlantRow, plants};
-use selvedge_sim::{NamedPolicy, POLICIES};
+use selvedge_sim::NamedPolicy;
 use serde::Serialize;
 
 use super::policy;
-use super::sweep::{Format, bar, range, write_beside};
-use crate::output::{Table, print};
+use super::sweep::{Format, Shown, Work, policies_or_all, range};
+use crate::output::Table;
 
 /// Arguments of `selvedge sim plants`.
 #[derive(Args, Debug)]
@@ -32,37 +31,20 @@ pub(crate) struct PlantsArgs {
 }
 
 pub(crate) fn show(args: &PlantsArgs) -> anyhow::Result<ExitCode> {
-    let policies: Vec<&'static NamedPolicy> = match args.policies.is_empty() {
-        true => POLICIES.iter().collect(),
-        false => args.policies.clone(),
+    let policies = policies_or_all(&args.policies);
+    let work = Work {
+        what: "plants",
+        all: (args.plants.end - args.plants.start) as usize,
     };
-    let all = (args.plants.end - args.plants.start) as usize;
-    let is_watched = io::stderr().is_terminal();
-    let rows = plants(args.plants.clone(), &policies, |done| {
-        if is_watched {
-            eprint!("\r{}", bar(done, all, "plants"));
-        }
-    })?;
-    if is_watched {
-        eprintln!();
-    }
+    let rows = work.watch(|progress| plants(args.plants.clone(), &policies, progress))?;
     let names: Vec<&str> = policies.iter().map(|policy| policy.name).collect();
-    match args.output {
-        Format::Text => print(&text(&names, &rows))?,
-        Format::Csv => print(&csv(&names, &rows))?,
-        Format::Json => print(&json(&names, &rows)?)?,
-    }
-    if let Some(path) = &args.json {
-        write_beside(path, &json(&names, &rows)?)?;
-    }
-    if rows.len() < all {
-        eprintln!(
-            "interrupted: {} of {all} plants are done and shown",
-            rows.len()
-        );
-        return Ok(ExitCode::FAILURE);
-    }
-    Ok(ExitCode::SUCCESS)
+    let shown = Shown {
+        text: || text(&names, &rows),
+        csv: || csv(&names, &rows),
+        json: json(&names, &rows)?,
+    };
+    shown.show(args.output, args.json.as_deref())?;
+    Ok(work.end(rows.len()))
 }
 
 /// A plant under a policy.

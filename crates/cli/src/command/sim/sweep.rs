@@ -74,39 +74,88 @@ pub(crate) fn sweep(args: &SweepArgs) -> anyhow::Result<ExitCode> {
         .for_each(|scenario| forward(scenario, args.forwards));
     let options = SweepOptions {
         scenarios: wanted,
-        policies: match args.policies.is_empty() {
-            true => POLICIES.iter().collect(),
-            false => args.policies.clone(),
-        },
+        policies: policies_or_all(&args.policies),
         seeds: args.seeds.clone(),
     };
-    let all = options.runs();
-    let is_watched = io::stderr().is_terminal();
-    let swept = selvedge_bench::sweep(&options, |finished| {
+    let work = Work {
+        what: "runs",
+        all: options.runs(),
+    };
+    let swept = work.watch(|progress| selvedge_bench::sweep(&options, progress))?;
+    let shown = Shown {
+        text: || text(&swept.runs),
+        csv: || csv(&swept.runs),
+        json: json(&swept.runs)?,
+    };
+    shown.show(args.output, args.json.as_deref())?;
+    Ok(work.end(swept.runs.len()))
+}
+
+/// Work whose progress is shown.
+pub(super) struct Work {
+    /// What it is made of.
+    pub(super) what: &'static str,
+    /// How many of these.
+    pub(super) all: usize,
+}
+
+impl Work {
+    /// Does it, with a bar where somebody looks.
+    pub(super) fn watch<T>(
+        &self,
+        work: impl FnOnce(&(dyn Fn(usize) + Sync)) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        let is_watched = io::stderr().is_terminal();
+        let done = work(&|finished| {
+            if is_watched {
+                eprint!("\r{}", bar(finished, self.all, self.what));
+            }
+        })?;
         if is_watched {
-            eprint!("\r{}", bar(finished, all, "runs"));
+            eprintln!();
         }
-    })?;
-    if is_watched {
-        eprintln!();
+        Ok(done)
     }
-    match args.output {
-        Format::Text => print(&text(&swept.runs))?,
-        Format::Csv => print(&csv(&swept.runs))?,
-        Format::Json => print(&json(&swept.runs)?)?,
+
+    /// So much of it is done: all, or an interrupt came.
+    pub(super) fn end(&self, done: usize) -> ExitCode {
+        let Self { what, all } = self;
+        if done < *all {
+            eprintln!("interrupted: {done} of {all} {what} are finished and shown");
+            return ExitCode::FAILURE;
+        }
+        ExitCode::SUCCESS
     }
-    if let Some(path) = &args.json {
-        write_beside(path, &json(&swept.runs)?)?;
+}
+
+/// What was found, in each form.
+pub(super) struct Shown<T, C> {
+    pub(super) text: T,
+    pub(super) csv: C,
+    pub(super) json: String,
+}
+
+impl<T: FnOnce() -> String, C: FnOnce() -> String> Shown<T, C> {
+    /// Prints it as is asked for, and writes what programs read to the file beside.
+    pub(super) fn show(self, output: Format, json: Option<&Path>) -> anyhow::Result<()> {
+        match output {
+            Format::Text => print(&(self.text)())?,
+            Format::Csv => print(&(self.csv)())?,
+            Format::Json => print(&self.json)?,
+        }
+        match json {
+            Some(path) => write_beside(path, &self.json),
+            None => Ok(()),
+        }
     }
-    if swept.runs.len() < swept.asked {
-        eprintln!(
-            "interrupted: {} of {} runs are finished and shown",
-            swept.runs.len(),
-            swept.asked
-        );
-        return Ok(ExitCode::FAILURE);
+}
+
+/// The policies that were asked for, or all.
+pub(super) fn policies_or_all(asked: &[&'static NamedPolicy]) -> Vec<&'static NamedPolicy> {
+    match asked.is_empty() {
+        true => POLICIES.iter().collect(),
+        false => asked.to_vec(),
     }
-    Ok(ExitCode::SUCCESS)
 }
 
 fn json(runs: &[SweptRun]) -> anyhow::Result<String> {
@@ -115,12 +164,12 @@ fn json(runs: &[SweptRun]) -> anyhow::Result<String> {
 }
 
 /// Writes what programs read, beside what is printed.
-pub(super) fn write_beside(path: &Path, text: &str) -> anyhow::Result<()> {
+fn write_beside(path: &Path, text: &str) -> anyhow::Result<()> {
     fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// As `[######..............]  12 of 40 runs`.
-pub(super) fn bar(finished: usize, all: usize, what: &str) -> String {
+fn bar(finished: usize, all: usize, what: &str) -> String {
     const WIDTH: usize = 20;
     let full = finished * WIDTH / all.max(1);
     format!(
