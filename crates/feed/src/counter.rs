@@ -89,6 +89,8 @@ counters! {
     RequestsLone = 29, "requests_lone";
     /// Entries of the journal of controllers that found no room while no agent took them.
     JournalLost = 30, "journal_entries_lost";
+    /// Requests of callers that are one too many for their service to give them a share of it.
+    RequestsUnshared = 31, "requests_unshared";
 }
 
 impl Counter {

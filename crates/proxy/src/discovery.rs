@@ -157,6 +157,8 @@ impl Discovery {
                 .set(Counter::RequestsUnjoined, node.unjoined_requests());
             self.counters
                 .set(Counter::RequestsLone, node.lone_requests());
+            self.counters
+                .set(Counter::RequestsUnshared, node.unshared_requests());
         }
         self.counters
             .set(Counter::JournalLost, self.pilot.dropped());

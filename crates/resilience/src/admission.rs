@@ -1,6 +1,7 @@
 //! One request from its head to its last byte, with all its attempts.
 
 use alloc::sync::Arc;
+use core::sync::atomic::Ordering::Relaxed;
 use core::time::Duration;
 
 use selvedge_model::{
@@ -112,6 +113,10 @@ impl Admission {
         };
         let inherited = found.as_ref().and_then(|found| found.deadline);
         let of_tree = found.map(|found| found.urgency);
+        let caller = upstream.caller(call.source);
+        if caller.is_none() && upstream.callers.is_some() {
+            tables.unshared.fetch_add(1, Relaxed);
+        }
         Ok(Self {
             lane: lane.clone(),
             route: call.route,
@@ -119,7 +124,7 @@ impl Admission {
             is_at_entry,
             call: source.map(call_of),
             trace: call.trace,
-            caller: upstream.caller(call.source),
+            caller,
             began: now,
             urgency: call.urgency.or(of_tree).unwrap_or_default(),
             deadline: deadline.into_iter().chain(inherited).min(),

@@ -1,6 +1,6 @@
 //! Who calls an upstream, so that one that asks for much leaves the others their share.
 //!
-//! Who has more in flight than an even share leaves the last places to the others ([`crate::reserve`]), so that these find
+//! Who has as much in flight as an even share leaves the last places to the others ([`crate::reserve`]), so that these find
 //! one nearly always: places come to be divided by max-min fairness (D. Bertsekas, R. Gallager, "Data Networks", 1992,
 //! section 6.5.2). The share is such that all together have what was in flight; who asks for less has all it asks for.
 
@@ -11,7 +11,7 @@ use selvedge_model::CgroupId;
 
 use crate::counter::{Apart, Counter};
 
-/// Most callers that are told apart; one more is as if it were alone.
+/// Most callers that are told apart; one more has no share to keep to, and is counted.
 const MOST: usize = 16;
 
 /// All of those outside the mesh.

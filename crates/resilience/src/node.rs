@@ -92,6 +92,7 @@ fn build(plan: &NodePlan, before: Option<&Tables>, workers: usize) -> Tables {
         entries,
         workloads,
         traces: before.map_or_else(|| Arc::new(TraceTable::new()), |old| old.traces.clone()),
+        unshared: before.map_or_else(Arc::default, |old| old.unshared.clone()),
         trees: before.map_or_else(|| Arc::new(TreeTable::new()), |old| old.trees.clone()),
         workers,
     }

@@ -2,6 +2,7 @@
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use core::sync::atomic::Ordering::Relaxed;
 
 use selvedge_model::{Backend, CgroupId, EndpointPace, Instant, Place, Port};
 
@@ -37,6 +38,8 @@ pub struct NodeReading {
     pub trees: usize,
     /// Those that found no room among them, since the beginning: what is made for them is on its own.
     pub lone_requests: u64,
+    /// Requests whose service had too many callers to give theirs a share, since the beginning.
+    pub unshared_requests: u64,
 }
 
 /// An upstream.
@@ -124,6 +127,11 @@ impl Node {
         self.tables.trees.0.full()
     }
 
+    /// See [`NodeReading::unshared_requests`].
+    pub fn unshared_requests(&self) -> u64 {
+        self.tables.unshared.load(Relaxed)
+    }
+
     /// What there is to see now.
     pub fn reading(&self, now: Instant) -> NodeReading {
         let tables = &*self.tables;
@@ -141,6 +149,7 @@ impl Node {
             trees_used: tables.trees.0.used(),
             trees: slots::CAPACITY,
             lone_requests: self.lone_requests(),
+            unshared_requests: self.unshared_requests(),
         }
     }
 }

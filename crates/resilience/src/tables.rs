@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
+use core::sync::atomic::AtomicU64;
 
 use selvedge_model::{BackendIndex, CgroupId, Instant, RouteIndex, Withheld};
 
@@ -20,6 +21,8 @@ pub(crate) struct Tables {
     pub(crate) workloads: Box<[Local]>,
     pub(crate) traces: Arc<TraceTable>,
     pub(crate) trees: Arc<TreeTable>,
+    /// Requests whose callers were too many to be told apart.
+    pub(crate) unshared: Arc<AtomicU64>,
     pub(crate) workers: usize,
 }
 

@@ -67,3 +67,22 @@ fn who_is_alone_has_everything() {
     let [alone, _] = refused(law, [8, 0]);
     assert_eq!(alone.0, 0);
 }
+
+/// One too many is let in like anybody, and counted.
+#[test]
+fn more_callers_than_are_told_apart_are_counted() {
+    let (mut rig, unshared) = (Rig::new(&[1], limited(100)), |rig: &Rig| {
+        rig.node.reading(rig.now).unshared_requests
+    });
+    rig.plan.upstreams[0].law = LimitLaw::of_endpoint(Duration::from_secs(10));
+    rig.node = Node::new(&rig.plan, None, 1);
+    for number in 1..=16 {
+        let source = Some(CgroupId(number));
+        drop(rig.admit_as(&Call { source, ..call() }));
+    }
+    assert_eq!(unshared(&rig), 0);
+    drop(rig.admit());
+    assert_eq!(unshared(&rig), 1);
+    rig.reconfigure();
+    assert_eq!(unshared(&rig), 1);
+}
