@@ -316,7 +316,7 @@ impl Pilot {
     pub(crate) fn take_told(&self) -> Told {
         let mut state = self.lock();
         let told = state.told.clone();
-        state.told.is_planned();
+        state.told.mark_planned();
         told
     }
 

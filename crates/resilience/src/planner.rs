@@ -286,7 +286,7 @@ impl Told {
     }
 
     /// A plan follows from what was told so far.
-    pub fn is_planned(&mut self) {
+    pub fn mark_planned(&mut self) {
         self.limits
             .values_mut()
             .for_each(|told| told.is_new = false);
@@ -313,9 +313,13 @@ impl ToldOf {
         if decision.floor > 0.0 {
             self.floor = decision.floor;
         }
-        let late = |before: f64, now: f64| now + (before - now) * OF_LATE;
+        // What a journal says may be anything, and one such figure would stay.
+        let late = |before: f64, now: f64| match now.is_finite() {
+            true => now + (before - now) * OF_LATE,
+            false => before,
+        };
         self.tail = match self.tail {
-            0.0 => window.times.q95,
+            0.0 if window.times.q95.is_finite() => window.times.q95,
             before => late(before, window.times.q95),
         };
         self.refused = late(self.refused, window.refused_share);
@@ -461,6 +465,44 @@ mod tests {
         assert_eq!(share.objective.latency, ms(25).unwrap());
         // Those behind follow the nearer one too; all call one another here.
         assert_eq!(plan.shares[&name("front")].of, name("cart"));
+    }
+
+    /// One figure that is none does not stay, and what was told before a plan is not news for the next.
+    #[test]
+    fn what_is_told_is_of_late_and_taken_once() {
+        let about = Limited::Endpoint {
+            backend: selvedge_model::Backend {
+                service: name("cart"),
+                port: selvedge_model::Port::MAX,
+            },
+            place: selvedge_model::Place::Local(selvedge_model::CgroupId(1)),
+            port: selvedge_model::Port::MAX,
+        };
+        let decided = |refused_share, floor| JournalEvent::Decided {
+            window: WindowSummary {
+                refused_share,
+                ..WindowSummary::default()
+            },
+            decision: Decision {
+                limit: 8,
+                is_fresh: false,
+                why: selvedge_model::Why::Steady,
+                floor,
+            },
+        };
+        let mut told = Told::default();
+        let see = |told: &Told| {
+            let mut seen = Seen::default();
+            told.see(&name("cart"), &mut seen);
+            (seen.own, seen.refused_per_mille)
+        };
+        told.on_event(&about, &decided(f64::NAN, 20_000.0));
+        told.on_event(&about, &decided(0.625, f64::NAN));
+        let (own, refused) = see(&told);
+        assert_eq!(own, ms(20));
+        assert!((124..=125).contains(&refused), "a fifth of it: {refused}");
+        told.mark_planned();
+        assert_eq!(see(&told), (ms(20), 0));
     }
 
     /// A service that refuses a little takes longer while whole answers have time to spare, and gives it back.

@@ -61,7 +61,7 @@ impl Planning {
         for (service, seen) in &mut self.observation.services {
             self.told.see(service, seen);
         }
-        self.told.is_planned();
+        self.told.mark_planned();
         self.in_force = plan(&self.observation, &self.in_force);
         let mut is_other = false;
         for (service, objective) in self.names.iter().zip(objectives) {
