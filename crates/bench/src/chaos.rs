@@ -52,6 +52,7 @@ pub(crate) fn world(number: u64) -> Scenario {
         services: services(&mut draw),
         clients: Vec::new(),
         faults: Vec::new(),
+        agent_away: None,
     };
     let client = |rates| Client {
         calls: 0,

@@ -147,6 +147,7 @@ pub fn plant(number: u64) -> Scenario {
             classes,
         }],
         faults: loses_capacity.then_some(fault).into_iter().collect(),
+        agent_away: None,
     }
 }
 

@@ -16,7 +16,7 @@ use crate::chaos::world;
 use crate::plants::plant;
 
 /// The files that come with the binary, in the order in which they are listed.
-const FILES: [(&str, &str); 29] = [
+const FILES: [(&str, &str); 30] = [
     ("steady", include_str!("../scenarios/steady.yaml")),
     ("step", include_str!("../scenarios/step.yaml")),
     ("trigger", include_str!("../scenarios/trigger.yaml")),
@@ -65,6 +65,10 @@ const FILES: [(&str, &str); 29] = [
     (
         "chain-trigger",
         include_str!("../scenarios/chain-trigger.yaml"),
+    ),
+    (
+        "control-plane-loss",
+        include_str!("../scenarios/control-plane-loss.yaml"),
     ),
     (
         "chain-sustained",
@@ -197,6 +201,7 @@ struct Written {
     clients: Vec<WrittenClient>,
     #[serde(default)]
     faults: Vec<WrittenFault>,
+    agent_away: Option<WrittenSpan>,
 }
 
 #[derive(Deserialize)]
@@ -291,6 +296,15 @@ struct WrittenRate {
     #[serde(default, deserialize_with = "time")]
     from: Duration,
     rate: f64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenSpan {
+    #[serde(deserialize_with = "time")]
+    from: Duration,
+    #[serde(deserialize_with = "time")]
+    until: Duration,
 }
 
 #[derive(Deserialize)]
@@ -403,6 +417,7 @@ impl Written {
             services: services.collect::<Result<_, _>>()?,
             clients: clients.collect::<Result<_, _>>()?,
             faults: faults.collect::<Result<_, _>>()?,
+            agent_away: self.agent_away.map(|away| away.from..away.until),
             name: self.name,
             about: self.about,
             length: self.length,

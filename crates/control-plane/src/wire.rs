@@ -682,6 +682,8 @@ pub struct WindowLine {
     pub ended: u64,
     /// Those of them of which something found no place behind it.
     pub refused_behind: u64,
+    /// Those of them that had a place at an endpoint which takes longer than it may.
+    pub late_behind: u64,
     /// Those of them that took a place which others lacked, for nothing.
     pub wasted: u64,
 }

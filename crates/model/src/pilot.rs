@@ -89,6 +89,8 @@ pub struct Fates {
     pub refused: u64,
     /// Those that had a place at an upstream that refuses others, and found none at another.
     pub wasted: u64,
+    /// Those that had a place at an endpoint which takes longer than it may, whatever its limit does.
+    pub late: u64,
 }
 
 impl Fates {
@@ -98,6 +100,7 @@ impl Fates {
             ended: self.ended.saturating_sub(earlier.ended),
             refused: self.refused.saturating_sub(earlier.refused),
             wasted: self.wasted.saturating_sub(earlier.wasted),
+            late: self.late.saturating_sub(earlier.late),
         }
     }
 }

@@ -164,8 +164,13 @@ impl Admission {
             }
             settle(&mut self.course, Course::Refused);
         })?;
-        if let Some(tree) = self.tree.filter(|_| upstream.shared.is_scarce()) {
-            tables.trees.uses_scarce(tree);
+        if let Some(tree) = self.tree {
+            if upstream.shared.is_scarce() {
+                tables.trees.uses_scarce(tree);
+            }
+            if upstream.gate.endpoints()[taken.endpoint].is_late() {
+                tables.trees.goes_to_late(tree);
+            }
         }
         let repeat = self.repeats.next.take();
         match repeat {

@@ -394,7 +394,8 @@ impl Steered {
         let decision = self.controller.on_window(&window, turn.rng);
         self.rest.add(&window, self.limiter.limit(), self.objective);
         self.limiter.set(decision.limit);
-        self.limiter.set_tail(self.controller.tail_us());
+        self.limiter
+            .set_tail(self.controller.tail_us(), decision.floor);
         if doubts {
             self.trust.on_decision(turn.now, decision.limit);
         }

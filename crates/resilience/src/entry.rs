@@ -40,6 +40,7 @@ struct Share {
     ended: Counter,
     refused: Counter,
     wasted: Counter,
+    late: Counter,
     meters: Meters,
 }
 
@@ -52,6 +53,7 @@ impl Entry {
             ended: Counter::default(),
             refused: Counter::default(),
             wasted: Counter::default(),
+            late: Counter::default(),
             meters: Meters::default(),
         };
         let new = || {
@@ -118,6 +120,7 @@ impl Entry {
             share.ended.add(1);
             share.refused.add(fate.is_refused.into());
             share.wasted.add(fate.is_wasted.into());
+            share.late.add(fate.is_late.into());
         }
     }
 
@@ -128,6 +131,7 @@ impl Entry {
             fates.ended += share.ended.get();
             fates.refused += share.refused.get();
             fates.wasted += share.wasted.get();
+            fates.late += share.late.get();
         }
         fates
     }

@@ -121,6 +121,12 @@ impl Endpoint {
         in_flight.saturating_sub(self.uncounted(in_flight))
     }
 
+    /// Whether it takes longer than it may, whatever its limit does, as far as its own time is known.
+    pub(crate) fn is_late(&self) -> bool {
+        let knows_own = |it: &Arc<Workload>| it.knows_waits();
+        self.limiter.is_late() && self.workload.as_ref().is_none_or(knows_own)
+    }
+
     /// Counts one more, if that is within the limit.
     fn try_enter(&self, claim: Claim) -> bool {
         let limit = self.limiter.limit_for(claim);

@@ -117,6 +117,7 @@ mod tests {
                 ended: 100,
                 refused: u64::from(rng.below(40)),
                 wasted: u64::from(rng.below(20)),
+                late: u64::from(rng.below(200)),
             },
         }
     }

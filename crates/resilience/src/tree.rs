@@ -18,11 +18,13 @@ pub(crate) const MOST_TRIES: u64 = 2;
 const REFUSED: u64 = 1 << 16;
 const USED: u64 = 1 << 17;
 const TRIES: u64 = REFUSED - 1;
-const URGENCY_SHIFT: u32 = 18;
+const LATE: u64 = 1 << 18;
+const URGENCY_SHIFT: u32 = 19;
 const URGENCY: u64 = 7;
 
 /// The requests of clients that are under way. Each word holds whether something was refused, whether
-/// something scarce was used, tries, and how urgent it is; beside it stands the deadline in ns, and 0 is never.
+/// something scarce was used, whether an endpoint was late, tries, and how urgent it is; beside it stands the
+/// deadline in ns, and 0 is never.
 #[derive(Debug)]
 pub(crate) struct TreeTable(pub(crate) Slots<AtomicU64>);
 
@@ -48,6 +50,8 @@ pub(crate) struct Fate {
     pub(crate) is_refused: bool,
     /// And something else of it used what others lacked, for nothing.
     pub(crate) is_wasted: bool,
+    /// Something of it went to an endpoint that takes longer than it may.
+    pub(crate) is_late: bool,
 }
 
 impl TreeTable {
@@ -110,6 +114,11 @@ impl TreeTable {
         self.change(tree, |word| Some(word | USED));
     }
 
+    /// It has a place at an endpoint that takes longer than it may.
+    pub(crate) fn goes_to_late(&self, tree: Tree) {
+        self.change(tree, |word| Some(word | LATE));
+    }
+
     /// Whether something found no place.
     pub(crate) fn is_refused(&self, tree: Tree) -> bool {
         let word = self.0.word(tree.slot).load(Relaxed);
@@ -125,10 +134,11 @@ impl TreeTable {
     pub(crate) fn end(&self, tree: Tree) -> Fate {
         let word = self.0.word(tree.slot).load(Relaxed);
         self.change(tree, |_| Some(0));
-        let is_refused = tree.key.is_of(word) && word & REFUSED != 0;
+        let is = |what| tree.key.is_of(word) && word & what != 0;
         Fate {
-            is_refused,
-            is_wasted: is_refused && word & USED != 0,
+            is_refused: is(REFUSED),
+            is_wasted: is(REFUSED) && is(USED),
+            is_late: is(LATE),
         }
     }
 
@@ -170,7 +180,9 @@ mod tests {
         let tries = (0..5).filter(|_| table.try_again(child)).count();
         assert_eq!(tries as u64, MOST_TRIES);
         table.uses_scarce(child);
-        assert!(table.end(root).is_wasted);
+        table.goes_to_late(child);
+        let fate = table.end(root);
+        assert!(fate.is_wasted && fate.is_late && fate.is_refused);
         assert_eq!(table.0.used(), 0);
         // Who is late finds nothing, also where another has the slot.
         let next = begin(1 << 40).unwrap();

@@ -78,6 +78,11 @@ impl Workload {
         self.calls.load(Relaxed)
     }
 
+    /// Whether it is known what each request waits for: all its calls are joined with the requests that they are made for.
+    pub(crate) fn knows_waits(&self) -> bool {
+        self.stray_wait.load(Relaxed) == 0
+    }
+
     pub(crate) fn begin_call(&self, traces: &TraceTable, trace: u64, now: Instant) -> Outstanding {
         if !self.calls() {
             self.calls.store(true, Relaxed);

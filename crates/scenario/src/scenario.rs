@@ -4,6 +4,7 @@ use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use core::ops::Range;
 use core::time::Duration;
 
 use selvedge_model::{Rng, Urgency};
@@ -29,6 +30,9 @@ pub struct Scenario {
     pub clients: Vec<Client>,
     /// What goes wrong.
     pub faults: Vec<Fault>,
+    /// While this lasts there is no agent: nobody plans, and nobody hears what controllers tell. The next one knows no
+    /// more than the plan in force.
+    pub agent_away: Option<Range<Duration>>,
 }
 
 /// When an answer is in time.
@@ -142,6 +146,10 @@ impl Scenario {
         for fault in &mut self.faults {
             like(&mut fault.from);
             like(&mut fault.until);
+        }
+        if let Some(away) = &mut self.agent_away {
+            like(&mut away.start);
+            like(&mut away.end);
         }
         self.length = length;
         self
@@ -359,6 +367,19 @@ impl Scenario {
             let is_share = (0.0..=1.0).contains(&condition.errors);
             require(is_share, &at("errors"), || "expected a share from 0 to 1")?;
         }
+        let Some(away) = &self.agent_away else {
+            return Ok(());
+        };
+        require(
+            away.start < self.length,
+            "agentAway.from",
+            || "is behind the scenario's end",
+        )?;
+        require(
+            away.start < away.end,
+            "agentAway.until",
+            || "is not behind `from`",
+        )?;
         Ok(())
     }
 }
@@ -414,6 +435,7 @@ mod tests {
                 arrivals: Arrivals::Open(vec![rate(0, 20.0), rate(30, 100.0)]),
                 classes: vec![],
             }],
+            agent_away: Some(seconds(30)..seconds(120)),
             faults: vec![Fault {
                 from: seconds(30),
                 until: seconds(60),
@@ -429,6 +451,7 @@ mod tests {
         assert_eq!(third.clients[0].arrivals, rates);
         let fault = &third.faults[0];
         assert_eq!((fault.from, fault.until), (seconds(10), seconds(20)));
+        assert_eq!(third.agent_away, Some(seconds(10)..seconds(40)));
         assert_eq!(third.services, scenario.services);
         assert_eq!(third.objective, scenario.objective);
     }

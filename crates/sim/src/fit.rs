@@ -402,6 +402,7 @@ impl Fit {
                 classes: Vec::new(),
             }],
             faults: Vec::new(),
+            agent_away: None,
         }
     }
 }

@@ -127,6 +127,7 @@ mod tests {
                 classes: vec![],
             }],
             faults: vec![],
+            agent_away: None,
         }
     }
 

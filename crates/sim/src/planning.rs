@@ -2,6 +2,7 @@
 //! whom, and what the controllers tell.
 
 use alloc::vec::Vec;
+use core::ops::Range;
 use core::time::Duration;
 
 use selvedge_model::{Instant, Objective, PilotMode, ServiceName};
@@ -16,6 +17,8 @@ pub(crate) struct Planning {
     observation: Observation,
     in_force: Plan,
     next: Instant,
+    /// While there is no agent.
+    away: Range<Instant>,
 }
 
 impl Planning {
@@ -44,11 +47,19 @@ impl Planning {
             names,
             in_force: Plan::default(),
             next: Instant::default() + PERIOD,
+            away: {
+                let away = scenario.agent_away.clone().unwrap_or_default();
+                Instant::default() + away.start..Instant::default() + away.end
+            },
         }
     }
 
-    /// Whether the next plan is to be made now.
+    /// Whether the next plan is to be made now. A new agent knows nothing of what was told to the one before.
     pub(crate) fn is_due(&mut self, now: Instant) -> bool {
+        if self.away.contains(&now) {
+            self.told = Told::default();
+            return false;
+        }
         let is_due = now >= self.next;
         if is_due {
             self.next = now + PERIOD;

@@ -238,6 +238,7 @@ mod tests {
                 arrivals: Arrivals::Open(rates),
                 classes: vec![],
             }],
+            agent_away: None,
             faults: vec![Fault {
                 from: seconds(4),
                 until: seconds(8),

@@ -146,6 +146,12 @@ pub fn live(options: &LiveOptions) -> anyhow::Result<()> {
     played
 }
 
+/// When the worst moment comes to lose an agent: as the trouble begins.
+fn trouble_of(scenario: &Scenario) -> Duration {
+    let disturbed = scenario.disturbed();
+    disturbed.map_or(scenario.length / 2, |it| it.start)
+}
+
 /// A scenario with where it comes from, in the length that it is played in.
 struct Play {
     source: String,
@@ -158,6 +164,9 @@ fn plays(options: &LiveOptions) -> anyhow::Result<Vec<Play>> {
         if let Some(forwards) = options.forwards {
             let services = scenario.services.iter_mut();
             services.for_each(|service| service.forwards = forwards);
+        }
+        if options.kills_agent {
+            scenario.agent_away = Some(trouble_of(&scenario)..scenario.length);
         }
         scenario
             .check()

@@ -15,7 +15,7 @@ fn table() -> String {
          waste: work for others; tail: seconds in time; attempts for a request at all hops; misled: those at the\n\
          bad one of its replicas; urgent: answers to what is; fair: Jain's index of clients' shares; seconds\n\
          until it is well again\n\n\
-         {:<18}{:<20}{:>8}{:>11}{:>9}{:>7}{:>7}{:>10}{:>8}{:>8}{:>8}{:>10}\n",
+         {:<22}{:<21}{:>8}{:>11}{:>9}{:>7}{:>7}{:>10}{:>8}{:>8}{:>8}{:>10}\n",
         "scenario",
         "policy",
         "goodput",
@@ -41,7 +41,7 @@ fn table() -> String {
             };
             writeln!(
                 text,
-                "{:<18}{:<20}{:>8.3}{:>11}{:>9.3}{:>7.3}{:>7.3}{:>10.2}{:>8}{:>8}{:>8}{:>10}",
+                "{:<22}{:<21}{:>8.3}{:>11}{:>9.3}{:>7.3}{:>7.3}{:>10.2}{:>8}{:>8}{:>8}{:>10}",
                 scenario.name,
                 policy.name,
                 verdict.goodput,

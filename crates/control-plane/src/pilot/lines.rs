@@ -5,8 +5,8 @@ use std::path::Path;
 
 use selvedge_feed::JournalPart;
 use selvedge_model::{
-    Decision, Doubt, HeldBy, JournalEntry, JournalEvent, Limited, Place, ServiceName, Snapshot,
-    Why, WindowSummary,
+    Decision, Doubt, Fates, HeldBy, JournalEntry, JournalEvent, Limited, Place, ServiceName,
+    Snapshot, Why, WindowSummary,
 };
 use selvedge_telemetry::log::{self, Timestamp};
 
@@ -232,10 +232,17 @@ pub(crate) fn because(window: &WindowSummary, decision: &Decision) -> String {
             format!("{wasted} of {ended} took a place and found none behind it")
         }
         Why::Behind => {
-            let (refused, ended) = (window.fates.refused, window.fates.ended);
-            format!(
-                "p95 {tail} is too long, and limits behind see to that: {refused} of {ended} found no place there"
-            )
+            let Fates {
+                ended,
+                refused,
+                late,
+                ..
+            } = window.fates;
+            let what = match late > refused {
+                true => format!("{late} of {ended} went to an endpoint that takes too long"),
+                false => format!("{refused} of {ended} found no place there"),
+            };
+            format!("p95 {tail} is too long, and limits behind see to that: {what}")
         }
         Why::Unused => format!("{peak} in flight is far less than may be"),
         _ => decision.why.word().to_owned(),
@@ -264,6 +271,7 @@ fn window_line(window: &WindowSummary) -> WindowLine {
         refused_share: window.refused_share,
         ended: window.fates.ended,
         refused_behind: window.fates.refused,
+        late_behind: window.fates.late,
         wasted: window.fates.wasted,
     }
 }

@@ -101,6 +101,7 @@ fn decided_out(window: &WindowSummary, decision: &Decision) -> twin::Decided {
         refused_share: window.refused_share,
         ended: window.fates.ended,
         refused_behind: window.fates.refused,
+        late_behind: window.fates.late,
         wasted: window.fates.wasted,
         limit: decision.limit,
         fresh: decision.is_fresh,
@@ -142,6 +143,7 @@ fn decided_in(wire: &twin::Decided) -> Result<JournalEvent, Defect> {
             ended: wire.ended,
             refused: wire.refused_behind,
             wasted: wire.wasted,
+            late: wire.late_behind,
         },
     };
     let why = Why::from_number(wire.why).ok_or(Defect::Range {

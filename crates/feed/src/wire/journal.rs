@@ -135,6 +135,8 @@ pub(crate) struct Decided {
     pub(crate) applied: bool,
     #[prost(uint64, tag = "20")]
     pub(crate) refused_behind: u64,
+    #[prost(uint64, tag = "21")]
+    pub(crate) late_behind: u64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

@@ -57,7 +57,7 @@ pub struct Terms {
     /// Gain of the loop that sees to it that nothing takes what is scarce and is refused elsewhere: a request
     /// less at the door is one less behind it.
     pub waste_gain: f64,
-    /// Whether it leaves it to the limits behind it to hold times, while these refuse.
+    /// Whether it leaves it to the limits behind it to hold times, while these refuse or are too slow themselves.
     pub yields: bool,
     /// Whether what began before a decision says nothing about it.
     pub begins_anew: bool,
@@ -98,6 +98,13 @@ impl Terms {
     };
 }
 
+/// Times without load that were found while loaded.
+#[derive(Clone, Copy, Debug)]
+struct Learnt {
+    tail_us: f64,
+    median_us: f64,
+}
+
 /// What a law knows of its endpoint.
 #[derive(Clone, Debug)]
 pub(super) struct Adaptive {
@@ -115,9 +122,9 @@ pub(super) struct Adaptive {
     /// Tails without load.
     floor: Floor,
     /// A floor that was found while loaded; it goes as soon as something speaks against it.
-    learnt_floor: Option<f64>,
-    /// The logarithm of the mean time by that of the requests in flight, in windows where the limit bound.
-    means: Slope,
+    learnt_floor: Option<Learnt>,
+    /// The logarithm of the median time by that of the requests in flight, in windows where the limit bound.
+    medians: Slope,
     /// The tail by the same.
     tails: Slope,
 }
@@ -135,14 +142,15 @@ impl Adaptive {
             refused_at: None,
             floor: Floor::default(),
             learnt_floor: None,
-            means: Slope::default(),
+            medians: Slope::default(),
             tails: Slope::default(),
         }
     }
 
     /// The tail without load; 0 where it is not known.
     fn floor_us(&self) -> f64 {
-        self.learnt_floor.or(self.floor.median()).unwrap_or(0.0)
+        let learnt = self.learnt_floor.map(|it| it.tail_us);
+        learnt.or(self.floor.median()).unwrap_or(0.0)
     }
 
     /// This law with the memory of another.
@@ -157,9 +165,14 @@ impl Adaptive {
             peak: u32::try_from(memory.count()?).ok()?,
             tail_us: memory.number()?,
             refused_at: memory.perhaps(|memory| memory.count().map(Instant::from_nanos))?,
-            learnt_floor: memory.perhaps(Reader::number)?,
+            learnt_floor: memory.perhaps(|memory| {
+                Some(Learnt {
+                    tail_us: memory.number()?,
+                    median_us: memory.number()?,
+                })
+            })?,
             floor: Floor::read(&mut memory)?,
-            means: Slope::read(&mut memory)?,
+            medians: Slope::read(&mut memory)?,
             tails: Slope::read(&mut memory)?,
         };
         memory.is_over().then_some(restored)
@@ -217,9 +230,12 @@ impl Law for Adaptive {
         memory.count(self.peak.into());
         memory.number(self.tail_us);
         memory.perhaps(self.refused_at, |memory, at| memory.count(at.as_nanos()));
-        memory.perhaps(self.learnt_floor, Writer::number);
+        memory.perhaps(self.learnt_floor, |memory, learnt| {
+            memory.number(learnt.tail_us);
+            memory.number(learnt.median_us);
+        });
         self.floor.write(&mut memory);
-        self.means.write(&mut memory);
+        self.medians.write(&mut memory);
         self.tails.write(&mut memory);
         memory.into_bytes()
     }
@@ -229,7 +245,7 @@ impl Law for Adaptive {
             self.limit = limit.into();
         }
         self.was_binding = false;
-        self.means.clear();
+        self.medians.clear();
         self.tails.clear();
     }
 
@@ -258,7 +274,7 @@ impl Adaptive {
         self.peak = window.peak;
         if is_quiet && !binds && !is_filling {
             self.floor.add(window.ended, window.times.q95);
-            let is_kept = |floor: &f64| window.times.q95 > 0.8 * floor;
+            let is_kept = |floor: &Learnt| window.times.q95 > 0.8 * floor.tail_us;
             self.learnt_floor = self.learnt_floor.filter(is_kept);
         }
         // The first window that binds holds much of the time before.
@@ -270,11 +286,12 @@ impl Adaptive {
             };
             let load = libm::log(f64::from(window.peak.min(most)));
             let noise = 1.0 / f64::from(window.times.samples);
-            self.means
-                .add(load, libm::log(f64::max(window.times.mean, 1.0)), noise);
+            // Half of the requests wait as all do where they wait at all; the mean of few moves with the longest.
+            let median = f64::max(window.times.median, 1.0);
+            self.medians.add(load, libm::log(median), noise);
             self.tails.add(load, window.times.q95, 0.0);
         }
-        let line = self.means.line();
+        let line = self.medians.line();
         if line.is_some_and(|line| line.spread > 0.05 && line.slope > 0.5) {
             self.learnt_floor = None;
         }
@@ -286,8 +303,17 @@ impl Adaptive {
         let pressure = f64::min(window.refused_share / 0.1, 1.0);
         let wanted = self.objective_us * (unhurried + (hurried - unhurried) * pressure);
         let set_point = f64::max(wanted, self.terms.above_floor * self.floor_us());
-        let step = libm::log(set_point / f64::max(times.q95, 1.0)).clamp(-0.7, 0.3);
-        let (is_slow, is_quick) = (times.q95_low > set_point, times.q95_high < set_point);
+        let mut step = libm::log(set_point / f64::max(times.q95, 1.0));
+        let (mut is_slow, mut is_quick) = (times.q95_low > set_point, times.q95_high < set_point);
+        // A few that take very long are the tail with and without load: what load adds then is in the median.
+        if let Some(learnt) = self.learnt_floor {
+            let room = (self.terms.above_floor - 1.0) * self.objective_us;
+            let set_point = learnt.median_us + room;
+            step = f64::min(step, libm::log(set_point / f64::max(times.median, 1.0)));
+            is_slow |= times.median > set_point;
+            is_quick &= times.median < set_point;
+        }
+        let step = step.clamp(-0.7, 0.3);
         if let Some(why) = self.spare(&window.fates) {
             return why;
         }
@@ -300,6 +326,13 @@ impl Adaptive {
             return Why::NotTheLoad;
         }
         let why = match (is_slow, is_quick && binds) {
+            (true, _) if self.is_behind(&window.fates) => {
+                // Where this one binds the limit there sees nothing of what its own steps do.
+                if binds {
+                    self.limit *= self.terms.reopening;
+                }
+                Why::Behind
+            }
             (true, _) if self.yields(&window.fates) => Why::Behind,
             (true, _) => {
                 self.was_cut = true;
@@ -330,7 +363,7 @@ impl Adaptive {
             return why;
         }
         if is_quick {
-            self.means.clear();
+            self.medians.clear();
             self.tails.clear();
         }
         self.unwind(window.peak, why)
@@ -366,10 +399,16 @@ impl Adaptive {
         self.terms.yields && fates.refused as f64 > WASTE * fates.ended as f64
     }
 
+    /// Whether most requests go to an endpoint that by itself takes longer than it may: then its limit is the one
+    /// to find out whether throttling helps.
+    fn is_behind(&self, fates: &Fates) -> bool {
+        self.terms.yields && 2 * fates.late > fates.ended
+    }
+
     /// Whether latency does not follow the limit, as far as `z` standard errors can tell. One that falls while
     /// the limit rises is of a queue that still fills.
     fn is_flat(&self, z: f64) -> bool {
-        self.means.line().is_some_and(|line| {
+        self.medians.line().is_some_and(|line| {
             (-0.5..0.2).contains(&line.slope) && line.slope + z * line.error < 1.0
         })
     }
@@ -381,7 +420,11 @@ impl Adaptive {
         }
         let floor = self.tails.mean_of_lower_half();
         if let Some(floor) = floor.filter(|floor| *floor > 1.5 * self.objective_us) {
-            self.learnt_floor = Some(floor);
+            let median = self.medians.mean_of_lower_half().unwrap_or(0.0);
+            self.learnt_floor = Some(Learnt {
+                tail_us: floor,
+                median_us: libm::exp(median),
+            });
             self.was_cut = false;
         }
     }
@@ -410,6 +453,7 @@ mod tests {
                 ended: 100,
                 refused,
                 wasted,
+                late: 0,
             },
             ..WindowSummary::default()
         }
@@ -456,5 +500,68 @@ mod tests {
         assert_eq!(why, Why::Wasted);
         assert!(limit < start, "{limit}");
         assert_eq!(after(Terms::ENDPOINT, &slow(50, 50)).0, Why::Slow);
+    }
+
+    /// If it did not, the limit there would never be reached, and nobody would see whether throttling helps.
+    #[test]
+    fn an_entry_makes_way_for_an_endpoint_that_is_too_slow_by_itself() {
+        let start = START as u32;
+        let mut window = slow(0, 0);
+        window.fates.late = 50;
+        assert_eq!(
+            after(Terms::ENTRY, &window).0,
+            Why::Slow,
+            "half is not most"
+        );
+        window.fates.late = 51;
+        let (why, limit) = after(Terms::ENTRY, &window);
+        assert_eq!((why, limit), (Why::Behind, start * 3 / 2));
+        assert_eq!(after(Terms::ENDPOINT, &window).0, Why::Slow);
+        // What is refused is no window without load.
+        (window.peak, window.refused) = (3, 1);
+        assert_eq!(
+            after(Terms::ENTRY, &window),
+            (Why::Behind, start),
+            "it was not reached"
+        );
+    }
+
+    /// A tenth of the requests takes 300 ms however few there are, and the rest 10 ms and what it waits.
+    #[test]
+    fn where_a_few_are_the_tail_anyway_the_rest_says_what_load_adds() {
+        let mut law = Adaptive::new(Terms::ENDPOINT, Duration::from_millis(100));
+        let mut at = |median: f64| {
+            let limit = law.limit();
+            let times = Tail {
+                samples: 60,
+                mean: 0.9 * median + 30_000.0,
+                median,
+                q95: 300_000.0 + median,
+                q95_low: 280_000.0 + median,
+                q95_high: 320_000.0 + median,
+            };
+            let window = WindowSummary {
+                limit,
+                is_applied: true,
+                peak: limit,
+                times,
+                ..WindowSummary::default()
+            };
+            law.on_window(&window, &mut Rng::seeded(1))
+        };
+        let mut why = Vec::new();
+        while at(10_000.0).floor == 0.0 {
+            why.push(());
+            assert!(why.len() < 50, "nothing was learnt");
+        }
+        let few = at(10_000.0);
+        assert_ne!(few.why, Why::Slow, "throttling does not help");
+        let many = at(60_000.0);
+        assert_eq!(
+            many.why,
+            Why::Slow,
+            "the tail is the same, and all others wait"
+        );
+        assert!(many.limit < few.limit);
     }
 }

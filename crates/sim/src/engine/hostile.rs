@@ -133,6 +133,7 @@ fn world(rng: &mut Rng, is_tree: bool) -> Scenario {
             deadline: millis(rng, 60, 400),
         },
         faults,
+        agent_away: None,
         services,
         clients: vec![
             client(Arrivals::Open(rates), Urgency::default()),

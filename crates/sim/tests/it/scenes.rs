@@ -45,5 +45,6 @@ pub(crate) fn scene(service: Service, arrivals: Arrivals, seconds: u64) -> Scena
             classes: Vec::new(),
         }],
         faults: Vec::new(),
+        agent_away: None,
     }
 }

@@ -63,15 +63,17 @@ impl MeshPlane {
         Ok((worker, target))
     }
 
-    /// From now on the mesh has no agent.
-    pub(super) fn lose_agent(&mut self) -> anyhow::Result<()> {
-        self.mesh.kill_agent()
+    /// From now on the mesh has an agent, or none: it is killed for that.
+    pub(super) fn has_agent(&mut self, has: bool) -> anyhow::Result<()> {
+        match (has, self.mesh.has_agent()) {
+            (true, false) => self.mesh.up().map(drop),
+            (false, true) => self.mesh.kill_agent(),
+            _ => Ok(()),
+        }
     }
 
     pub(super) fn down(mut self) -> anyhow::Result<()> {
-        if !self.mesh.has_agent() {
-            self.mesh.up()?;
-        }
+        self.has_agent(true)?;
         self.mesh.down()
     }
 }

@@ -1,5 +1,6 @@
 //! Everything of one run: the programs, what stands between them, and who asks.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::time::Duration;
 
@@ -121,15 +122,11 @@ impl Stage {
         let moment_ns = |at: Duration| begins_ns + at.as_nanos() as u64;
         pass_until(begins_ns)?;
         let before = self.busy_ticks()?;
-        let kills_at = options.kills_agent.then(|| trouble_of(scenario));
-        let mut turns = turns(scenario);
-        turns.extend(kills_at);
-        turns.sort_unstable();
-        turns.dedup();
-        for at in turns {
+        let away = scenario.agent_away.as_ref();
+        for at in turns(scenario) {
             pass_until(moment_ns(at))?;
-            if let (true, Plane::Mesh(plane)) = (kills_at == Some(at), &mut self.plane) {
-                plane.lose_agent()?;
+            if let Plane::Mesh(plane) = &mut self.plane {
+                plane.has_agent(away.is_none_or(|away| !away.contains(&at)))?;
             }
             self.turn(scenario, at)?;
         }
@@ -183,17 +180,15 @@ impl Stage {
     }
 }
 
-/// When something changes at a replica.
+/// When something changes at a replica, or the agent comes or goes.
 fn turns(scenario: &Scenario) -> Vec<Duration> {
     let faults = scenario.faults.iter();
-    let both = faults.flat_map(|fault| [fault.from, fault.until]);
-    both.filter(|at| *at < scenario.length).collect()
-}
-
-/// When the worst moment comes to lose an agent: as the trouble begins.
-fn trouble_of(scenario: &Scenario) -> Duration {
-    let disturbed = scenario.disturbed();
-    disturbed.map_or(scenario.length / 2, |it| it.start)
+    let of_faults = faults.flat_map(|fault| [fault.from, fault.until]);
+    let away = scenario.agent_away.iter();
+    let of_agent = away.flat_map(|away| [away.start, away.end]);
+    let all = of_faults.chain(of_agent);
+    let turns: BTreeSet<Duration> = all.filter(|at| *at < scenario.length).collect();
+    turns.into_iter().collect()
 }
 
 /// Ticks that a processor was busy for, and all (proc_stat(5)).
