@@ -158,6 +158,13 @@ impl Attempt {
         }
         if let (Stage::Sent, Some(now)) = (self.stage, now) {
             let time = now.since(self.began);
+            // Of what was overtaken since it was late nobody knows how late it would have been.
+            let is_late =
+                self.is_needless && upstream.late_at(self.began).is_some_and(|at| now >= at);
+            let kind = match is_late {
+                true => OutcomeKind::TimedOut,
+                false => kind,
+            };
             upstream.gate.pace(now, self.endpoint, time, kind);
         }
         if let Some(now) = now.filter(|_| !is_failed) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use selvedge_model::{CgroupId, RequestPolicy, Rng};
+use selvedge_model::{CgroupId, Port, RequestPolicy, Rng};
 use selvedge_resilience::{BalanceLaw, Call, Controllers, Ending, LimitLaw, RetryLaw};
 
 use crate::rig::{OK, Rig, call, retrying};
@@ -81,4 +81,34 @@ fn where_endpoints_call_others_nobody_is_asked_twice() {
     answered(&mut rig, &mut controllers);
     let (admission, attempt) = rig.send();
     assert!(admission.late_at(&attempt).is_none());
+}
+
+/// The share of good answers at a port, in parts of a thousand.
+fn good(rig: &Rig, port: Port) -> u16 {
+    let endpoints = rig.endpoints();
+    let endpoint = endpoints.iter().find(|it| it.port == port).unwrap();
+    endpoint.pace.unwrap().good_per_mille
+}
+
+#[test]
+fn who_was_late_counts_as_failed_and_who_was_not_needed_does_not() {
+    for first_wins in [false, true] {
+        let (mut rig, _) = warm();
+        let (mut admission, attempt) = rig.send();
+        let late = admission.late_at(&attempt).unwrap().since(rig.now);
+        rig.wait(late);
+        let hedge = admission.hedge(rig.now, &mut rig.seat).unwrap();
+        rig.wait(Duration::from_millis(3));
+        let ports = [attempt.port(), hedge.port()];
+        let (winner, loser) = match first_wins {
+            true => (attempt, hedge),
+            false => (hedge, attempt),
+        };
+        loser.give_up(rig.now);
+        let _ = rig.tell(&mut admission, winner, OK);
+        admission.finish(rig.now, Ending::Complete);
+        let [first, second] = ports.map(|port| good(&rig, port));
+        assert_eq!(second, 1000);
+        assert_eq!(first < 1000, !first_wins, "{first}");
+    }
 }
