@@ -105,6 +105,7 @@ fn services(draw: &mut Draw) -> Vec<Service> {
             },
             calls: Vec::new(),
             forwards: Forwards::default(),
+            link: None,
         })
         .collect();
     // Each is called by one that stands before it, at once with what that called last or after it.

@@ -139,6 +139,7 @@ pub fn plant(number: u64) -> Scenario {
             time,
             calls: Vec::new(),
             forwards: Forwards::default(),
+            link: None,
         }],
         clients: vec![Client {
             calls: 0,

@@ -16,7 +16,7 @@ use crate::chaos::world;
 use crate::plants::plant;
 
 /// The files that come with the binary, in the order in which they are listed.
-const FILES: [(&str, &str); 30] = [
+const FILES: [(&str, &str); 33] = [
     ("steady", include_str!("../scenarios/steady.yaml")),
     ("step", include_str!("../scenarios/step.yaml")),
     ("trigger", include_str!("../scenarios/trigger.yaml")),
@@ -56,6 +56,7 @@ const FILES: [(&str, &str); 30] = [
         "eight-callers",
         include_str!("../scenarios/eight-callers.yaml"),
     ),
+    ("distant", include_str!("../scenarios/distant.yaml")),
     ("stragglers", include_str!("../scenarios/stragglers.yaml")),
     ("heavy-mix", include_str!("../scenarios/heavy-mix.yaml")),
     (
@@ -75,8 +76,16 @@ const FILES: [(&str, &str); 30] = [
         include_str!("../scenarios/chain-sustained.yaml"),
     ),
     ("two-routes", include_str!("../scenarios/two-routes.yaml")),
+    (
+        "two-busy-routes",
+        include_str!("../scenarios/two-busy-routes.yaml"),
+    ),
     ("fan-out", include_str!("../scenarios/fan-out.yaml")),
     ("cold-start", include_str!("../scenarios/cold-start.yaml")),
+    (
+        "thesis-overload",
+        include_str!("../scenarios/thesis-overload.yaml"),
+    ),
     (
         "closed-spikes",
         include_str!("../scenarios/closed-spikes.yaml"),
@@ -227,6 +236,7 @@ struct WrittenService {
     calls: Vec<Vec<String>>,
     #[serde(default)]
     forwards: WrittenForwards,
+    link: Option<WrittenTime>,
 }
 
 #[derive(Clone, Copy, Default, Deserialize)]
@@ -368,6 +378,7 @@ impl Written {
                 permits: it.permits,
                 queue: it.queue,
                 time: it.time.into(),
+                link: it.link.map(Into::into),
                 forwards: match it.forwards {
                     WrittenForwards::Traces => Forwards::Traces,
                     WrittenForwards::Nothing => Forwards::Nothing,

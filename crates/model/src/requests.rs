@@ -1,10 +1,11 @@
 //! How requests to a service are treated by the proxy: fixed values, which no controller may cross.
 
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::num::{NonZeroU16, NonZeroU32};
 use core::time::Duration;
 
-use crate::Reason;
+use crate::{Reason, ServiceName};
 
 /// What is said about the requests to one service. Nothing of it is needed to reach the service, so
 /// that a service about which only this is said is reached without the proxy while that is away.
@@ -25,6 +26,8 @@ pub struct RequestPolicy {
     /// What is to be kept of the service's own time, so that the objectives of whole answers hold that are made
     /// of it; planned, and by nobody said.
     pub share: Option<Objective>,
+    /// How many times the share of another each of these callers has, where callers have shares; others have 1.
+    pub caller_weights: BTreeMap<ServiceName, u16>,
 }
 
 impl RequestPolicy {

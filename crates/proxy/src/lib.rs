@@ -53,6 +53,7 @@ mod sending;
 mod slots;
 mod stream;
 mod table;
+mod time_left;
 mod trace;
 mod traffic;
 mod worker;

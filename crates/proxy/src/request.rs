@@ -24,6 +24,7 @@ use crate::respond::Reply;
 use crate::routing::Routing;
 use crate::scratch::Scratch;
 use crate::slots::Hand;
+use crate::time_left;
 use crate::trace::Trace;
 use crate::worker::Worker;
 
@@ -107,6 +108,7 @@ async fn phases(
         destination,
         trace: trace.key(),
         urgency: urgency(&scratch.request(), &rule.filters.request, client.source),
+        patience: time_left::of(&scratch.request(), &rule.filters.request),
         timeouts: rule.timeouts,
         retry: rule.retry.as_ref(),
     };
@@ -120,7 +122,7 @@ async fn phases(
         &facts,
         (rule, prefix_bytes),
         &trace,
-        once,
+        (once, admission.deadline().is_some()),
     );
 
     // Exchange, until there is something to deliver.
@@ -137,6 +139,7 @@ async fn phases(
     loop {
         let mut attempt = admission.attempt(now, &mut worker.seat())?;
         scratch.record.attempt((attempt.place(), attempt.port()));
+        scratch.say_time_left(now, attempt.deadline());
         let exchanging = exchange.run(now, client, scratch, &mut admission, &mut attempt);
         let exchanged = exchanging.await;
         let again = match exchanged {
@@ -259,7 +262,8 @@ fn urgency(
         .last()
 }
 
-/// Makes the head that goes to endpoints. With `once` the connection is for this request alone.
+/// Makes the head that goes to endpoints. With `once` the connection is for this request alone; with `ends` they are told
+/// how much time there is.
 fn prepare(
     worker: &Worker,
     asked: Asked,
@@ -267,7 +271,7 @@ fn prepare(
     facts: &Facts,
     (rule, prefix_bytes): (&Rule, usize),
     trace: &Trace,
-    once: bool,
+    (once, ends): (bool, bool),
 ) {
     let mut out = std::mem::take(&mut scratch.to_upstream);
     let request = scratch.request();
@@ -278,9 +282,14 @@ fn prepare(
         prefix_bytes,
         trace,
         asked,
+        ends,
     );
     let made_id = trace.write_missing(&mut out, &request, &rule.filters.request, &mut worker.rng());
     head::write_framing(&mut out, &request, facts.framing, Version::Http11);
+    let time_left = match ends {
+        true => time_left::write(&mut out, &rule.filters.request),
+        false => None,
+    };
     if facts.wants_upgrade {
         head::write_upgrade(&mut out, &request);
     } else if once {
@@ -292,6 +301,7 @@ fn prepare(
     scratch.head_bytes = out.len();
     scratch.to_upstream = out;
     scratch.record.request_id = made_id;
+    scratch.time_left = time_left;
 }
 
 /// Answers for the mesh itself. What of the request is still to come is not waited for: the connection

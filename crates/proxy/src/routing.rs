@@ -7,8 +7,8 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 use selvedge_feed::View;
 use selvedge_model::{
-    Backend, BackendIndex, CgroupId, Objective, PilotMode, Port, Protocol, RouteTable, Rule,
-    ServiceName, ServicePort, Snapshot, Spoken, Way, Workload,
+    Backend, BackendIndex, CgroupId, Objective, PilotMode, Port, Protocol, RequestPolicy,
+    RouteTable, Rule, ServiceName, ServicePort, Snapshot, Spoken, Way, Workload,
 };
 use selvedge_resilience::planner;
 use selvedge_resilience::{
@@ -218,6 +218,18 @@ fn is_applied(objective: Option<Objective>) -> bool {
     objective.is_none_or(|it| it.mode.applies())
 }
 
+/// The workloads of callers that somebody weighed.
+fn caller_weights(snapshot: &Snapshot, policy: &RequestPolicy) -> Vec<(CgroupId, u16)> {
+    if policy.caller_weights.is_empty() {
+        return Vec::new();
+    }
+    let weight = |workload: &Workload| {
+        let weight = policy.caller_weights.get(&workload.service)?;
+        Some((workload.cgroup, *weight))
+    };
+    snapshot.workloads.values().filter_map(weight).collect()
+}
+
 fn upstream(snapshot: &Snapshot, backend: &Backend) -> UpstreamPlan {
     let service = snapshot.services.get(&backend.service);
     let is_it = |port: &&selvedge_model::ServicePort| {
@@ -252,6 +264,7 @@ fn upstream(snapshot: &Snapshot, backend: &Backend) -> UpstreamPlan {
                 .as_ref()
                 .is_some_and(|retry| retry.attempts > 0),
         is_applied: is_applied(objective),
+        caller_weights: caller_weights(snapshot, &policy),
         policy,
         endpoints: endpoints
             .into_iter()

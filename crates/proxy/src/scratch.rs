@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 
+use selvedge_model::Instant;
 use selvedge_wire::Limits;
 use selvedge_wire::http1::{Answers, Decoder, Message};
 
@@ -9,6 +10,7 @@ use crate::batch::Batch;
 use crate::head;
 use crate::record::Record;
 use crate::replay::Replay;
+use crate::time_left::TimeLeft;
 
 /// State of one request and its response. An idle connection has none.
 #[derive(Debug)]
@@ -22,6 +24,8 @@ pub(crate) struct Scratch {
     pub(crate) to_upstream: Vec<u8>,
     /// How long the head alone is.
     pub(crate) head_bytes: usize,
+    /// Where that head says how much time there is.
+    pub(crate) time_left: Option<TimeLeft>,
     /// Whether what the connection was made to is still served by way of the proxy.
     pub(crate) stays: bool,
     pub(crate) replay: Replay,
@@ -43,6 +47,7 @@ impl Scratch {
             ended: Cell::new(false),
             to_upstream: Vec::new(),
             head_bytes: 0,
+            time_left: None,
             stays: false,
             replay: Replay::default(),
             request_batch: Batch::default(),
@@ -60,12 +65,20 @@ impl Scratch {
         self.head.clear();
         self.ended.set(false);
         self.to_upstream.clear();
+        self.time_left = None;
         self.stays = false;
         self.replay.clear();
         self.responses.restart();
         self.answer.clear();
         self.to_client.clear();
         self.record = Record::default();
+    }
+
+    /// Has the head that goes to an endpoint say what is left until the attempt's deadline.
+    pub(crate) fn say_time_left(&mut self, now: Instant, deadline: Option<Instant>) {
+        if let (Some(time_left), Some(deadline)) = (self.time_left, deadline) {
+            time_left.say(&mut self.to_upstream, now, deadline);
+        }
     }
 
     /// Ready for another attempt at the same request.

@@ -207,6 +207,7 @@ async fn lead(worker: &Rc<Worker>, client: &Client, record: &mut Record) -> Resu
         destination,
         trace: 0,
         urgency: None,
+        patience: None,
         timeouts: selvedge_model::Timeouts::default(),
         retry: None,
     };

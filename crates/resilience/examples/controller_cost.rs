@@ -67,6 +67,7 @@ fn ask(node: &Node, now: selvedge_model::Instant, seat: &mut Seat, request: u64)
         destination: BackendIndex(0),
         trace: 0,
         urgency: None,
+        patience: None,
         timeouts: Timeouts::default(),
         retry: None,
     };
@@ -82,6 +83,7 @@ fn plan(endpoints: u64) -> NodePlan {
     let port = Port::MIN;
     NodePlan {
         upstreams: vec![UpstreamPlan {
+            caller_weights: vec![],
             backend: Backend {
                 service: "cart".parse().expect("a name"),
                 port,

@@ -92,6 +92,7 @@ fn drive(node: &Node, worker: usize, requests: u64, source: Option<CgroupId>) {
             destination: BackendIndex(0),
             trace: Rng::seeded(number ^ (worker as u64) << 60).next_u64(),
             urgency: None,
+            patience: None,
             timeouts: Timeouts::default(),
             retry: None,
         };
@@ -129,6 +130,7 @@ fn plan(law: LimitLaw) -> NodePlan {
     };
     NodePlan {
         upstreams: vec![UpstreamPlan {
+            caller_weights: vec![],
             backend: Backend { service, port },
             policy,
             law,

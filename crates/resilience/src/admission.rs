@@ -15,7 +15,7 @@ use crate::gate::{Taken, Tried};
 use crate::outcome::{Ending, Outcome, OutcomeKind, Verdict};
 use crate::rejection::{Gate, Rejection};
 use crate::reserve::Claim;
-use crate::retry::{Repeat, Repeats, RetryLaw, RetryRule};
+use crate::retry::{Repeat, Repeats, RetryRule};
 use crate::seat::Seat;
 use crate::tables::Lane;
 use crate::tree::Tree;
@@ -35,6 +35,8 @@ pub struct Call<'a> {
     pub trace: u64,
     /// How urgent it is. Where that is not said it is as urgent as what it is made for, if that is known.
     pub urgency: Option<Urgency>,
+    /// How long whoever makes it waits, as far as that is known.
+    pub patience: Option<Duration>,
     /// What its route says about its time; where that is silent, the upstream's policy counts.
     pub timeouts: Timeouts,
     /// What its route says about retries; where that is silent, the upstream's policy counts.
@@ -87,7 +89,7 @@ impl Admission {
         let source = call.source.and_then(|cgroup| tables.local(cgroup));
         let source = source.filter(|index| !tables.workloads[*index].is_entry);
         let is_at_entry = source.is_none();
-        let is_steered = upstream.retries != RetryLaw::Budget;
+        let is_steered = upstream.retries.is_steered();
         let meters = entry.meters(lane.worker);
         let urgency = call.urgency.unwrap_or_default();
         if is_at_entry {
@@ -102,6 +104,7 @@ impl Admission {
         };
         let timeouts = &upstream.policy.timeouts;
         let time = call.timeouts.request.or(timeouts.request);
+        let time = time.into_iter().chain(call.patience).min();
         let deadline = time.map(|time| now + time);
         let found = match (is_steered, is_at_entry) {
             (true, false) => tables.trees.find(call.trace),
@@ -258,6 +261,7 @@ impl Admission {
 
     fn judge(&mut self, now: Instant, seat: &mut Seat, outcome: Outcome) -> Verdict {
         let upstream = &self.lane.tables.upstreams[self.upstream];
+        upstream.saw(outcome.kind);
         let verdict = self.repeats.judge(
             now,
             &mut seat.rng,

@@ -22,9 +22,12 @@ const OUTSIDE: CgroupId = CgroupId(u64::MAX);
 pub(crate) struct Callers {
     /// Their cgroups; 0 where there is none.
     cgroups: [AtomicU64; MOST],
+    /// How many times another's share each of them has; 0 is 1.
+    weights: [AtomicU32; MOST],
     /// By worker: so that workers do not take one line from each other for every request.
     counts: Box<[Apart<[Count; MOST]>]>,
-    /// Requests in flight of one caller from which on it has its share; the highest number where nobody is refused.
+    /// Requests in flight, for a weight of 1, from which on a caller has its share: as bits of a number that has no bound
+    /// where nobody is refused.
     share: AtomicU32,
 }
 
@@ -59,17 +62,41 @@ struct Seen {
     silent: u32,
 }
 
+/// What a caller asks for.
+#[derive(Clone, Copy, Debug)]
+struct Demand {
+    /// In one turn.
+    places: f64,
+    weight: f64,
+}
+
+impl Demand {
+    fn of_weight(&self) -> f64 {
+        self.places / self.weight
+    }
+}
+
+fn weight_of(cgroup: u64, weights: &[(CgroupId, u16)]) -> u32 {
+    let of_it = weights.iter().find(|(it, _)| it.0 == cgroup);
+    of_it.map_or(1, |(_, weight)| (*weight).into())
+}
+
 impl Callers {
     pub(crate) fn new(workers: usize) -> Self {
         Self {
             cgroups: Default::default(),
+            weights: Default::default(),
             counts: (0..workers).map(|_| Apart::default()).collect(),
-            share: AtomicU32::new(u32::MAX),
+            share: AtomicU32::new(f32::INFINITY.to_bits()),
         }
     }
 
-    /// The caller's place; none where there are too many.
-    pub(crate) fn find(&self, source: Option<CgroupId>) -> Option<Caller> {
+    /// The caller's place; none where there are too many. One that comes has its weight of these.
+    pub(crate) fn find(
+        &self,
+        source: Option<CgroupId>,
+        weights: &[(CgroupId, u16)],
+    ) -> Option<Caller> {
         let cgroup = source.unwrap_or(OUTSIDE).0;
         let first = cgroup as usize % MOST;
         let places = || (first..MOST).chain(0..first);
@@ -81,15 +108,34 @@ impl Callers {
             Ok(_) => true,
             Err(taken) => taken == cgroup,
         };
-        let place = known.or_else(|| places().filter(is_free).find(takes))?;
+        let place = known.or_else(|| {
+            let place = places().filter(is_free).find(takes)?;
+            self.weights[place].store(weight_of(cgroup, weights), Relaxed);
+            Some(place)
+        })?;
         Some(Caller(place as u8))
+    }
+
+    /// Those that are there have these weights from now on.
+    pub(crate) fn weigh(&self, weights: &[(CgroupId, u16)]) {
+        for (cgroup, weight) in self.cgroups.iter().zip(&self.weights) {
+            weight.store(weight_of(cgroup.load(Relaxed), weights), Relaxed);
+        }
+    }
+
+    fn weight(&self, place: usize) -> f32 {
+        self.weights[place].load(Relaxed).max(1) as f32
     }
 
     /// It asks for a place; whether it has its share already.
     pub(crate) fn asks(&self, worker: usize, caller: Caller) -> bool {
         self.count(worker, caller).asked.add(1);
-        let share = self.share.load(Relaxed);
-        share != u32::MAX && self.in_flight(caller) >= share
+        let share = f32::from_bits(self.share.load(Relaxed));
+        if share.is_infinite() {
+            return false;
+        }
+        let its = share * self.weight(usize::from(caller.0));
+        self.in_flight(caller) >= (its + 0.5) as u32
     }
 
     pub(crate) fn enter(&self, worker: usize, caller: Caller) {
@@ -104,7 +150,7 @@ impl Callers {
 
     /// Nobody looks who has how much any more.
     pub(crate) fn forget_share(&self) {
-        self.share.store(u32::MAX, Relaxed);
+        self.share.store(f32::INFINITY.to_bits(), Relaxed);
     }
 
     /// Requests in flight of all of them.
@@ -166,31 +212,39 @@ impl Sharing {
         self.in_flight = all + (self.in_flight - all) * Self::KEEPS;
         // What is kept may be free.
         let places = f64::max(self.in_flight, limit.into());
-        callers.share.store(self.share(refused, places), Relaxed);
+        let share = self.share(callers, refused, places);
+        callers.share.store(share.to_bits(), Relaxed);
     }
 
-    fn share(&self, refused: f64, places: f64) -> u32 {
-        let mut demands = self.seen.map(|seen| seen.demand);
-        demands.sort_unstable_by(f64::total_cmp);
+    /// For a weight of 1.
+    fn share(&self, callers: &Callers, refused: f64, places: f64) -> f32 {
+        let demand = |place: usize| Demand {
+            places: self.seen[place].demand,
+            weight: callers.weight(place).into(),
+        };
+        let mut demands: [Demand; MOST] = core::array::from_fn(demand);
         // What is left of one that has gone is no caller.
-        let gone = demands.partition_point(|demand| *demand < 0.001);
-        let demands = &demands[gone..];
+        demands.sort_unstable_by(|one, other| one.places.total_cmp(&other.places));
+        let gone = demands.partition_point(|demand| demand.places < 0.001);
+        let demands = &mut demands[gone..];
         if demands.len() < 2 || refused <= 0.0 {
-            return u32::MAX;
+            return f32::INFINITY;
         }
+        demands.sort_unstable_by(|one, other| one.of_weight().total_cmp(&other.of_weight()));
         // What was let in is what was in flight, and so what each asks for is as much more as was refused.
-        let asked: f64 = demands.iter().sum();
+        let asked: f64 = demands.iter().map(|demand| demand.places).sum();
         let in_flight_of_one = places / (asked * (1.0 - refused).max(0.01));
         let mut left = places;
-        for (place, demand) in demands.iter().enumerate() {
-            let even = left / (demands.len() - place) as f64;
-            let wanted = demand * in_flight_of_one;
-            if even <= wanted {
-                return (even + 0.5) as u32;
+        let mut weights: f64 = demands.iter().map(|demand| demand.weight).sum();
+        for demand in demands {
+            let even = left / weights;
+            if even <= demand.of_weight() * in_flight_of_one {
+                return even as f32;
             }
-            left -= wanted;
+            left -= demand.places * in_flight_of_one;
+            weights -= demand.weight;
         }
-        u32::MAX
+        f32::INFINITY
     }
 }
 
@@ -200,11 +254,11 @@ mod tests {
     use alloc::vec::Vec;
 
     fn caller(callers: &Callers, number: u64) -> Caller {
-        callers.find(Some(CgroupId(number))).unwrap()
+        callers.find(Some(CgroupId(number)), &[]).unwrap()
     }
 
     /// Each asks for so many places a turn, and has so many; the share after a while.
-    fn share(callers: &Callers, of: &[(u64, u32, u32)], refused: f64) -> u32 {
+    fn share(callers: &Callers, of: &[(u64, u32, u32)], refused: f64) -> f32 {
         for (number, _, has) in of {
             (0..*has).for_each(|_| callers.enter(0, caller(callers, *number)));
         }
@@ -215,7 +269,7 @@ mod tests {
             }
             sharing.turn(callers, refused, 1);
         }
-        callers.share.load(Relaxed)
+        f32::from_bits(callers.share.load(Relaxed))
     }
 
     #[test]
@@ -223,11 +277,11 @@ mod tests {
         // Of 200 that ask 100 are let in; none asks for less than a third of these.
         let of = [(1, 100, 50), (2, 60, 30), (3, 40, 20)];
         let callers = Callers::new(2);
-        assert_eq!(share(&callers, &of, 0.5), 33);
+        assert!((share(&callers, &of, 0.5) - 100.0 / 3.0).abs() < 0.01);
         // The light one has the ten it asks for, and the others divide 90.
         let of = [(1, 100, 50), (2, 90, 45), (3, 10, 5)];
         let callers = Callers::new(2);
-        assert_eq!(share(&callers, &of, 0.5), 45);
+        assert!((share(&callers, &of, 0.5) - 45.0).abs() < 0.01);
         assert!(!callers.asks(0, caller(&callers, 3)));
         assert!(callers.asks(0, caller(&callers, 1)));
         callers.leave(0, caller(&callers, 2));
@@ -237,11 +291,33 @@ mod tests {
     }
 
     #[test]
+    fn who_has_three_times_the_weight_has_three_times_the_share() {
+        let weights = [(CgroupId(1), 3)];
+        let callers = Callers::new(2);
+        callers.find(Some(CgroupId(1)), &weights);
+        // 100 places are for a weight of 4.
+        let of = [(1, 100, 75), (2, 100, 25)];
+        assert!((share(&callers, &of, 0.5) - 25.0).abs() < 0.01);
+        for number in [1, 2] {
+            assert!(callers.asks(0, caller(&callers, number)));
+            callers.leave(0, caller(&callers, number));
+            assert!(!callers.asks(0, caller(&callers, number)));
+        }
+        // It asks for less than that by itself.
+        let callers = Callers::new(2);
+        callers.find(Some(CgroupId(1)), &weights);
+        let of = [(1, 40, 20), (2, 160, 80)];
+        assert!((share(&callers, &of, 0.5) - 60.0).abs() < 0.01);
+        callers.weigh(&[]);
+        assert_eq!(callers.weight(usize::from(caller(&callers, 1).0)), 1.0);
+    }
+
+    #[test]
     fn alone_or_without_refusals_there_is_nothing_to_share() {
-        assert_eq!(share(&Callers::new(2), &[(1, 100, 50)], 0.5), u32::MAX);
+        assert_eq!(share(&Callers::new(2), &[(1, 100, 50)], 0.5), f32::INFINITY);
         assert_eq!(
             share(&Callers::new(2), &[(1, 100, 50), (2, 1, 1)], 0.0),
-            u32::MAX
+            f32::INFINITY
         );
     }
 
@@ -256,11 +332,11 @@ mod tests {
             .collect();
         assert_eq!(first, again);
         assert!((1..MOST).all(|it| !first[..it].contains(&first[it])));
-        assert_eq!(callers.find(None), None);
+        assert_eq!(callers.find(None, &[]), None);
         let mut sharing = Sharing::default();
         callers.enter(0, first[3]);
         (0..=Sharing::SILENT + 1).for_each(|_| sharing.turn(&callers, 0.0, 1));
-        assert!(callers.find(None).is_some(), "who is silent has gone");
+        assert!(callers.find(None, &[]).is_some(), "who is silent has gone");
         assert_eq!(
             caller(&callers, 16 * 3 + 1),
             first[3],

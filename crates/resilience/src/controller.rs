@@ -20,7 +20,6 @@ use crate::limit::Controller;
 use crate::limiter::{Limiter, said};
 use crate::node::Node;
 use crate::rest::Rest;
-use crate::retry::RetryLaw;
 use crate::tables::Tables;
 use crate::upstream::Upstream;
 
@@ -214,7 +213,7 @@ impl Controllers {
             let endpoints: Vec<Steered> = endpoints
                 .filter_map(|it| steered(&it.limiter, &pressure, &|| about(it)))
                 .collect();
-            if !endpoints.is_empty() || upstream.retries != RetryLaw::Budget {
+            if !endpoints.is_empty() || upstream.retries.is_steered() {
                 self.upstreams.push(SteeredUpstream {
                     index,
                     pressure,

@@ -7,7 +7,9 @@ use core::time::Duration;
 
 use selvedge_model::{Ejection, EndpointPace, Instant, Place, Port, Reason, Rng};
 
-use crate::balance::{BalanceLaw, Draw, Load, Pace, Standing, lighter, sooner};
+use crate::balance::{
+    BalanceLaw, Draw, Load, Pace, Probed, Standing, Warmth, lighter, peak_cost, sooner,
+};
 use crate::counter::Apart;
 use crate::eject::{Breaker, Pass, Probe};
 use crate::in_flight::InFlight;
@@ -27,6 +29,7 @@ pub(crate) struct EndpointGate {
     /// Draws among these.
     draw: Draw,
     balance: BalanceLaw,
+    warmth: Warmth,
     ejection: Option<Ejection>,
 }
 
@@ -107,6 +110,17 @@ impl Endpoint {
         }
     }
 
+    fn peak_cost(&self, now: Instant) -> f32 {
+        peak_cost(&self.state.traffic.0.pace, now, self.in_flight())
+    }
+
+    fn probed(&self) -> Probed {
+        Probed {
+            in_flight: self.in_flight(),
+            mean: self.state.traffic.0.pace.mean(),
+        }
+    }
+
     fn standing(&self, now: Instant) -> Standing {
         let traffic = &self.state.traffic.0;
         let waits = traffic.unanswered.get() > 0;
@@ -184,6 +198,7 @@ impl EndpointGate {
             candidates,
             draw: Draw::new(&weights),
             balance,
+            warmth: Warmth::default(),
             ejection,
         }
     }
@@ -246,7 +261,8 @@ impl EndpointGate {
         claim: Claim,
         tried: &Tried,
     ) -> Result<Taken, Rejection> {
-        if let Some((one, other)) = self.draw.two(rng) {
+        let draws = self.balance != BalanceLaw::HotCold;
+        if let Some((one, other)) = draws.then(|| self.draw.two(rng)).flatten() {
             let order = match self.goes_before(now, other, one) {
                 true => [other, one],
                 false => [one, other],
@@ -340,6 +356,8 @@ impl EndpointGate {
         match self.balance {
             BalanceLaw::LeastRequest => lighter(one.load(), other.load()),
             BalanceLaw::LeastTime => sooner(one.standing(now), other.standing(now)),
+            BalanceLaw::PeakEwma => one.peak_cost(now) < other.peak_cost(now),
+            BalanceLaw::HotCold => self.warmth.goes_before(one.probed(), other.probed()),
         }
     }
 
@@ -373,19 +391,8 @@ impl EndpointGate {
 
     /// What the head of a response, or its failing to come, says about how soon an endpoint answers.
     pub(crate) fn pace(&self, now: Instant, endpoint: usize, time: Duration, kind: OutcomeKind) {
-        if self.balance != BalanceLaw::LeastTime {
-            return;
-        }
         let pace = &self.endpoints[endpoint].state.traffic.0.pace;
-        match kind {
-            OutcomeKind::Answered { status } => pace.answered(now, time, status < 500),
-            OutcomeKind::Cancelled => pace.gave_up(now, time, false),
-            OutcomeKind::TimedOut => pace.gave_up(now, time, true),
-            OutcomeKind::Stale => {}
-            OutcomeKind::ConnectFailed | OutcomeKind::Cut | OutcomeKind::Malformed => {
-                pace.answered(now, time, false);
-            }
-        }
+        pace.saw(self.balance, now, time, kind);
     }
 
     /// What the head of a response says about an endpoint.

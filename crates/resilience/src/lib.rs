@@ -42,6 +42,7 @@ mod retry;
 mod seat;
 mod slots;
 mod tables;
+mod throttle;
 mod trace;
 mod tree;
 mod upstream;

@@ -154,13 +154,17 @@ fn upstream(
         rule: plan.policy.retry.as_ref().map(RetryRule::from),
         callers: plan.law.shares_places(plan.is_applied).then(|| {
             let callers = old.and_then(|old| old.callers.clone());
-            callers.unwrap_or_else(|| Arc::new(Callers::new(workers)))
+            let callers = callers.unwrap_or_else(|| Arc::new(Callers::new(workers)));
+            callers.weigh(&plan.caller_weights);
+            callers
         }),
         gate: EndpointGate::new(endpoints, plan.balance, plan.policy.ejection),
         policy: plan.policy.clone(),
         retries: plan.retries,
         budget,
         headroom: old.map_or_else(Arc::default, |old| old.headroom.clone()),
+        throttle: old.map_or_else(Arc::default, |old| old.throttle.clone()),
+        caller_weights: plan.caller_weights.clone().into_boxed_slice(),
         hedges: plan.hedges,
         hedging: old.map_or_else(Arc::default, |old| old.hedging.clone()),
     }

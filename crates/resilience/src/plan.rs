@@ -38,6 +38,8 @@ pub struct UpstreamPlan {
     pub hedges: bool,
     /// Whether what the laws decide is done, and not only told.
     pub is_applied: bool,
+    /// Workloads whose shares, where callers have shares, are so many times another's.
+    pub caller_weights: Vec<(CgroupId, u16)>,
     /// Who answers.
     pub endpoints: Vec<EndpointPlan>,
 }

@@ -25,6 +25,15 @@ pub enum RetryLaw {
     Headroom,
     /// Both.
     BudgetAndHeadroom,
+    /// gRPC's, to compare with.
+    Throttle,
+}
+
+impl RetryLaw {
+    /// Whether controllers set what retries cost.
+    pub(crate) const fn is_steered(self) -> bool {
+        matches!(self, Self::Headroom | Self::BudgetAndHeadroom)
+    }
 }
 
 /// A [`RetryPolicy`] as a request carries it.

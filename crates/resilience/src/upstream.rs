@@ -9,10 +9,12 @@ use selvedge_model::{Backend, CgroupId, Instant, RequestPolicy, Urgency};
 use crate::budget::Budget;
 use crate::callers::{Caller, Callers};
 use crate::gate::{EndpointGate, Taken, Tried};
+use crate::outcome::OutcomeKind;
 use crate::rejection::Rejection;
 use crate::reserve::Claim;
 use crate::retry::{RetryLaw, RetryRule};
 use crate::seat::Seat;
+use crate::throttle::Throttle;
 use crate::window::{Meters, Totals};
 
 /// An upstream as one configuration has it.
@@ -24,11 +26,13 @@ pub(crate) struct Upstream {
     pub(crate) rule: Option<RetryRule>,
     pub(crate) budget: Arc<Budget>,
     pub(crate) headroom: Arc<Budget>,
+    pub(crate) throttle: Arc<Throttle>,
     /// Whether second attempts are made beside late ones, and what pays for them.
     pub(crate) hedges: bool,
     pub(crate) hedging: Arc<Budget>,
     /// Who calls it, where a law moves the limits of its endpoints.
     pub(crate) callers: Option<Arc<Callers>>,
+    pub(crate) caller_weights: Box<[(CgroupId, u16)]>,
     pub(crate) gate: EndpointGate,
 }
 
@@ -117,7 +121,7 @@ impl Shared {
 impl Upstream {
     /// Whose place an attempt takes.
     pub(crate) fn caller(&self, source: Option<CgroupId>) -> Option<Caller> {
-        self.callers.as_ref()?.find(source)
+        self.callers.as_ref()?.find(source, &self.caller_weights)
     }
 
     /// Takes a place at an endpoint.
@@ -190,7 +194,7 @@ impl Upstream {
     pub(crate) fn count_first(&self, worker: usize) {
         let meters = self.shared.meters(worker);
         meters.requests.add(1);
-        if self.retries != RetryLaw::Budget {
+        if self.retries.is_steered() {
             meters.earned.add(self.shared.earns.load(Relaxed).into());
         }
     }
@@ -205,6 +209,15 @@ impl Upstream {
             RetryLaw::Budget => may_spend(),
             RetryLaw::Headroom => has_room(),
             RetryLaw::BudgetAndHeadroom => has_room() && may_spend(),
+            RetryLaw::Throttle => self.throttle.allows(),
+        }
+    }
+
+    /// An attempt has come to this.
+    pub(crate) fn saw(&self, kind: OutcomeKind) {
+        if self.retries == RetryLaw::Throttle {
+            let is_failure = !matches!(kind, OutcomeKind::Answered { status: ..500 });
+            self.throttle.saw(is_failure);
         }
     }
 }

@@ -245,12 +245,20 @@ impl Scenario {
                 &at("time"),
                 || "expected a mean of up to an hour, and more than none",
             )?;
-            if let ServiceTime::Lognormal { sigma, .. } = service.time {
-                require(
-                    (0.0..=5.0).contains(&sigma),
-                    &at("time"),
-                    || "expected a sigma from 0 to 5",
-                )?;
+            let link = service.link.map(|link| link.mean()).unwrap_or_default();
+            require(
+                link <= Self::MOST_LENGTH,
+                &at("link"),
+                || "expected a mean of up to an hour",
+            )?;
+            for (field, law) in [("time", Some(service.time)), ("link", service.link)] {
+                if let Some(ServiceTime::Lognormal { sigma, .. }) = law {
+                    require(
+                        (0.0..=5.0).contains(&sigma),
+                        &at(field),
+                        || "expected a sigma from 0 to 5",
+                    )?;
+                }
             }
             // Later ones only, so that no request comes back to where it was.
             let is_later = |called: &usize| (place + 1..count).contains(called);
@@ -428,6 +436,7 @@ mod tests {
                 time: ServiceTime::Fixed(Duration::from_millis(20)),
                 calls: vec![],
                 forwards: Forwards::default(),
+                link: None,
             }],
             clients: vec![Client {
                 calls: 0,

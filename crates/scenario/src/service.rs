@@ -23,6 +23,8 @@ pub struct Service {
     pub calls: Vec<Step>,
     /// What its program passes on with these.
     pub forwards: Forwards,
+    /// What each request takes on its way to it, and each answer on its way back; none is no time.
+    pub link: Option<ServiceTime>,
 }
 
 /// What a program passes on of a request with the calls that it makes for it.

@@ -1,11 +1,15 @@
 //! Laws to compare with that say at each replica which requests are let in, by what they see there and not by a limit
 //! that a controller moves.
 
+mod rajomon;
+
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use core::time::Duration;
 
 use selvedge_model::{Instant, Rng};
+
+use rajomon::Rajomon;
 
 /// Which of them stands before each replica.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,6 +24,9 @@ pub enum Doorman {
     /// Credits for requests by the time that these wait (I. Cho et al., "Overload Control for us-scale RPCs with Breakwater",
     /// OSDI 2020, section 4), for one caller: a credit is a place.
     Breakwater,
+    /// Prices by the time that requests wait, at the replica and behind it, for which requests have tokens (J. Xing et al.,
+    /// "Rajomon: Decentralized and Coordinated Overload Control for Latency-Sensitive Microservices", NSDI 2025).
+    Rajomon,
     /// By chance, the more the fewer answers are good, as Envoy's admission control has it.
     SuccessRatio,
 }
@@ -30,6 +37,7 @@ pub(crate) enum Door {
     Dagor(Dagor),
     Breakwater(Breakwater),
     SuccessRatio(SuccessRatio),
+    Rajomon(Rajomon),
 }
 
 impl Door {
@@ -40,6 +48,7 @@ impl Door {
             Doorman::Dagor => Some(Self::Dagor(Dagor::default())),
             Doorman::Breakwater => Some(Self::Breakwater(Breakwater::new(objective))),
             Doorman::SuccessRatio => Some(Self::SuccessRatio(SuccessRatio::default())),
+            Doorman::Rajomon => Some(Self::Rajomon(Rajomon::new(objective))),
         }
     }
 
@@ -49,6 +58,7 @@ impl Door {
             Self::Dagor(door) => door.admits(now, trace, rng),
             Self::Breakwater(door) => door.admits(now),
             Self::SuccessRatio(door) => door.admits(now, rng),
+            Self::Rajomon(door) => door.admits(now, trace, rng),
         }
     }
 
@@ -58,13 +68,29 @@ impl Door {
             Self::Dagor(door) => door.waited(time),
             Self::Breakwater(door) => door.longest = door.longest.max(time),
             Self::SuccessRatio(_) => {}
+            Self::Rajomon(door) => door.waited(time),
+        }
+    }
+
+    /// What an answer tells of its price; none where there are no prices.
+    pub(crate) fn price(&self) -> Option<u32> {
+        match self {
+            Self::Rajomon(door) => Some(door.price()),
+            _ => None,
+        }
+    }
+
+    /// A service behind has this price.
+    pub(crate) fn hears(&mut self, service: usize, price: u32) {
+        if let Self::Rajomon(door) = self {
+            door.hears(service, price);
         }
     }
 
     /// One that was let in is answered, so long after it came.
     pub(crate) fn answered(&mut self, now: Instant, time: Duration, is_good: bool) {
         match self {
-            Self::Dagor(_) => {}
+            Self::Dagor(_) | Self::Rajomon(_) => {}
             Self::Breakwater(door) => door.answered(time),
             Self::SuccessRatio(door) => door.answered(now, is_good),
         }
@@ -110,12 +136,7 @@ impl Dagor {
         if now.since(self.began) >= Self::WINDOW || came >= Self::MOST {
             self.look(now, came);
         }
-        // The same at all hops, where the trace is passed on.
-        let user = match trace {
-            0 => rng.next_u64(),
-            trace => Rng::seeded(trace).next_u64(),
-        };
-        let level = user as usize % Self::LEVELS;
+        let level = of_trace(trace, rng) as usize % Self::LEVELS;
         self.came[level] += 1;
         let admits = level <= self.level;
         self.admitted += u32::from(admits);
@@ -240,6 +261,14 @@ impl SuccessRatio {
         while self.seconds.front().is_some_and(|it| it.0 < first) {
             self.seconds.pop_front();
         }
+    }
+}
+
+/// The same number at all hops, where the trace is passed on.
+fn of_trace(trace: u64, rng: &mut Rng) -> u64 {
+    match trace {
+        0 => rng.next_u64(),
+        trace => Rng::seeded(trace).next_u64(),
     }
 }
 

@@ -65,6 +65,8 @@ enum Event {
     Ask { client: usize },
     /// A client has another number of users.
     Crowd { client: usize },
+    /// A visit has come to its replica.
+    Comes { visit: Key<Visit> },
     /// The work on a visit is done.
     Served { visit: Key<Visit> },
     /// The answer to a visit has come to whoever made the call.
@@ -179,6 +181,7 @@ struct Engine<'s> {
     /// Of each replica, where something stands there.
     doors: Vec<Vec<Door>>,
     chances: Rng,
+    ways: Rng,
     calls: Arena<Call>,
     visits: Arena<Visit>,
     roots: Arena<Root>,
@@ -220,6 +223,7 @@ impl<'s> Engine<'s> {
             visits: Arena::new(),
             roots: Arena::new(),
             deadlines: 0,
+            ways: next(),
             report: Report::new(scenario),
         }
     }
@@ -260,6 +264,7 @@ impl<'s> Engine<'s> {
         match event {
             Event::Ask { client } => self.ask(client),
             Event::Crowd { client } => self.crowd(client),
+            Event::Comes { visit } => self.comes(visit),
             Event::Served { visit } => self.served(visit),
             Event::Answered {
                 call,
@@ -433,12 +438,8 @@ impl<'s> Engine<'s> {
             self.deadlines += 1;
             self.forget_deadlines();
         }
-        let mut visit = self.visit(key, number, origin, service, replica);
-        if self.enters(&mut visit) {
-            self.arrive(visit);
-        } else {
-            self.answer(&visit, TOO_MANY, Duration::ZERO);
-        }
+        let visit = self.visit(key, number, origin, service, replica);
+        self.send(visit);
     }
 
     /// Asks another replica beside the one that is late, if that may be.
@@ -459,7 +460,7 @@ impl<'s> Engine<'s> {
         call.beside = Some((beside, hedge));
         self.count_attempt(service, replica);
         let visit = self.visit(key, beside, origin, service, replica);
-        self.arrive(visit);
+        self.send(visit);
     }
 
     fn count_attempt(&mut self, service: usize, replica: u32) {
@@ -493,6 +494,29 @@ impl<'s> Engine<'s> {
         }
     }
 
+    /// It is on its way.
+    fn send(&mut self, visit: Visit) {
+        let way = self.on_link(visit.service);
+        if way.is_zero() {
+            return self.arrive(visit);
+        }
+        let visit = self.visits.put(visit);
+        self.agenda.put(self.now + way, Event::Comes { visit });
+    }
+
+    fn comes(&mut self, key: Key<Visit>) {
+        if let Some(mut visit) = self.visits.take(key) {
+            visit.came = self.now;
+            self.arrive(visit);
+        }
+    }
+
+    /// What a message to a service or from it takes.
+    fn on_link(&mut self, service: usize) -> Duration {
+        let link = self.scenario.services[service].link.as_ref();
+        link.map_or(Duration::ZERO, |link| link.draw(1.0, &mut self.ways))
+    }
+
     /// Whether the replica lets it in, where that is for the replica to say.
     fn enters(&mut self, visit: &mut Visit) -> bool {
         let door = self.doors[visit.service].get_mut(visit.replica as usize);
@@ -505,8 +529,11 @@ impl<'s> Engine<'s> {
         match self.mesh.enter(self.now, visit.service, visit.replica) {
             None => true,
             Some(Ok(inside)) => {
-                let call = self.calls.get(visit.call).expect("it has come from there");
-                call.inside = Some(inside);
+                // On a long way it may have been given up.
+                let call = self.calls.get(visit.call);
+                if let Some(call) = call.filter(|call| is_of(&call.attempt, visit.attempt)) {
+                    call.inside = Some(inside);
+                }
                 true
             }
             Some(Err(_)) => false,
@@ -577,7 +604,19 @@ impl<'s> Engine<'s> {
             return;
         };
         call.admission.finish(self.now, Ending::Complete);
+        self.tell_price(call.asker, call.service);
         self.ended(call.asker, end);
+    }
+
+    /// An answer tells who asked what it costs, where there are prices: at the dearest replica.
+    fn tell_price(&mut self, asker: Asker, service: usize) {
+        let prices = self.doors[service].iter().filter_map(Door::price);
+        let (Some(price), Asker::Visit(visit)) = (prices.max(), asker) else {
+            return;
+        };
+        let visit = self.visits.get(visit).expect("it waits");
+        let (asks, replica) = (visit.service, visit.replica as usize);
+        self.doors[asks][replica].hears(service, price);
     }
 
     fn ended(&mut self, asker: Asker, end: End) {
@@ -593,7 +632,10 @@ impl<'s> Engine<'s> {
 
     // Visits.
 
-    fn arrive(&mut self, visit: Visit) {
+    fn arrive(&mut self, mut visit: Visit) {
+        if !self.enters(&mut visit) {
+            return self.answer(&visit, TOO_MANY, Duration::ZERO);
+        }
         let (service, replica) = (visit.service, visit.replica);
         let station = &mut self.stations[service][replica as usize];
         let errors = station.condition().errors;
@@ -687,7 +729,8 @@ impl<'s> Engine<'s> {
             attempt: visit.attempt,
             status,
         };
-        self.agenda.put(self.now + after, event);
+        let way = self.on_link(visit.service);
+        self.agenda.put(self.now + after + way, event);
     }
 
     // The rest.

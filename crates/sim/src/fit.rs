@@ -394,6 +394,7 @@ impl Fit {
                 },
                 calls: Vec::new(),
                 forwards: Forwards::default(),
+                link: None,
             }],
             clients: vec![Client {
                 calls: 0,

@@ -26,7 +26,7 @@ mod verdict;
 pub use door::Doorman;
 pub use engine::{run, run_and_tell};
 pub use fit::{Fit, Recorded, Sightings, Unfit};
-pub use policy::{NamedPolicy, PARTIAL, POLICIES, Policy, Shares, Stands, Steering};
+pub use policy::{FIXED_RETRIES, NamedPolicy, PARTIAL, POLICIES, Policy, Shares, Stands, Steering};
 pub use report::{ClientShare, Report, Second};
 pub use selvedge_resilience::Record;
 pub use station::Station;

@@ -112,6 +112,7 @@ impl Mesh {
             destination: BackendIndex(place),
             trace,
             urgency,
+            patience: None,
             timeouts,
             retry: None,
         };
@@ -133,6 +134,7 @@ impl Mesh {
             destination: BackendIndex(first + replica),
             trace: 0,
             urgency: None,
+            patience: None,
             timeouts: Timeouts::default(),
             retry: None,
         };
@@ -253,6 +255,7 @@ fn plan(
     };
     let services = || scenario.services.iter().enumerate();
     let upstreams = services().map(|(place, service)| UpstreamPlan {
+        caller_weights: vec![],
         backend: Backend {
             service: name(place),
             port: port(80),
@@ -281,6 +284,7 @@ fn plan(
     let before_replicas = services().flat_map(replicas).map(|(place, replica)| {
         let inbound = Label::new("inbound").expect("it is a label");
         UpstreamPlan {
+            caller_weights: vec![],
             backend: Backend {
                 service: ServiceName::new(inbound, names[place].name.clone()),
                 port: port(replica + 1),

@@ -69,7 +69,11 @@ impl Idle {
             let work = client.draw_work(rng);
             for (service, own) in reached.iter().zip(&mut idle.own).rev() {
                 let about = &scenario.services[*service];
-                let time = about.time.draw(work, rng).as_secs_f64();
+                let link = about
+                    .link
+                    .map(|link| link.draw(1.0, rng) + link.draw(1.0, rng));
+                let time = about.time.draw(work, rng) + link.unwrap_or_default();
+                let time = time.as_secs_f64();
                 let steps = about.calls.iter().map(|step| {
                     let calls = step.iter().map(|called| answers[*called]);
                     calls.fold(0.0, f64::max)
@@ -109,6 +113,7 @@ mod tests {
                 false => vec![],
             },
             forwards: Forwards::default(),
+            link: None,
         };
         Scenario {
             name: String::new(),

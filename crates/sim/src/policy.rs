@@ -1,11 +1,16 @@
 //! Policies that are compared, by name.
 
+mod fixed_retries;
+mod partial;
+
 use core::num::NonZeroU32;
 use core::time::Duration;
 
 use alloc::vec;
 
 use crate::door::Doorman;
+pub use fixed_retries::FIXED_RETRIES;
+pub use partial::PARTIAL;
 use selvedge_model::{Backoff, RequestPolicy, RetryBudget, RetryPolicy};
 use selvedge_resilience::{BalanceLaw, GradientSettings, LimitLaw, RetryLaw, Terms};
 
@@ -110,8 +115,12 @@ pub struct NamedPolicy {
 impl NamedPolicy {
     /// The one of this name.
     pub fn find(name: &str) -> Option<&'static Self> {
-        let mut all = POLICIES.iter().chain(&PARTIAL);
-        all.find(|policy| policy.name == name)
+        Self::all().find(|policy| policy.name == name)
+    }
+
+    /// [`POLICIES`], [`PARTIAL`] and [`FIXED_RETRIES`].
+    pub fn all() -> impl Iterator<Item = &'static Self> {
+        POLICIES.iter().chain(&PARTIAL).chain(&FIXED_RETRIES)
     }
 
     /// The policy itself.
@@ -121,7 +130,7 @@ impl NamedPolicy {
 }
 
 /// All of them.
-pub const POLICIES: [NamedPolicy; 16] = [
+pub const POLICIES: [NamedPolicy; 20] = [
     NamedPolicy {
         name: "none",
         about: "nothing is limited, and nothing is sent again",
@@ -136,6 +145,24 @@ pub const POLICIES: [NamedPolicy; 16] = [
         name: "retry-budget",
         about: "two retries of 500 and 503, a fifth more than is sent first and ten a second, and no limit",
         policy: || retry_budget().into(),
+    },
+    NamedPolicy {
+        name: "grpc-throttle",
+        about: "two retries of 500 and 503 as long as answers make up for failures, ten to one, and no limit",
+        policy: || Policy {
+            retries: RetryLaw::Throttle,
+            ..retry_budget().into()
+        },
+    },
+    NamedPolicy {
+        name: "peak-ewma",
+        about: "a request goes where the mean of late and what is in flight are least, as Finagle has it; retries in a budget",
+        policy: || balanced(BalanceLaw::PeakEwma),
+    },
+    NamedPolicy {
+        name: "prequal",
+        about: "it goes to the quickest of replicas that have few in flight (NSDI 2024), with retries in a budget",
+        policy: || balanced(BalanceLaw::HotCold),
     },
     NamedPolicy {
         name: "static-24",
@@ -188,6 +215,11 @@ pub const POLICIES: [NamedPolicy; 16] = [
         policy: || door(Doorman::Breakwater),
     },
     NamedPolicy {
+        name: "rajomon",
+        about: "prices by the time that requests wait, there and behind (NSDI 2025), with retries in a budget",
+        policy: || door(Doorman::Rajomon),
+    },
+    NamedPolicy {
         name: "inversion-retuned",
         about: "that, and retries whose number and time follow from failures and the tail (IC2E 2023)",
         policy: || Policy {
@@ -208,6 +240,12 @@ pub const POLICIES: [NamedPolicy; 16] = [
     },
 ];
 
+/// As many retries as anybody wants.
+pub(crate) const UNLIMITED: RetryBudget = RetryBudget {
+    percent: 100,
+    per_second: u16::MAX,
+};
+
 const ONCE: GradientSettings = GradientSettings {
     interval: None,
     requests: 50,
@@ -227,6 +265,14 @@ fn rival(limit: Steering) -> Policy {
     Policy {
         request: retry_budget(),
         limit,
+        ..Policy::default()
+    }
+}
+
+fn balanced(balance: BalanceLaw) -> Policy {
+    Policy {
+        request: retry_budget(),
+        balance,
         ..Policy::default()
     }
 }
@@ -265,133 +311,11 @@ fn whole(change: impl Fn(&mut Terms)) -> Policy {
     }
 }
 
-/// The policy `adaptive`, each time without one of its parts: what a part is worth is what is lost.
-pub const PARTIAL: [NamedPolicy; 19] = [
-    NamedPolicy {
-        name: "without-planner",
-        about: "services have their shares from the start, as somebody would say who knows the scenario",
-        policy: || Policy {
-            shares: Shares::Known,
-            ..whole(|_| ())
-        },
-    },
-    NamedPolicy {
-        name: "without-shares",
-        about: "each service may take all of the objective",
-        policy: || Policy {
-            shares: Shares::Whole,
-            ..whole(|_| ())
-        },
-    },
-    NamedPolicy {
-        name: "without-endpoints",
-        about: "there is a limit at the entry alone",
-        policy: || Policy {
-            limit: Steering::Static,
-            ..whole(|_| ())
-        },
-    },
-    NamedPolicy {
-        name: "without-own-time",
-        about: "endpoints are judged by all of a request's time, and all requests in flight",
-        policy: || whole(|terms| terms.counts_own = false),
-    },
-    NamedPolicy {
-        name: "without-least-time",
-        about: "a request goes where fewer are in flight, however long they take there",
-        policy: || Policy {
-            balance: BalanceLaw::LeastRequest,
-            ..whole(|_| ())
-        },
-    },
-    NamedPolicy {
-        name: "without-priced-retries",
-        about: "retries have a budget, and a refusal is retried as any other failure",
-        policy: || Policy {
-            retries: RetryLaw::Budget,
-            ..whole(|_| ())
-        },
-    },
-    NamedPolicy {
-        name: "without-waste",
-        about: "entries let in what takes what is scarce and is refused elsewhere",
-        policy: || whole(|terms| terms.waste_gain = 0.0),
-    },
-    NamedPolicy {
-        name: "without-yielding",
-        about: "entries throttle for times that limits behind them hold already",
-        policy: || whole(|terms| terms.yields = false),
-    },
-    NamedPolicy {
-        name: "without-reopening",
-        about: "throttling goes on where it does not help",
-        policy: || whole(|terms| terms.reopening = 1.0),
-    },
-    NamedPolicy {
-        name: "without-learnt-floor",
-        about: "only idle windows show the tail without load",
-        policy: || whole(|terms| terms.learns_floor = false),
-    },
-    NamedPolicy {
-        name: "without-floor",
-        about: "the set-point follows from the objective alone",
-        policy: || whole(|terms| terms.above_floor = 0.0),
-    },
-    NamedPolicy {
-        name: "without-pressure",
-        about: "the set-point is the same whatever is refused",
-        policy: || whole(|terms| terms.set_point.1 = terms.set_point.0),
-    },
-    NamedPolicy {
-        name: "without-leak",
-        about: "limits before the same resource are not drawn together",
-        policy: || whole(|terms| terms.leak = 0.0),
-    },
-    NamedPolicy {
-        name: "without-first-rise",
-        about: "a limit rises no faster before it was lowered for the first time",
-        // The longest step that there is later on.
-        policy: || whole(|terms| terms.first_rise = 1.1),
-    },
-    NamedPolicy {
-        name: "without-unwinding",
-        about: "a limit that is not used stays where it is",
-        policy: || whole(|terms| terms.headroom = f64::INFINITY),
-    },
-    NamedPolicy {
-        name: "without-beginning-anew",
-        about: "windows have the times of requests that began before the last decision, too",
-        policy: || whole(|terms| terms.begins_anew = false),
-    },
-    NamedPolicy {
-        name: "without-hedges",
-        about: "nobody else is asked while an answer is late",
-        policy: || Policy {
-            hedges: false,
-            ..whole(|_| ())
-        },
-    },
-    NamedPolicy {
-        name: "without-callers",
-        about: "whoever calls finds a place if there is one, and none else",
-        policy: || whole(|terms| terms.shares_places = false),
-    },
-    NamedPolicy {
-        name: "without-places-kept",
-        about: "what is urgent finds a place as anything else does",
-        policy: || whole(|terms| terms.keeps_places = false),
-    },
-];
-
 /// What a sidecar of Istio does where nothing is said (Istio, "Traffic Management", HTTP retries).
 fn istio_default() -> Policy {
-    let unlimited = RetryBudget {
-        percent: 100,
-        per_second: u16::MAX,
-    };
     RequestPolicy {
         retry: Some(two_retries()),
-        retry_budget: Some(unlimited),
+        retry_budget: Some(UNLIMITED),
         ..RequestPolicy::default()
     }
     .into()

@@ -7,8 +7,10 @@
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use selvedge_model::{Backoff, Instant, RequestPolicy, RetryBudget, RetryPolicy, Timeouts};
+use selvedge_model::{Backoff, Instant, RequestPolicy, RetryPolicy, Timeouts};
 use selvedge_resilience::{Node, OutcomeKind, Totals};
+
+use crate::policy::UNLIMITED;
 
 /// How often it looks and sets.
 const PERIOD: Duration = Duration::from_secs(5);
@@ -86,11 +88,7 @@ impl Retuning {
                 backoff: Backoff::default(),
                 non_idempotent: false,
             }),
-            // None.
-            retry_budget: Some(RetryBudget {
-                percent: 100,
-                per_second: u16::MAX,
-            }),
+            retry_budget: Some(UNLIMITED),
             ..said.clone()
         }
     }

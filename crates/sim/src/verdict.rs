@@ -231,6 +231,7 @@ mod tests {
                 time: ServiceTime::Fixed(Duration::from_millis(20)),
                 calls: vec![],
                 forwards: Forwards::default(),
+                link: None,
             }],
             clients: vec![Client {
                 calls: 0,

@@ -174,6 +174,9 @@ fn plays(options: &LiveOptions) -> anyhow::Result<Vec<Play>> {
         if scenario.faults.iter().any(|it| it.condition.absent) {
             bail!("{source} has replicas come and go, which is only simulated so far");
         }
+        if scenario.services.iter().any(|it| it.link.is_some()) {
+            bail!("{source} has links that take time, which is only simulated so far");
+        }
         let source = source.clone();
         Ok(Play { source, scenario })
     };

@@ -12,7 +12,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use selvedge_feed::JournalPart;
 use selvedge_model::{Decision, Instant, JournalEntry, JournalEvent, Limited, WindowSummary};
 use selvedge_scenario::{Forwards, Scenario};
-use selvedge_sim::{NamedPolicy, PARTIAL, POLICIES, Report, Verdict, run_and_tell};
+use selvedge_sim::{FIXED_RETRIES, NamedPolicy, PARTIAL, POLICIES, Report, Verdict, run_and_tell};
 use serde::Serialize;
 
 use crate::output::{OutputArgs, Table, print};
@@ -102,8 +102,7 @@ impl From<ForwardsArg> for Forwards {
 
 fn policy(name: &str) -> Result<&'static NamedPolicy, String> {
     NamedPolicy::find(name).ok_or_else(|| {
-        let all = POLICIES.iter().chain(&PARTIAL);
-        let names: Vec<&str> = all.map(|policy| policy.name).collect();
+        let names: Vec<&str> = NamedPolicy::all().map(|policy| policy.name).collect();
         format!("expected one of {}", names.join(", "))
     })
 }
@@ -172,20 +171,22 @@ fn list() -> String {
     for scenario in selvedge_bench::scenarios() {
         scenarios.row([scenario.name, scenario.about]);
     }
-    let mut policies = Table::new(&["POLICY", "WHAT IT DOES"]);
-    for policy in POLICIES {
-        policies.row([policy.name.to_owned(), policy.about.to_owned()]);
+    let mut texts = vec![scenarios.into_text()];
+    for (heading, policies) in [
+        (["POLICY", "WHAT IT DOES"], &POLICIES[..]),
+        (["`adaptive`, BUT", "WHAT IS MISSING"], &PARTIAL),
+        (
+            ["RETRIES SET BEFOREHAND", "WHAT IS SENT AGAIN"],
+            &FIXED_RETRIES,
+        ),
+    ] {
+        let mut table = Table::new(&heading);
+        for policy in policies {
+            table.row([policy.name.to_owned(), policy.about.to_owned()]);
+        }
+        texts.push(table.into_text());
     }
-    let mut partial = Table::new(&["`adaptive`, BUT", "WHAT IS MISSING"]);
-    for policy in PARTIAL {
-        partial.row([policy.name.to_owned(), policy.about.to_owned()]);
-    }
-    format!(
-        "{}\n{}\n{}",
-        scenarios.into_text(),
-        policies.into_text(),
-        partial.into_text()
-    )
+    texts.join("\n")
 }
 
 /// What a run came to.

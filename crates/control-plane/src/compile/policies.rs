@@ -44,6 +44,7 @@ const SILENT: &Policy = &Policy {
         ejection: None,
         objective: None,
         share: None,
+        caller_weights: BTreeMap::new(),
     },
 };
 
@@ -96,6 +97,13 @@ impl Policies {
                 if spec.objective.mode != PilotMode::Off {
                     let policy = self.0.entry(service).or_default();
                     policy.requests.objective = Some(spec.objective);
+                    let weights = spec.callers.iter().map(|caller| {
+                        let beside = beside(document, &caller.name);
+                        let namespace = caller.namespace.clone();
+                        let namespace = namespace.unwrap_or(beside.namespace);
+                        (ServiceName::new(namespace, beside.name), caller.weight)
+                    });
+                    policy.requests.caller_weights = weights.collect();
                 }
             }
         }

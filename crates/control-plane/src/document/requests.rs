@@ -1,6 +1,7 @@
 //! What a TrafficPolicy says about requests: how long they may take, which are sent again, when an
 //! endpoint is taken out.
 
+use std::collections::BTreeMap;
 use std::num::{NonZeroU16, NonZeroU32};
 
 use selvedge_model::{Backoff, Ejection, RequestPolicy, RetryBudget, RetryPolicy, Timeouts};
@@ -36,6 +37,7 @@ pub(super) fn read(
         ejection: ejection?,
         objective: None,
         share: None,
+        caller_weights: BTreeMap::new(),
     })
 }
 

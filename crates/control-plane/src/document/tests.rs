@@ -261,7 +261,11 @@ spec:
 apiVersion: selvedge.dev/v1alpha1
 kind: ServiceObjective
 metadata: {name: cart, namespace: shop}
-spec: {targetRefs: [{kind: Service, name: cart}], latency: {p95: 250ms}, mode: Guard}
+spec:
+  targetRefs: [{kind: Service, name: cart}]
+  latency: {p95: 250ms}
+  mode: Guard
+  callers: [{name: front, weight: 3}, {name: front, namespace: other, weight: 100}]
 ---
 apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute
@@ -405,6 +409,17 @@ fn own_kinds_are_read_strictly() {
             "ServiceObjective",
             "{targetRefs: [{kind: Service, name: a}], latency: {p95: 1s}, mode: drive}",
             "spec.mode",
+        ),
+        (
+            "ServiceObjective",
+            "{targetRefs: [{kind: Service, name: a}], latency: {p95: 1s}, callers: [{name: b, weight: 0}]}",
+            "spec.callers[0].weight",
+        ),
+        (
+            "ServiceObjective",
+            "{targetRefs: [{kind: Service, name: a}], latency: {p95: 1s}, \
+             callers: [{name: b, weight: 2}, {name: b, weight: 3}]}",
+            "spec.callers",
         ),
         (
             "RunPermission",

@@ -1,10 +1,13 @@
 //! What is said about requests.
 
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 use core::num::{NonZeroU16, NonZeroU32};
 use core::time::Duration;
 
 use selvedge_model::{
-    Backoff, Ejection, Objective, PilotMode, RequestPolicy, RetryBudget, RetryPolicy, Timeouts,
+    Backoff, Ejection, Objective, PilotMode, RequestPolicy, RetryBudget, RetryPolicy, ServiceName,
+    Timeouts,
 };
 
 use super::{Defect, at_most, collect, small};
@@ -33,6 +36,7 @@ impl From<&RequestPolicy> for wire::RequestPolicy {
             }),
             objective: policy.objective.map(Into::into),
             share: policy.share.map(Into::into),
+            caller_weights: policy.caller_weights.iter().map(weight_out).collect(),
         }
     }
 }
@@ -52,8 +56,27 @@ impl TryFrom<wire::RequestPolicy> for RequestPolicy {
             ejection: wire.ejection.map(ejection).transpose()?,
             objective: wire.objective.map(objective),
             share: wire.share.map(objective),
+            caller_weights: weights(wire.caller_weights)?,
         })
     }
+}
+
+fn weight_out((caller, weight): (&ServiceName, &u16)) -> wire::CallerWeight {
+    wire::CallerWeight {
+        caller: caller.into(),
+        weight: (*weight).into(),
+    }
+}
+
+fn weights(wire: Vec<wire::CallerWeight>) -> Result<BTreeMap<ServiceName, u16>, Defect> {
+    /// Far more than one object may name.
+    const MAX_WEIGHTS: usize = 1024;
+    at_most("callers", wire.len(), MAX_WEIGHTS)?;
+    let weight = |it: wire::CallerWeight| {
+        let weight = small("the weight of a caller", it.weight)?;
+        Ok((ServiceName::try_from(it.caller)?, weight))
+    };
+    wire.into_iter().map(weight).collect()
 }
 
 fn budget(wire: wire::RetryBudget) -> Result<RetryBudget, Defect> {

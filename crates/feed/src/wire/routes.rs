@@ -188,6 +188,16 @@ pub(crate) struct RequestPolicy {
     pub(crate) objective: Option<Objective>,
     #[prost(message, optional, tag = "8")]
     pub(crate) share: Option<Objective>,
+    #[prost(message, repeated, tag = "9")]
+    pub(crate) caller_weights: Vec<CallerWeight>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct CallerWeight {
+    #[prost(message, required, tag = "1")]
+    pub(crate) caller: super::Name,
+    #[prost(uint32, tag = "2")]
+    pub(crate) weight: u32,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

@@ -5,7 +5,7 @@ use std::num::{NonZeroU16, NonZeroU32};
 use std::sync::Arc;
 use std::time::Duration;
 
-use proptest::collection::vec;
+use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -60,9 +60,18 @@ pub(crate) fn request_policy() -> impl Strategy<Value = RequestPolicy> {
         any::<u32>(),
         option::of(ejection),
         (option::of(objective()), option::of(objective())),
+        btree_map(service(), any::<u16>(), 0..3),
     );
     parts.prop_map(
-        |((request, attempt), retry, retry_budget, limit, ejection, (objective, share))| {
+        |(
+            (request, attempt),
+            retry,
+            retry_budget,
+            limit,
+            ejection,
+            (objective, share),
+            weights,
+        )| {
             RequestPolicy {
                 timeouts: Timeouts { request, attempt },
                 retry,
@@ -71,6 +80,7 @@ pub(crate) fn request_policy() -> impl Strategy<Value = RequestPolicy> {
                 ejection,
                 objective,
                 share,
+                caller_weights: weights,
             }
         },
     )

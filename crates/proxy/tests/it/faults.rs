@@ -261,6 +261,16 @@ fn what_is_no_request_goes_nowhere() {
 }
 
 #[test]
+fn who_says_how_long_it_waits_is_answered_by_then() {
+    let silent = Origin::start(|connection| drop(connection.everything()));
+    let path = with(&[&silent], RequestPolicy::default());
+    for time in ["30m", "0n"] {
+        let get = format!("GET / HTTP/1.1\r\nHost: cart\r\nGrpc-Timeout: {time}\r\n\r\n");
+        assert_eq!(seen(&path.get(&get)), (504, "request_timeout"), "{time}");
+    }
+}
+
+#[test]
 fn a_server_that_takes_its_time_is_given_up() {
     let silent = Origin::start(|connection| drop(connection.everything()));
     let time = |attempt, request| RequestPolicy {

@@ -114,6 +114,40 @@ fn the_state_of_a_trace_goes_with_it() {
     }
 }
 
+/// It is less for who is asked than for who asks.
+#[test]
+fn what_is_left_of_the_time_goes_with_a_request() {
+    let origin = Origin::answering(|_| ok(""));
+    let path = Path::to(&[origin.address]);
+    let request = |fields: &str| {
+        path.get(&get(fields));
+        origin.next().to_ascii_lowercase()
+    };
+    let said = request("Grpc-Timeout: 50S\r\n");
+    assert_eq!(said.matches("grpc-timeout: ").count(), 1, "{said}");
+    let value = said.split("grpc-timeout: ").nth(1).unwrap();
+    let (micros, _) = value.split_once("u\r\n").unwrap();
+    let micros: u64 = micros.parse().unwrap();
+    assert!((1..=50_000_000).contains(&micros), "{said}");
+    assert!(
+        !request("").contains("grpc-timeout"),
+        "nobody said anything"
+    );
+    let said = request("Grpc-Timeout: soon\r\n");
+    assert!(said.contains("grpc-timeout: soon\r\n"), "{said}");
+}
+
+#[test]
+fn a_rule_that_sets_the_time_has_it_for_its_own() {
+    let mut route = route(None);
+    route.rules[0].filters.request.set = vec![("grpc-timeout".to_owned(), "7S".to_owned())];
+    let (origin, path) = routed(vec![route]);
+    path.get(&get("Grpc-Timeout: 50S\r\n"));
+    let said = origin.next().to_ascii_lowercase();
+    assert_eq!(said.matches("grpc-timeout: ").count(), 1, "{said}");
+    assert!(said.contains("grpc-timeout: 7s\r\n"), "{said}");
+}
+
 /// Whoever routed by one host and asked for another would let a client choose its rule.
 #[test]
 fn rules_about_host_see_the_host_that_is_asked_for() {

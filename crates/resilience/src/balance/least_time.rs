@@ -146,7 +146,7 @@ impl Pace {
         }
     }
 
-    fn since(&self, now: Instant) -> Duration {
+    pub(super) fn since(&self, now: Instant) -> Duration {
         now.since(Instant::from_nanos(self.at.load(Relaxed)))
     }
 
@@ -156,6 +156,16 @@ impl Pace {
             mean: f32::from_bits((word >> u32::BITS) as u32),
             good: 1.0 - f32::from_bits(word as u32),
         }
+    }
+
+    /// The mean time of an answer in us; 0 where there was none.
+    pub(crate) fn mean(&self) -> f32 {
+        self.seen().mean
+    }
+
+    /// For laws that go by a mean alone.
+    pub(super) fn set_mean(&self, now: Instant, mean: f32) {
+        self.write(now, Seen { mean, good: 1.0 });
     }
 
     fn write(&self, now: Instant, seen: Seen) {
@@ -210,7 +220,7 @@ fn mix(old: f32, new: f32, keeps: f32) -> f32 {
     new + (old - new) * keeps
 }
 
-fn micros(time: Duration) -> f32 {
+pub(super) fn micros(time: Duration) -> f32 {
     time.as_nanos() as f32 / 1000.0
 }
 

@@ -111,6 +111,7 @@ pub(crate) fn plan(weights: &[u16], policy: RequestPolicy) -> NodePlan {
     };
     NodePlan {
         upstreams: vec![UpstreamPlan {
+            caller_weights: vec![],
             backend: backend("cart"),
             policy,
             law: LimitLaw::Static,
@@ -152,6 +153,7 @@ pub(crate) fn call() -> Call<'static> {
         destination: BackendIndex(0),
         trace: 0,
         urgency: None,
+        patience: None,
         timeouts: Timeouts::default(),
         retry: None,
     }

@@ -55,6 +55,7 @@ fn world(rng: &mut Rng, is_tree: bool) -> Scenario {
                 0 => Forwards::Nothing,
                 _ => Forwards::Traces,
             },
+            link: None,
         }
     };
     let services: Vec<Service> = (0..count).map(|place| service(place, rng)).collect();

@@ -17,6 +17,7 @@ pub(crate) fn service(name: &str, permits: u32, time: ServiceTime) -> Service {
         time,
         calls: Vec::new(),
         forwards: Forwards::default(),
+        link: None,
     }
 }
 

@@ -9,6 +9,8 @@ pub enum FieldName {
     ContentLength,
     /// `Expect`
     Expect,
+    /// `Grpc-Timeout` ("gRPC over HTTP2")
+    GrpcTimeout,
     /// `Host`
     Host,
     /// `Idempotency-Key`
@@ -59,6 +61,7 @@ impl FieldName {
             (10, b't') => (b"tracestate", Self::Tracestate),
             (10, b'k') => (b"keep-alive", Self::KeepAlive),
             (11, b't') => (b"traceparent", Self::Traceparent),
+            (12, b'g') => (b"grpc-timeout", Self::GrpcTimeout),
             (12, b'x') => (b"x-request-id", Self::XRequestId),
             (14, b'c') => (b"content-length", Self::ContentLength),
             (15, b'i') => (b"idempotency-key", Self::IdempotencyKey),

@@ -221,6 +221,23 @@ fn objective(name: &str, mode: &str) -> String {
     )
 }
 
+/// A caller is of the objective's own namespace where it does not say another.
+#[test]
+fn callers_are_weighed_by_name() {
+    let callers =
+        "Drive, callers: [{name: front, weight: 3}, {name: till, namespace: shop, weight: 2}]";
+    let objective = objective("o", callers);
+    let compiled = compiled(&(CART.to_owned() + &objective)).unwrap();
+    let cart = &compiled.snapshot.services[&"cart".parse().unwrap()];
+    let weights = &cart.requests.as_ref().unwrap().caller_weights;
+    let weights: Vec<_> = weights
+        .iter()
+        .map(|(name, weight)| (name.to_string(), *weight))
+        .collect();
+    let due = [("front.default", 3), ("till.shop", 2)];
+    assert_eq!(weights, due.map(|(name, weight)| (name.to_owned(), weight)));
+}
+
 /// An objective needs the proxy, be it only to see; without a mode nothing is said.
 #[test]
 fn an_objective_puts_its_service_on_the_proxy() {
