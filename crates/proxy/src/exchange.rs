@@ -26,6 +26,7 @@ use crate::request::Next;
 use crate::routing::Service;
 use crate::scratch::Scratch;
 use crate::sending::{self, ClientFault, Sending};
+use crate::time_left::TimeLeft;
 use crate::worker::{Current, Worker};
 
 /// One attempt at a request.
@@ -144,6 +145,8 @@ struct Asked<'a> {
     /// When.
     now: Instant,
     head: &'a [u8],
+    /// Where that says how much time there is.
+    time_left: Option<TimeLeft>,
     /// Bytes of the body so far.
     body: &'a Cell<u64>,
 }
@@ -323,6 +326,7 @@ impl Exchange<'_> {
         let asked = Asked {
             now: way.now,
             head: &scratch.to_upstream,
+            time_left: scratch.time_left,
             body,
         };
         let answered = match way.came {
@@ -478,7 +482,7 @@ impl Exchange<'_> {
                     let now = self.worker.clock.now();
                     deadline.set(now, attempt.deadline(), patience);
                     if !any.get() {
-                        beside = self.ask_beside(now, asked.head, admission);
+                        beside = self.ask_beside(now, &asked, admission);
                     }
                     continue;
                 }
@@ -517,13 +521,17 @@ impl Exchange<'_> {
     fn ask_beside<'e>(
         &'e self,
         now: Instant,
-        head: &'e [u8],
+        asked: &Asked<'_>,
         admission: &mut Admission,
     ) -> Option<Beside<'e>> {
         let attempt = admission.hedge(now, &mut self.worker.seat())?;
         let destination = (attempt.place(), attempt.port());
-        let answers = self.answer_beside(destination, head);
         // Seldom: its own place, so that other requests need not have one.
+        let mut head = asked.head.to_vec();
+        if let Some((time_left, deadline)) = asked.time_left.zip(attempt.deadline()) {
+            time_left.say(&mut head, now, deadline);
+        }
+        let answers = self.answer_beside(destination, head);
         Some(Beside {
             attempt,
             answers: Box::pin(answers),
@@ -535,7 +543,7 @@ impl Exchange<'_> {
     async fn answer_beside(
         &self,
         destination: Destination,
-        head: &[u8],
+        head: Vec<u8>,
     ) -> Result<Box<BesideAnswer>, Unanswered> {
         let mut upstream = match self.worker.idle(&destination) {
             Some(upstream) => upstream,
@@ -554,7 +562,7 @@ impl Exchange<'_> {
             true => || Unanswered::Void,
             false => || Unanswered::Failed,
         };
-        let sent = upstream.stream.write_all(head).await;
+        let sent = upstream.stream.write_all(&head).await;
         sent.map_err(|_| cut())?;
         let mut decoder = Decoder::responses(Limits::default());
         decoder.answers(self.facts.answers);

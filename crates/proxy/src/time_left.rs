@@ -27,9 +27,11 @@ pub(crate) fn of(request: &Message<'_>, changes: &FieldChanges) -> Option<Durati
 
 fn parse(value: &[u8]) -> Option<Duration> {
     let (unit, digits) = value.split_last()?;
-    let is_number = matches!(digits.len(), 1..=8) && digits.iter().all(u8::is_ascii_digit);
+    if !matches!(digits.len(), 1..=8) || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
     let number: u64 = std::str::from_utf8(digits).ok()?.parse().ok()?;
-    let time = match unit {
+    Some(match unit {
         b'H' => Duration::from_secs(number * 3600),
         b'M' => Duration::from_secs(number * 60),
         b'S' => Duration::from_secs(number),
@@ -37,8 +39,7 @@ fn parse(value: &[u8]) -> Option<Duration> {
         b'u' => Duration::from_micros(number),
         b'n' => Duration::from_nanos(number),
         _ => return None,
-    };
-    is_number.then_some(time)
+    })
 }
 
 /// Puts the field into a head, unless a rule is about it.
@@ -116,9 +117,29 @@ mod tests {
             "1s",
             "1 S",
             "1Sx",
+            "18446744073709551615H",
         ] {
             assert_eq!(parse(value.as_bytes()), None, "{value}");
         }
         assert!(parse(b"99999999H").is_some());
+    }
+
+    #[test]
+    fn each_attempt_says_what_is_left_for_it() {
+        let mut head = b"GET / HTTP/1.1\r\n".to_vec();
+        let time_left = write(&mut head, &FieldChanges::default()).unwrap();
+        head.extend_from_slice(b"\r\nbody");
+        let deadline = Instant::from_nanos(5_000_000_000);
+        for (seconds, value) in [(0, "05000000u"), (2, "03000000u"), (9, "00000000u")] {
+            time_left.say(
+                &mut head,
+                Instant::from_nanos(seconds * 1_000_000_000),
+                deadline,
+            );
+            let expected = format!("GET / HTTP/1.1\r\ngrpc-timeout: {value}\r\n\r\nbody");
+            assert_eq!(std::str::from_utf8(&head).unwrap(), expected);
+        }
+        // Where there is no such place nothing is written.
+        time_left.say(&mut head[..20], Instant::default(), deadline);
     }
 }

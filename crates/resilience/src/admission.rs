@@ -18,7 +18,7 @@ use crate::reserve::Claim;
 use crate::retry::{Repeat, Repeats, RetryRule};
 use crate::seat::Seat;
 use crate::tables::Lane;
-use crate::tree::Tree;
+use crate::tree::{Deadline, Tree};
 use crate::upstream::Upstream;
 use crate::workload::Outstanding;
 
@@ -58,7 +58,7 @@ pub struct Admission {
     caller: Option<Caller>,
     tree: Option<Tree>,
     began: Instant,
-    deadline: Option<Instant>,
+    deadline: Option<Deadline>,
     attempt_timeout: Option<Duration>,
     rule: Option<RetryRule>,
     tried: Tried,
@@ -103,9 +103,15 @@ impl Admission {
             (index, workload.begin_call(&tables.traces, call.trace, now))
         };
         let timeouts = &upstream.policy.timeouts;
-        let time = call.timeouts.request.or(timeouts.request);
-        let time = time.into_iter().chain(call.patience).min();
-        let deadline = time.map(|time| now + time);
+        let by = |is_patience| {
+            move |time| Deadline {
+                at: now + time,
+                is_patience,
+            }
+        };
+        let time = call.timeouts.request.or(timeouts.request).map(by(false));
+        // Where both are at the same moment it is the policy's: that comes first.
+        let deadline = time.into_iter().chain(call.patience.map(by(true))).min();
         let found = match (is_steered, is_at_entry) {
             (true, false) => tables.trees.find(call.trace),
             _ => None,
@@ -141,8 +147,8 @@ impl Admission {
     }
 
     /// When the last byte of the response has to be there, retries included. None is never.
-    pub const fn deadline(&self) -> Option<Instant> {
-        self.deadline
+    pub fn deadline(&self) -> Option<Instant> {
+        self.deadline.map(|it| it.at)
     }
 
     /// Takes a place at an endpoint: at first, and after each verdict to retry, then at an endpoint not
@@ -211,7 +217,10 @@ impl Admission {
     /// An attempt at the place that was taken for it.
     fn begin(&mut self, now: Instant, taken: Taken, is_repeat: bool, is_hedge: bool) -> Attempt {
         self.tried.push(taken.endpoint);
-        let own = self.attempt_timeout.map(|time| now + time);
+        let own = self.attempt_timeout.map(|time| Deadline {
+            at: now + time,
+            is_patience: false,
+        });
         let start = Start {
             upstream: self.upstream,
             taken,
@@ -266,7 +275,7 @@ impl Admission {
             now,
             &mut seat.rng,
             self.rule.as_ref(),
-            self.deadline,
+            self.deadline(),
             outcome,
             || self.lane.may_retry(now, upstream, self.tree),
         );
@@ -280,7 +289,7 @@ impl Admission {
     }
 
     fn in_time(&self, now: Instant, upstream: &Upstream) -> Result<(), Rejection> {
-        if self.deadline.is_none_or(|deadline| now < deadline) {
+        if self.deadline.is_none_or(|deadline| now < deadline.at) {
             return Ok(());
         }
         Err(Rejection {
@@ -331,14 +340,19 @@ impl Admission {
     fn sample(&self, now: Instant, course: Course, fault: Option<OutcomeKind>) {
         let limiter = self.entry().limiter();
         let (worker, time) = (self.lane.worker, now.since(self.began));
+        let runs_out = |it: Deadline| it.is_patience && now >= it.at;
+        let gave_up = self.deadline.is_some_and(runs_out);
         match (course, fault) {
             (Course::Came(OutcomeKind::Answered { status }), None) if status < 500 => {
                 limiter.took(worker, self.began, time);
             }
-            (Course::Came(OutcomeKind::TimedOut), _) | (_, Some(OutcomeKind::TimedOut)) => {
+            (Course::Came(OutcomeKind::TimedOut), _) | (_, Some(OutcomeKind::TimedOut))
+                if !gave_up =>
+            {
                 limiter.expired(worker, self.began, time);
             }
-            (Course::Pending, _) | (_, Some(OutcomeKind::Cancelled)) => {
+            (Course::Pending | Course::Came(OutcomeKind::TimedOut), _)
+            | (_, Some(OutcomeKind::Cancelled | OutcomeKind::TimedOut)) => {
                 limiter.gave_up(worker, self.began, time);
             }
             _ => {}

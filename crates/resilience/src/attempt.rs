@@ -12,6 +12,7 @@ use crate::gate::{Endpoint, Taken};
 use crate::outcome::{Ending, OutcomeKind};
 use crate::tables::Lane;
 use crate::trace::Joined;
+use crate::tree::Deadline;
 use crate::upstream::Upstream;
 
 /// A request on its way to one endpoint, which counts it in flight until this is gone: after
@@ -23,7 +24,7 @@ pub struct Attempt {
     upstream: usize,
     endpoint: usize,
     began: Instant,
-    deadline: Option<Instant>,
+    deadline: Option<Deadline>,
     joined: Option<Joined>,
     caller: Option<Caller>,
     probe: Option<Probe>,
@@ -46,7 +47,7 @@ pub(crate) struct Start {
     pub(crate) upstream: usize,
     pub(crate) taken: Taken,
     pub(crate) at: Instant,
-    pub(crate) deadline: Option<Instant>,
+    pub(crate) deadline: Option<Deadline>,
     pub(crate) trace: u64,
     pub(crate) caller: Option<Caller>,
     pub(crate) is_repeat: bool,
@@ -89,8 +90,8 @@ impl Attempt {
 
     /// When the last byte of the response has to be there: the nearer of the attempt's time and the
     /// request's. None is never.
-    pub const fn deadline(&self) -> Option<Instant> {
-        self.deadline
+    pub fn deadline(&self) -> Option<Instant> {
+        self.deadline.map(|it| it.at)
     }
 
     /// When it began.
@@ -153,6 +154,16 @@ impl Attempt {
         if matches!(kind, OutcomeKind::Answered { .. }) {
             meters.took(self.began, at);
         }
+        // Who does not wait any longer says nothing about the endpoint.
+        let kind = match (kind, self.deadline) {
+            (
+                OutcomeKind::TimedOut,
+                Some(Deadline {
+                    is_patience: true, ..
+                }),
+            ) => OutcomeKind::Cancelled,
+            _ => kind,
+        };
         if !is_failed {
             upstream.gate.on_end(at, self.endpoint, probe, kind);
         }

@@ -135,7 +135,7 @@ impl Callers {
             return false;
         }
         let its = share * self.weight(usize::from(caller.0));
-        self.in_flight(caller) >= (its + 0.5) as u32
+        self.in_flight(caller) >= ((its + 0.5) as u32).max(1)
     }
 
     pub(crate) fn enter(&self, worker: usize, caller: Caller) {

@@ -393,8 +393,7 @@ impl Steered {
         let decision = self.controller.on_window(&window, turn.rng);
         self.rest.add(&window, self.limiter.limit(), self.objective);
         self.limiter.set(decision.limit);
-        self.limiter
-            .set_tail(self.controller.tail_us(), decision.floor);
+        self.limiter.set_tail(self.controller.tail_us());
         if doubts {
             self.trust.on_decision(turn.now, decision.limit);
         }
@@ -440,6 +439,7 @@ impl Steered {
         }
         let event = match wanted {
             Some(hold) => {
+                self.limiter.forget_tail();
                 self.limiter.set(self.held_at(hold));
                 self.told_held(turn.now, hold)
             }
@@ -479,6 +479,7 @@ impl Steered {
     /// none at all is no safe one under load.
     fn let_go(&mut self, turn: &mut Turn<'_, '_>, doubt: Option<Doubt>) {
         self.doubted = doubt;
+        self.limiter.forget_tail();
         if let Some(limit) = self.rest.value() {
             self.limiter.set(limit);
         }

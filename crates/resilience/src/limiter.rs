@@ -30,8 +30,6 @@ pub(crate) struct Limiter {
     fresh_since: AtomicU64,
     /// Of 100 requests 95 took no longer, in us; what was given up before that says nothing.
     tail_us: AtomicU32,
-    /// That without load, in us; 0 where it is not known.
-    floor_us: AtomicU32,
     /// Most requests in flight at once since it was looked at.
     peak: Apart<AtomicU32>,
     /// What of it is kept for whom.
@@ -55,7 +53,6 @@ impl Limiter {
             limit: AtomicU32::new(if is_applied { start } else { fixed }),
             fresh_since: AtomicU64::new(0),
             tail_us: AtomicU32::new(u32::MAX),
-            floor_us: AtomicU32::new(0),
             peak: Apart::default(),
             reserve: Reserve::default(),
             samples: (0..watching).map(|_| Samples::default()).collect(),
@@ -119,18 +116,21 @@ impl Limiter {
         }
     }
 
-    /// Whether requests took longer of late than they may, and than without load: by more than chance, as long as the
-    /// limit holds them.
+    /// Whether requests took longer of late than they may, by more than a limit that holds them would let chance do.
     pub(crate) fn is_late(&self) -> bool {
         let tail = self.tail_us.load(Relaxed);
         let is_known = tail != u32::MAX && self.is_applied;
         is_known && u64::from(tail) * 1000 > self.objective.load(Relaxed) / 4 * 5
     }
 
-    /// The tail that was seen last, and that without load.
-    pub(crate) fn set_tail(&self, tail_us: f64, floor_us: f64) {
+    /// The tail that was seen last.
+    pub(crate) fn set_tail(&self, tail_us: f64) {
         self.tail_us.store(tail_us as u32, Relaxed);
-        self.floor_us.store(floor_us as u32, Relaxed);
+    }
+
+    /// Nobody looks at tails for now: what was seen says nothing any more.
+    pub(crate) fn forget_tail(&self) {
+        self.tail_us.store(u32::MAX, Relaxed);
     }
 
     /// What no decision crosses.

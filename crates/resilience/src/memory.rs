@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 /// The layout below; another one has another number.
-const LAYOUT: u8 = 1;
+const LAYOUT: u8 = 2;
 
 /// Writes a memory.
 #[derive(Debug)]

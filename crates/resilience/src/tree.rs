@@ -19,12 +19,13 @@ const REFUSED: u64 = 1 << 16;
 const USED: u64 = 1 << 17;
 const TRIES: u64 = REFUSED - 1;
 const LATE: u64 = 1 << 18;
-const URGENCY_SHIFT: u32 = 19;
+const PATIENCE: u64 = 1 << 19;
+const URGENCY_SHIFT: u32 = 20;
 const URGENCY: u64 = 7;
 
 /// The requests of clients that are under way. Each word holds whether something was refused, whether
-/// something scarce was used, whether an endpoint was late, tries, and how urgent it is; beside it stands the
-/// deadline in ns, and 0 is never.
+/// something scarce was used, whether an endpoint was late, whose the deadline is, tries, and how urgent it is; beside it
+/// stands the deadline in ns, and 0 is never.
 #[derive(Debug)]
 pub(crate) struct TreeTable(pub(crate) Slots<AtomicU64>);
 
@@ -39,8 +40,16 @@ pub(crate) struct Tree {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Found {
     pub(crate) tree: Tree,
-    pub(crate) deadline: Option<Instant>,
+    pub(crate) deadline: Option<Deadline>,
     pub(crate) urgency: Urgency,
+}
+
+/// When a request has to be over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Deadline {
+    pub(crate) at: Instant,
+    /// Whether it is how long whoever asks waits, which says nothing about who is asked.
+    pub(crate) is_patience: bool,
 }
 
 /// What became of a client's request.
@@ -60,19 +69,28 @@ impl TreeTable {
     }
 
     /// A client's request begins. None where there is no room, or one of the same trace is under way:
-    /// then what is made for it is on its own.
+    /// then what is made for it is on its own, and what is made for that one may be for this, so that it has the later deadline.
     pub(crate) fn begin(
         &self,
         trace: u64,
-        deadline: Option<Instant>,
+        deadline: Option<Deadline>,
         urgency: Urgency,
     ) -> Option<Tree> {
         let key = key(trace)?;
         let words = &self.0.line(key).words;
-        if words.iter().any(|word| key.is_of(word.load(Relaxed))) {
+        let same = words.iter().position(|word| key.is_of(word.load(Relaxed)));
+        if let Some(place) = same {
+            let slot = key.slot(place);
+            self.postpone(Tree { slot, key }, deadline);
             return None;
         }
-        let begun = key.word() | u64::from(urgency.get()) << URGENCY_SHIFT;
+        let patience = match deadline {
+            Some(Deadline {
+                is_patience: true, ..
+            }) => PATIENCE,
+            _ => 0,
+        };
+        let begun = key.word() | patience | u64::from(urgency.get()) << URGENCY_SHIFT;
         let claim = |word: &AtomicU64| {
             let is_free = word.load(Relaxed) == 0;
             is_free && word.compare_exchange(0, begun, Relaxed, Relaxed).is_ok()
@@ -82,9 +100,24 @@ impl TreeTable {
             return None;
         };
         let slot = key.slot(place);
-        let deadline = deadline.map_or(0, |it| it.as_nanos());
-        self.0.beside(slot).store(deadline, Relaxed);
+        self.0.beside(slot).store(nanos(deadline), Relaxed);
         Some(Tree { slot, key })
+    }
+
+    fn postpone(&self, tree: Tree, deadline: Option<Deadline>) {
+        let later = nanos(deadline);
+        let postpone = |before: u64| match (before, later) {
+            (0, _) | (_, 0) => Some(0),
+            (before, later) => Some(before.max(later)),
+        };
+        // Whoever ends the tree meanwhile has no deadline any more.
+        let _always = self
+            .0
+            .beside(tree.slot)
+            .fetch_update(Relaxed, Relaxed, postpone);
+        if deadline.is_none_or(|it| !it.is_patience) {
+            self.change(tree, |word| Some(word & !PATIENCE));
+        }
     }
 
     /// The client's request that one of this trace is made for.
@@ -95,7 +128,10 @@ impl TreeTable {
         let (place, word) = words.find(|(_, word)| key.is_of(*word))?;
         let slot = key.slot(place);
         let nanos = self.0.beside(slot).load(Relaxed);
-        let deadline = (nanos != 0).then(|| Instant::from_nanos(nanos));
+        let deadline = (nanos != 0).then(|| Deadline {
+            at: Instant::from_nanos(nanos),
+            is_patience: word & PATIENCE != 0,
+        });
         let urgency = Urgency::new((word >> URGENCY_SHIFT & URGENCY) as u8);
         Some(Found {
             tree: Tree { slot, key },
@@ -150,6 +186,11 @@ impl TreeTable {
     }
 }
 
+/// 0 is never.
+fn nanos(deadline: Option<Deadline>) -> u64 {
+    deadline.map_or(0, |it| it.at.as_nanos())
+}
+
 /// None of no trace.
 fn key(trace: u64) -> Option<Key> {
     (trace != 0).then(|| Key::of(trace))
@@ -163,7 +204,10 @@ mod tests {
     #[test]
     fn what_one_request_says_all_of_its_tree_hear() {
         let table = TreeTable::new();
-        let deadline = Instant::from_nanos(7);
+        let deadline = Deadline {
+            at: Instant::from_nanos(7),
+            is_patience: true,
+        };
         let begin = |trace| table.begin(trace, None, Urgency::default());
         let root = table.begin(1, Some(deadline), Urgency::LEAST).unwrap();
         let found = table.find(1).unwrap();
@@ -174,6 +218,11 @@ mod tests {
         );
         assert!(table.find(2).is_none() && begin(0).is_none());
         assert!(begin(1).is_none(), "one trace is one request");
+        let postponed = table.find(1).unwrap().deadline;
+        assert_eq!(
+            postponed, None,
+            "that one has no deadline, and who knows which it is for"
+        );
         assert!(!table.is_refused(root));
         table.refuse(child);
         assert!(table.is_refused(root));

@@ -73,9 +73,9 @@ impl Door {
     }
 
     /// What an answer tells of its price; none where there are no prices.
-    pub(crate) fn price(&self) -> Option<u32> {
+    pub(crate) fn price(&mut self, now: Instant) -> Option<u32> {
         match self {
-            Self::Rajomon(door) => Some(door.price()),
+            Self::Rajomon(door) => Some(door.price(now)),
             _ => None,
         }
     }

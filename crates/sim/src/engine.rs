@@ -604,13 +604,16 @@ impl<'s> Engine<'s> {
             return;
         };
         call.admission.finish(self.now, Ending::Complete);
-        self.tell_price(call.asker, call.service);
+        if end != End::Expired {
+            self.tell_price(call.asker, call.service);
+        }
         self.ended(call.asker, end);
     }
 
     /// An answer tells who asked what it costs, where there are prices: at the dearest replica.
     fn tell_price(&mut self, asker: Asker, service: usize) {
-        let prices = self.doors[service].iter().filter_map(Door::price);
+        let doors = self.doors[service].iter_mut();
+        let prices = doors.filter_map(|door| door.price(self.now));
         let (Some(price), Asker::Visit(visit)) = (prices.max(), asker) else {
             return;
         };

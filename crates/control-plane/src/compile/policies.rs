@@ -97,13 +97,7 @@ impl Policies {
                 if spec.objective.mode != PilotMode::Off {
                     let policy = self.0.entry(service).or_default();
                     policy.requests.objective = Some(spec.objective);
-                    let weights = spec.callers.iter().map(|caller| {
-                        let beside = beside(document, &caller.name);
-                        let namespace = caller.namespace.clone();
-                        let namespace = namespace.unwrap_or(beside.namespace);
-                        (ServiceName::new(namespace, beside.name), caller.weight)
-                    });
-                    policy.requests.caller_weights = weights.collect();
+                    policy.requests.caller_weights = caller_weights(set, document, spec, findings);
                 }
             }
         }
@@ -178,6 +172,29 @@ impl Policies {
     pub(super) fn of(&self, service: &ServiceName) -> &Policy {
         self.0.get(service).unwrap_or(SILENT)
     }
+}
+
+/// The weights of callers by their whole names.
+fn caller_weights(
+    set: &Set<'_>,
+    document: &Document,
+    spec: &crate::ServiceObjective,
+    findings: &mut Findings,
+) -> BTreeMap<ServiceName, u16> {
+    let mut weights = BTreeMap::new();
+    for (index, caller) in spec.callers.iter().enumerate() {
+        let path = format!("spec.callers[{index}].name");
+        let beside = beside(document, &caller.name);
+        let namespace = caller.namespace.clone();
+        let name = ServiceName::new(namespace.unwrap_or(beside.namespace), beside.name);
+        if !set.services.contains_key(&name) {
+            findings.missing_service(document, &path, &name);
+        }
+        if weights.insert(name.clone(), caller.weight).is_some() {
+            findings.error(document, &path, format!("names service {name} twice"));
+        }
+    }
+    weights
 }
 
 fn fields_said(policy: &TrafficPolicy) -> impl Iterator<Item = &'static str> {

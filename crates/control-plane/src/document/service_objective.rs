@@ -78,16 +78,6 @@ fn read_callers(cursor: &Cursor<'_>) -> Option<Vec<CallerWeight>> {
         cursor.error(format!("at most {MAX_CALLERS} callers can be named"));
         return None;
     }
-    let who = |it: &CallerWeight| (it.namespace.clone(), it.name.clone());
-    let twice = (1..callers.len()).find(|at| {
-        callers[..*at]
-            .iter()
-            .any(|other| who(other) == who(&callers[*at]))
-    });
-    if let Some(at) = twice {
-        cursor.error(format!("{} is named twice", callers[at].name));
-        return None;
-    }
     Some(callers)
 }
 

@@ -416,12 +416,6 @@ fn own_kinds_are_read_strictly() {
             "spec.callers[0].weight",
         ),
         (
-            "ServiceObjective",
-            "{targetRefs: [{kind: Service, name: a}], latency: {p95: 1s}, \
-             callers: [{name: b, weight: 2}, {name: b, weight: 3}]}",
-            "spec.callers",
-        ),
-        (
             "RunPermission",
             "{rules: [{subjects: [{}], services: []}]}",
             "spec.rules[0].subjects[0]",

@@ -1,7 +1,7 @@
 //! Prequal's choice of endpoint, to compare with (B. Wydrowski et al., "Load is not what you should balance: introducing
 //! Prequal", NSDI 2024, section 4): of endpoints with few requests in flight the one that answers soonest, and where all have
-//! many the one with the fewest. How many are many is a quantile of what was seen at endpoints. It asks them by probes;
-//! here both are known.
+//! many the one with the fewest. How many are many is a quantile of what was seen at endpoints. It asks them by probes, which
+//! tell the median time of late answers; here what is in flight is known, and the time is a mean that follows answers.
 
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use core::time::Duration;

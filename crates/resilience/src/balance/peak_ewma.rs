@@ -1,5 +1,6 @@
 //! Finagle's choice of endpoint, to compare with (twitter/finagle, `PeakEwma`; Linkerd has it too): the mean time that
-//! follows a longer one at once and shorter ones in ten seconds, times the requests in flight and one more.
+//! follows a longer one at once and shorter ones in ten seconds, times the requests in flight and one more. There time goes
+//! on with each look, here with each answer.
 
 use core::time::Duration;
 

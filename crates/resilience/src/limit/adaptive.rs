@@ -285,6 +285,7 @@ impl Adaptive {
                 u32::MAX
             };
             let load = libm::log(f64::from(window.peak.min(most)));
+            // Of the logarithm of a median: as much for lognormal times of a sigma of 0.8, and up to the double for others.
             let noise = 1.0 / f64::from(window.times.samples);
             // Half of the requests wait as all do where they wait at all; the mean of few moves with the longest.
             let median = f64::max(window.times.median, 1.0);

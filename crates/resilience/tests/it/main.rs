@@ -10,6 +10,7 @@ mod headroom;
 mod hedge;
 mod leak;
 mod limit;
+mod patience;
 mod retry;
 mod rig;
 mod totals;

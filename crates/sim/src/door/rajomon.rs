@@ -36,16 +36,22 @@ impl Rajomon {
     }
 
     pub(super) fn admits(&mut self, now: Instant, trace: u64, rng: &mut Rng) -> bool {
+        self.pass(now);
+        let tokens = of_trace(trace, rng) % u64::from(Self::TOKENS);
+        tokens >= u64::from(self.highest())
+    }
+
+    /// Prices move by themselves.
+    fn pass(&mut self, now: Instant) {
         while now.since(self.looked) >= Self::EACH {
             self.look();
         }
-        let tokens = of_trace(trace, rng) % u64::from(Self::TOKENS);
-        tokens >= u64::from(self.price())
     }
 
     fn look(&mut self) {
         self.price = match self.longest > self.target {
-            true => (self.price + 1).min(Self::TOKENS),
+            // Somebody has as many tokens, so that who refuses all hears of it when it is over.
+            true => (self.price + 1).min(Self::TOKENS - 1),
             false => self.price.saturating_sub(1),
         };
         self.longest = Duration::ZERO;
@@ -56,7 +62,13 @@ impl Rajomon {
         self.longest = self.longest.max(time);
     }
 
-    pub(super) fn price(&self) -> u32 {
+    /// What it tells who asks.
+    pub(super) fn price(&mut self, now: Instant) -> u32 {
+        self.pass(now);
+        self.highest()
+    }
+
+    fn highest(&self) -> u32 {
         let behind = self.behind.values().copied().max();
         self.price.max(behind.unwrap_or(0))
     }
@@ -77,11 +89,11 @@ mod tests {
         let at = |millis: u64| Instant::from_nanos(millis * 1_000_000);
         for millis in (0..300).step_by(10) {
             door.waited(Duration::from_millis(41));
-            assert_eq!(u64::from(door.price()), millis / 10);
+            assert_eq!(u64::from(door.price(at(millis))), millis / 10);
             door.admits(at(millis + 10), 7, &mut rng);
         }
         door.hears(3, 60);
-        assert_eq!(door.price(), 60);
+        assert_eq!(door.price(at(300)), 60);
         let mut admitted = |door: &mut Rajomon, now| {
             (1..=10_000)
                 .filter(|trace| door.admits(at(now), *trace, &mut rng))

@@ -236,6 +236,11 @@ fn callers_are_weighed_by_name() {
         .collect();
     let due = [("front.default", 3), ("till.shop", 2)];
     assert_eq!(weights, due.map(|(name, weight)| (name.to_owned(), weight)));
+    let twice =
+        "Drive, callers: [{name: front, weight: 3}, {name: front, namespace: default, weight: 2}]";
+    let errors = self::compiled(&(CART.to_owned() + &self::objective("o", twice))).unwrap_err();
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    assert_eq!(errors[0].path, "spec.callers[1].name");
 }
 
 /// An objective needs the proxy, be it only to see; without a mode nothing is said.
