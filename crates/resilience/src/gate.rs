@@ -263,7 +263,7 @@ impl EndpointGate {
     ) -> Result<Taken, Rejection> {
         let draws = self.balance != BalanceLaw::HotCold;
         if let Some((one, other)) = draws.then(|| self.draw.two(rng)).flatten() {
-            let order = match self.goes_before(now, other, one) {
+            let order = match one != other && self.goes_before(now, other, one) {
                 true => [other, one],
                 false => [one, other],
             };

@@ -67,8 +67,12 @@ impl Reserve {
     pub(crate) fn kept(&self, limit: u32, claim: Claim) -> u32 {
         let there = self.seen.load(Relaxed) | self.lately.load(Relaxed);
         let before = there & ((1 << claim.urgency.get()) - 1);
-        let each = limit.isqrt() + 1;
         let before = before.count_ones() + u32::from(claim.has_its_share);
+        if before == 0 {
+            // Nearly always.
+            return 0;
+        }
+        let each = limit.isqrt() + 1;
         (before * each).min(limit / 2)
     }
 }
