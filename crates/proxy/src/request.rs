@@ -108,7 +108,7 @@ async fn phases(
         destination,
         trace: trace.key(),
         urgency: urgency(&scratch.request(), &rule.filters.request, client.source),
-        patience: time_left::of(&scratch.request(), &rule.filters.request),
+        client_timeout: time_left::of(&scratch.request(), &rule.filters.request),
         timeouts: rule.timeouts,
         retry: rule.retry.as_ref(),
     };

@@ -207,7 +207,7 @@ async fn lead(worker: &Rc<Worker>, client: &Client, record: &mut Record) -> Resu
         destination,
         trace: 0,
         urgency: None,
-        patience: None,
+        client_timeout: None,
         timeouts: selvedge_model::Timeouts::default(),
         retry: None,
     };

@@ -67,7 +67,7 @@ fn ask(node: &Node, now: selvedge_model::Instant, seat: &mut Seat, request: u64)
         destination: BackendIndex(0),
         trace: 0,
         urgency: None,
-        patience: None,
+        client_timeout: None,
         timeouts: Timeouts::default(),
         retry: None,
     };

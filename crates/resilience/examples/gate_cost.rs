@@ -92,7 +92,7 @@ fn drive(node: &Node, worker: usize, requests: u64, source: Option<CgroupId>) {
             destination: BackendIndex(0),
             trace: Rng::seeded(number ^ (worker as u64) << 60).next_u64(),
             urgency: None,
-            patience: None,
+            client_timeout: None,
             timeouts: Timeouts::default(),
             retry: None,
         };

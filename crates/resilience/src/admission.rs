@@ -36,7 +36,7 @@ pub struct Call<'a> {
     /// How urgent it is. Where that is not said it is as urgent as what it is made for, if that is known.
     pub urgency: Option<Urgency>,
     /// How long whoever makes it waits, as far as that is known.
-    pub patience: Option<Duration>,
+    pub client_timeout: Option<Duration>,
     /// What its route says about its time; where that is silent, the upstream's policy counts.
     pub timeouts: Timeouts,
     /// What its route says about retries; where that is silent, the upstream's policy counts.
@@ -103,15 +103,18 @@ impl Admission {
             (index, workload.begin_call(&tables.traces, call.trace, now))
         };
         let timeouts = &upstream.policy.timeouts;
-        let by = |is_patience| {
+        let by = |is_clients| {
             move |time| Deadline {
                 at: now + time,
-                is_patience,
+                is_clients,
             }
         };
         let time = call.timeouts.request.or(timeouts.request).map(by(false));
         // Where both are at the same moment it is the policy's: that comes first.
-        let deadline = time.into_iter().chain(call.patience.map(by(true))).min();
+        let deadline = time
+            .into_iter()
+            .chain(call.client_timeout.map(by(true)))
+            .min();
         let found = match (is_steered, is_at_entry) {
             (true, false) => tables.trees.find(call.trace),
             _ => None,
@@ -219,7 +222,7 @@ impl Admission {
         self.tried.push(taken.endpoint);
         let own = self.attempt_timeout.map(|time| Deadline {
             at: now + time,
-            is_patience: false,
+            is_clients: false,
         });
         let start = Start {
             upstream: self.upstream,
@@ -340,7 +343,7 @@ impl Admission {
     fn sample(&self, now: Instant, course: Course, fault: Option<OutcomeKind>) {
         let limiter = self.entry().limiter();
         let (worker, time) = (self.lane.worker, now.since(self.began));
-        let runs_out = |it: Deadline| it.is_patience && now >= it.at;
+        let runs_out = |it: Deadline| it.is_clients && now >= it.at;
         let gave_up = self.deadline.is_some_and(runs_out);
         match (course, fault) {
             (Course::Came(OutcomeKind::Answered { status }), None) if status < 500 => {

@@ -159,7 +159,7 @@ impl Attempt {
             (
                 OutcomeKind::TimedOut,
                 Some(Deadline {
-                    is_patience: true, ..
+                    is_clients: true, ..
                 }),
             ) => OutcomeKind::Cancelled,
             _ => kind,

@@ -19,7 +19,7 @@ const REFUSED: u64 = 1 << 16;
 const USED: u64 = 1 << 17;
 const TRIES: u64 = REFUSED - 1;
 const LATE: u64 = 1 << 18;
-const PATIENCE: u64 = 1 << 19;
+const CLIENTS: u64 = 1 << 19;
 const URGENCY_SHIFT: u32 = 20;
 const URGENCY: u64 = 7;
 
@@ -49,7 +49,7 @@ pub(crate) struct Found {
 pub(crate) struct Deadline {
     pub(crate) at: Instant,
     /// Whether it is how long whoever asks waits, which says nothing about who is asked.
-    pub(crate) is_patience: bool,
+    pub(crate) is_clients: bool,
 }
 
 /// What became of a client's request.
@@ -84,13 +84,13 @@ impl TreeTable {
             self.postpone(Tree { slot, key }, deadline);
             return None;
         }
-        let patience = match deadline {
+        let clients = match deadline {
             Some(Deadline {
-                is_patience: true, ..
-            }) => PATIENCE,
+                is_clients: true, ..
+            }) => CLIENTS,
             _ => 0,
         };
-        let begun = key.word() | patience | u64::from(urgency.get()) << URGENCY_SHIFT;
+        let begun = key.word() | clients | u64::from(urgency.get()) << URGENCY_SHIFT;
         let claim = |word: &AtomicU64| {
             let is_free = word.load(Relaxed) == 0;
             is_free && word.compare_exchange(0, begun, Relaxed, Relaxed).is_ok()
@@ -115,8 +115,8 @@ impl TreeTable {
             .0
             .beside(tree.slot)
             .fetch_update(Relaxed, Relaxed, postpone);
-        if deadline.is_none_or(|it| !it.is_patience) {
-            self.change(tree, |word| Some(word & !PATIENCE));
+        if deadline.is_none_or(|it| !it.is_clients) {
+            self.change(tree, |word| Some(word & !CLIENTS));
         }
     }
 
@@ -130,7 +130,7 @@ impl TreeTable {
         let nanos = self.0.beside(slot).load(Relaxed);
         let deadline = (nanos != 0).then(|| Deadline {
             at: Instant::from_nanos(nanos),
-            is_patience: word & PATIENCE != 0,
+            is_clients: word & CLIENTS != 0,
         });
         let urgency = Urgency::new((word >> URGENCY_SHIFT & URGENCY) as u8);
         Some(Found {
@@ -206,7 +206,7 @@ mod tests {
         let table = TreeTable::new();
         let deadline = Deadline {
             at: Instant::from_nanos(7),
-            is_patience: true,
+            is_clients: true,
         };
         let begin = |trace| table.begin(trace, None, Urgency::default());
         let root = table.begin(1, Some(deadline), Urgency::LEAST).unwrap();

@@ -112,7 +112,7 @@ impl Mesh {
             destination: BackendIndex(place),
             trace,
             urgency,
-            patience: None,
+            client_timeout: None,
             timeouts,
             retry: None,
         };
@@ -134,7 +134,7 @@ impl Mesh {
             destination: BackendIndex(first + replica),
             trace: 0,
             urgency: None,
-            patience: None,
+            client_timeout: None,
             timeouts: Timeouts::default(),
             retry: None,
         };

@@ -3,6 +3,7 @@
 
 mod balance;
 mod callers;
+mod client_timeout;
 mod controller;
 mod ejection;
 mod entry;
@@ -10,7 +11,6 @@ mod headroom;
 mod hedge;
 mod leak;
 mod limit;
-mod patience;
 mod retry;
 mod rig;
 mod totals;

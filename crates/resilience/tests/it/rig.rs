@@ -153,7 +153,7 @@ pub(crate) fn call() -> Call<'static> {
         destination: BackendIndex(0),
         trace: 0,
         urgency: None,
-        patience: None,
+        client_timeout: None,
         timeouts: Timeouts::default(),
         retry: None,
     }

@@ -10,11 +10,11 @@ use selvedge_resilience::{
 use crate::rig::{OK, Rig, call, ejecting};
 
 const OBJECTIVE: Duration = Duration::from_millis(250);
-const PATIENCE: Duration = Duration::from_millis(1);
+const TIMEOUT: Duration = Duration::from_millis(1);
 
 /// Two endpoints that have answered for a while, and what their limits, shares of good answers and circuits are after 300
 /// more requests, of which two of three have no answer in `time`.
-fn after(patience: Option<Duration>, time: Duration) -> Vec<(Option<u32>, u16, Circuit)> {
+fn after(client_timeout: Option<Duration>, time: Duration) -> Vec<(Option<u32>, u16, Circuit)> {
     let mut rig = Rig::new(&[1, 1], ejecting(50));
     let upstream = &mut rig.plan.upstreams[0];
     upstream.law = LimitLaw::of_endpoint(OBJECTIVE);
@@ -26,7 +26,7 @@ fn after(patience: Option<Duration>, time: Duration) -> Vec<(Option<u32>, u16, C
     for nth in 0..900 {
         let fails = nth >= 600 && nth % 3 > 0;
         let call = Call {
-            patience: patience.filter(|_| fails),
+            client_timeout: client_timeout.filter(|_| fails),
             ..call()
         };
         let mut admission = rig.admit_as(&call).unwrap();
@@ -52,7 +52,7 @@ fn after(patience: Option<Duration>, time: Duration) -> Vec<(Option<u32>, u16, C
 
 #[test]
 fn nothing_follows_for_an_endpoint_from_that_somebody_does_not_wait() {
-    for (limit, good, circuit) in after(Some(PATIENCE), PATIENCE) {
+    for (limit, good, circuit) in after(Some(TIMEOUT), TIMEOUT) {
         assert!(limit.unwrap() >= 8, "{limit:?}");
         assert_eq!((good, circuit), (1000, Circuit::Closed));
     }
