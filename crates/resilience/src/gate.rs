@@ -228,7 +228,8 @@ impl EndpointGate {
         }
         let lates = &mut lates[..count];
         lates.sort_unstable();
-        (count >= 2).then(|| lates[count / 2])
+        // Of two the lower: one that is slow does not say what is late.
+        (count >= 2).then(|| lates[(count - 1) / 2])
     }
 
     /// So many endpoints tell what is late.
@@ -247,7 +248,7 @@ impl EndpointGate {
             let endpoint = &self.endpoints[*index];
             let pace = &endpoint.state.traffic.0.pace;
             let is_open = self.pass(now, *index) == Pass::Free && endpoint.has_room(claim);
-            is_open && !pace.is_slower_than(late)
+            is_open && !pace.is_slower_than(now, late)
         });
         let best = open.reduce(|best, next| self.better(now, best, next, tried))?;
         self.try_take(now, best, claim, Pass::Free)

@@ -86,9 +86,9 @@ impl Pace {
         self.late.store(late.to_bits(), Relaxed);
     }
 
-    /// Whether a good answer takes longer than that in the mean.
-    pub(crate) fn is_slower_than(&self, time: Duration) -> bool {
-        self.seen().mean > micros(time)
+    /// Whether a good answer takes longer than that in the mean, as far as that has not faded.
+    pub(crate) fn is_slower_than(&self, now: Instant, time: Duration) -> bool {
+        self.seen().mean * kept(self.since(now)) > micros(time)
     }
 
     /// Of 100 good answers 98 take no longer; `None` where there was none.
