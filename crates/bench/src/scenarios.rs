@@ -530,6 +530,21 @@ mod tests {
                 &["clients[0].classes"],
             ),
             ("mean: 20ms", "mean: NaN", &["f.yaml"]),
+            (
+                "clients:",
+                "agentAway: {from: 30s, until: 20s}\nclients:",
+                &["f.yaml: agentAway.until"],
+            ),
+            (
+                "clients:",
+                "agentAway: {from: 3h, until: 4h}\nclients:",
+                &["f.yaml: agentAway.from"],
+            ),
+            (
+                "permits: 8",
+                "permits: 8\n  link: {fixed: {mean: 2h}}",
+                &["f.yaml: services[0].link"],
+            ),
         ] {
             assert!(text.contains(from), "{from}");
             let error = read("f.yaml", &text.replacen(from, to, 1))

@@ -195,7 +195,7 @@ impl Fields for ByName<'_> {
 }
 
 /// Puts the head of a request as it goes to an endpoint, but for the empty line at its end. Its connection
-/// was made to what was `asked`, and `ends` is whether it has a deadline.
+/// was made to what was `asked`, and `says_time` is whether the time that is left is said in it.
 pub(crate) fn write_request(
     out: &mut Vec<u8>,
     request: &Message<'_>,
@@ -203,7 +203,7 @@ pub(crate) fn write_request(
     prefix_bytes: usize,
     trace: &Trace,
     asked: Asked,
-    ends: bool,
+    says_time: bool,
 ) {
     let parts = Parts::of(request);
     let rewrite = match &filters.action {
@@ -243,7 +243,7 @@ pub(crate) fn write_request(
         // Another trace has another state (W3C Trace Context, sections 3.3 and 4).
         FieldName::Traceparent | FieldName::Tracestate => !trace.came(),
         // What is left is said anew.
-        FieldName::GrpcTimeout => ends && !filters.request.are_about("grpc-timeout"),
+        FieldName::GrpcTimeout => says_time,
         // Who speaks HTTP/1.0 expects nothing (RFC 9110, section 10.1.1).
         FieldName::Expect => request.version() == Version::Http10,
         _ => false,

@@ -115,6 +115,8 @@ async fn phases(
     let mut admission = routing.node.admit(started, &mut worker.seat(), &call)?;
     let service = routing.service(destination);
     let once = service.limited.is_some();
+    let is_ruled = time_left::is_ruled(&rule.filters.request);
+    let says_time = admission.deadline().is_some() && !is_ruled;
     prepare(
         worker,
         client.asked,
@@ -122,7 +124,7 @@ async fn phases(
         &facts,
         (rule, prefix_bytes),
         &trace,
-        (once, admission.deadline().is_some()),
+        (once, says_time),
     );
 
     // Exchange, until there is something to deliver.
@@ -262,8 +264,8 @@ fn urgency(
         .last()
 }
 
-/// Makes the head that goes to endpoints. With `once` the connection is for this request alone; with `ends` they are told
-/// how much time there is.
+/// Makes the head that goes to endpoints. With `once` the connection is for this request alone; with `says_time` they are told
+/// how much there is left.
 fn prepare(
     worker: &Worker,
     asked: Asked,
@@ -271,7 +273,7 @@ fn prepare(
     facts: &Facts,
     (rule, prefix_bytes): (&Rule, usize),
     trace: &Trace,
-    (once, ends): (bool, bool),
+    (once, says_time): (bool, bool),
 ) {
     let mut out = std::mem::take(&mut scratch.to_upstream);
     let request = scratch.request();
@@ -282,14 +284,11 @@ fn prepare(
         prefix_bytes,
         trace,
         asked,
-        ends,
+        says_time,
     );
     let made_id = trace.write_missing(&mut out, &request, &rule.filters.request, &mut worker.rng());
     head::write_framing(&mut out, &request, facts.framing, Version::Http11);
-    let time_left = match ends {
-        true => time_left::write(&mut out, &rule.filters.request),
-        false => None,
-    };
+    let time_left = says_time.then(|| time_left::write(&mut out));
     if facts.wants_upgrade {
         head::write_upgrade(&mut out, &request);
     } else if once {

@@ -20,7 +20,7 @@ pub(crate) fn of(request: &Message<'_>, changes: &FieldChanges) -> Option<Durati
     let mut values = request.values(FieldName::GrpcTimeout);
     let first = values.next()?;
     match values.next() {
-        None if !changes.are_about(NAME) => parse(first),
+        None if !is_ruled(changes) => parse(first),
         _ => None,
     }
 }
@@ -42,13 +42,15 @@ fn parse(value: &[u8]) -> Option<Duration> {
     })
 }
 
-/// Puts the field into a head, unless a rule is about it.
-pub(crate) fn write(out: &mut Vec<u8>, changes: &FieldChanges) -> Option<TimeLeft> {
-    if changes.are_about(NAME) {
-        return None;
-    }
+/// Whether the field is a rule's own.
+pub(crate) fn is_ruled(changes: &FieldChanges) -> bool {
+    changes.are_about(NAME)
+}
+
+/// Puts the field into a head.
+pub(crate) fn write(out: &mut Vec<u8>) -> TimeLeft {
     write::field(out, NAME.as_bytes(), UNKNOWN);
-    Some(TimeLeft(out.len() - b"\r\n".len() - UNKNOWN.len()))
+    TimeLeft(out.len() - b"\r\n".len() - UNKNOWN.len())
 }
 
 impl TimeLeft {
@@ -127,7 +129,7 @@ mod tests {
     #[test]
     fn each_attempt_says_what_is_left_for_it() {
         let mut head = b"GET / HTTP/1.1\r\n".to_vec();
-        let time_left = write(&mut head, &FieldChanges::default()).unwrap();
+        let time_left = write(&mut head);
         head.extend_from_slice(b"\r\nbody");
         let deadline = Instant::from_nanos(5_000_000_000);
         for (seconds, value) in [(0, "05000000u"), (2, "03000000u"), (9, "00000000u")] {

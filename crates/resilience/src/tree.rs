@@ -110,7 +110,7 @@ impl TreeTable {
             (0, _) | (_, 0) => Some(0),
             (before, later) => Some(before.max(later)),
         };
-        // Whoever ends the tree meanwhile has no deadline any more.
+        // If the tree ends just then the next one in its slot may have more time than it should: as if it had no trace.
         let _always = self
             .0
             .beside(tree.slot)

@@ -24,6 +24,8 @@ pub(crate) struct Planning {
 impl Planning {
     pub(crate) fn new(scenario: &Scenario, names: Vec<ServiceName>) -> Self {
         let services = scenario.services.iter().enumerate();
+        let away = scenario.agent_away.clone().unwrap_or_default();
+        let at = |time| Instant::default() + time;
         let seen = |(place, service): (usize, &selvedge_scenario::Service)| {
             let mut clients = scenario.clients.iter();
             let is_asked = clients.any(|client| client.calls == place);
@@ -47,10 +49,7 @@ impl Planning {
             names,
             in_force: Plan::default(),
             next: Instant::default() + PERIOD,
-            away: {
-                let away = scenario.agent_away.clone().unwrap_or_default();
-                Instant::default() + away.start..Instant::default() + away.end
-            },
+            away: at(away.start)..at(away.end),
         }
     }
 

@@ -550,11 +550,8 @@ mod tests {
             };
             law.on_window(&window, &mut Rng::seeded(1))
         };
-        let mut why = Vec::new();
-        while at(10_000.0).floor == 0.0 {
-            why.push(());
-            assert!(why.len() < 50, "nothing was learnt");
-        }
+        let learns = (0..50).any(|_| at(10_000.0).floor > 0.0);
+        assert!(learns);
         let few = at(10_000.0);
         assert_ne!(few.why, Why::Slow, "throttling does not help");
         let many = at(60_000.0);

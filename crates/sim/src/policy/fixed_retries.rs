@@ -10,61 +10,70 @@ use super::{NamedPolicy, Policy, Steering, UNLIMITED};
 
 /// By how many there are and how long an attempt may take.
 pub const FIXED_RETRIES: [NamedPolicy; 9] = [
-    NamedPolicy {
-        name: "retries-1x1ms",
-        about: "one retry after any failure, each attempt at most 1 ms, beside the limit of `inversion`",
-        policy: || fixed(1, 1),
-    },
-    NamedPolicy {
-        name: "retries-1x25ms",
-        about: "one retry after any failure, each attempt at most 25 ms, beside the limit of `inversion`",
-        policy: || fixed(1, 25),
-    },
-    NamedPolicy {
-        name: "retries-1x50ms",
-        about: "one retry after any failure, each attempt at most 50 ms, beside the limit of `inversion`",
-        policy: || fixed(1, 50),
-    },
-    NamedPolicy {
-        name: "retries-2x1ms",
-        about: "two retries after any failure, each attempt at most 1 ms, beside the limit of `inversion`",
-        policy: || fixed(2, 1),
-    },
-    NamedPolicy {
-        name: "retries-2x25ms",
-        about: "two retries after any failure, each attempt at most 25 ms, beside the limit of `inversion`",
-        policy: || fixed(2, 25),
-    },
-    NamedPolicy {
-        name: "retries-2x50ms",
-        about: "two retries after any failure, each attempt at most 50 ms, beside the limit of `inversion`",
-        policy: || fixed(2, 50),
-    },
-    NamedPolicy {
-        name: "retries-5x1ms",
-        about: "five retries after any failure, each attempt at most 1 ms, beside the limit of `inversion`",
-        policy: || fixed(5, 1),
-    },
-    NamedPolicy {
-        name: "retries-5x25ms",
-        about: "five retries after any failure, each attempt at most 25 ms, beside the limit of `inversion`",
-        policy: || fixed(5, 25),
-    },
-    NamedPolicy {
-        name: "retries-5x50ms",
-        about: "five retries after any failure, each attempt at most 50 ms, beside the limit of `inversion`",
-        policy: || fixed(5, 50),
-    },
+    set(
+        "retries-1x1ms",
+        "one retry, and each attempt at most 1 ms",
+        fixed::<1, 1>,
+    ),
+    set(
+        "retries-1x25ms",
+        "one retry, and each attempt at most 25 ms",
+        fixed::<1, 25>,
+    ),
+    set(
+        "retries-1x50ms",
+        "one retry, and each attempt at most 50 ms",
+        fixed::<1, 50>,
+    ),
+    set(
+        "retries-2x1ms",
+        "two retries, and each attempt at most 1 ms",
+        fixed::<2, 1>,
+    ),
+    set(
+        "retries-2x25ms",
+        "two retries, and each attempt at most 25 ms",
+        fixed::<2, 25>,
+    ),
+    set(
+        "retries-2x50ms",
+        "two retries, and each attempt at most 50 ms",
+        fixed::<2, 50>,
+    ),
+    set(
+        "retries-5x1ms",
+        "five retries, and each attempt at most 1 ms",
+        fixed::<5, 1>,
+    ),
+    set(
+        "retries-5x25ms",
+        "five retries, and each attempt at most 25 ms",
+        fixed::<5, 25>,
+    ),
+    set(
+        "retries-5x50ms",
+        "five retries, and each attempt at most 50 ms",
+        fixed::<5, 50>,
+    ),
 ];
 
-fn fixed(attempts: u8, millis: u64) -> Policy {
+const fn set(name: &'static str, about: &'static str, policy: fn() -> Policy) -> NamedPolicy {
+    NamedPolicy {
+        name,
+        about,
+        policy,
+    }
+}
+
+/// After any failure, without a budget, beside the limit of `inversion`.
+fn fixed<const ATTEMPTS: u8, const MILLIS: u64>() -> Policy {
     let request = RequestPolicy {
         timeouts: Timeouts {
-            attempt: Some(Duration::from_millis(millis)),
+            attempt: Some(Duration::from_millis(MILLIS)),
             ..Timeouts::default()
         },
         retry: Some(RetryPolicy {
-            attempts,
+            attempts: ATTEMPTS,
             statuses: (500..600).collect(),
             backoff: Backoff::default(),
             non_idempotent: false,
